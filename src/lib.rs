@@ -1,0 +1,1 @@
+//! A multi-threaded epoll reactor WebSocket server without an async runtime.
