@@ -1,0 +1,254 @@
+//! One client connection: dialled, upgraded, echoing, closed.
+//!
+//! ```text
+//! Connecting ──▶ Upgrading ──▶ Open ──▶ Closing ──▶ Closed
+//!      101 in full ─────────────┘         │            │
+//!      stopped and everything answered ───┘            │
+//!      the server's Close, or its end of the stream ───┘
+//! ```
+//!
+//! Registered once, for both directions, edge-triggered: a turn reads until the socket is empty
+//! and then writes once.
+
+use std::io::{self, ErrorKind, Read};
+use std::mem;
+use std::net::{IpAddr, SocketAddr};
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use socket2::{Domain, Socket, Type};
+
+use crate::args::Url;
+use crate::problem::Problem;
+use crate::report::Recorder;
+use crate::schedule::Schedule;
+use crate::session::Session;
+use crate::tape::Tape;
+use crate::upgrade::Upgrade;
+
+/// What all connections use, one after the other.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) tape: Tape,
+    pub(crate) schedule: Schedule,
+    pub(crate) recorder: Recorder,
+    pub(crate) census: Census,
+}
+
+/// How many connections have come how far; each count includes the next.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    pub(crate) opened: u32,
+    pub(crate) closing: u32,
+    /// Answered with Close.
+    pub(crate) closed: u32,
+    /// Gone without answering our Close.
+    pub(crate) vanished: u32,
+}
+
+/// A socket and what has become of it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    index: u32,
+    stream: TcpStream,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Connecting(Upgrade),
+    Upgrading(Upgrade),
+    Open(Session),
+    Closing(Session),
+    Closed,
+}
+
+impl Connection {
+    /// Begins to connect; a refusal arrives as an event.
+    pub(crate) fn dial(index: u32, url: &Url, source: Option<IpAddr>) -> io::Result<Self> {
+        let stream = match source {
+            None => TcpStream::connect(url.address)?,
+            Some(source) => connect_from(source, url.address)?,
+        };
+        Ok(Self { index, stream, state: State::Connecting(Upgrade::new(url, index)) })
+    }
+
+    pub(crate) fn stream_mut(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// One turn: everything readable is read, then everything allowed is written.
+    pub(crate) fn ready(
+        &mut self,
+        event: &Event,
+        shared: &mut Shared,
+        scratch: &mut [u8],
+    ) -> Result<(), Problem> {
+        if matches!(self.state, State::Connecting(_)) && !self.finish_connecting()? {
+            return Ok(());
+        }
+        if event.is_readable() || event.is_read_closed() {
+            // A short read means an empty socket (epoll(7)), unless the end is to be read too.
+            self.read(shared, scratch, event.is_read_closed())?;
+        }
+        self.write(shared, scratch)
+    }
+
+    /// Sends what has come due, and Close when the run is over and everything is answered.
+    pub(crate) fn write(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Result<(), Problem> {
+        if let State::Open(session) = &self.state
+            && shared.schedule.is_stopped()
+            && session.is_idle()
+        {
+            self.begin_close(shared);
+        }
+        let result = match &mut self.state {
+            State::Upgrading(upgrade) => upgrade.send(&mut self.stream),
+            State::Open(session) | State::Closing(session) => {
+                let now = shared.recorder.now;
+                session.send(&mut self.stream, shared, now)
+            }
+            State::Connecting(_) | State::Closed => Ok(()),
+        };
+        result.or_else(|error| {
+            // A server that closed early has said why, if anywhere, in what is still unread.
+            self.read(shared, scratch, true)?;
+            self.broke("write", error, shared)
+        })
+    }
+
+    /// The session, once upgraded.
+    pub(crate) fn session(&self) -> Option<&Session> {
+        match &self.state {
+            State::Open(session) | State::Closing(session) => Some(session),
+            State::Connecting(_) | State::Upgrading(_) | State::Closed => None,
+        }
+    }
+
+    /// The number of the message whose echo is awaited; 0 for an unanswered upgrade.
+    pub(crate) fn awaited(&self) -> Option<u64> {
+        match &self.state {
+            State::Connecting(_) | State::Upgrading(_) => Some(0),
+            State::Open(session) => (!session.is_idle()).then(|| session.message()),
+            State::Closing(_) | State::Closed => None,
+        }
+    }
+
+    /// Whether the connection has been made.
+    fn finish_connecting(&mut self) -> Result<bool, Problem> {
+        let connect = |error| Problem::Io { doing: "connect", error };
+        if let Some(error) = self.stream.take_error().map_err(connect)? {
+            return Err(connect(error));
+        }
+        // The event may be spurious; only a peer address proves a connection (mio's advice).
+        if self.stream.peer_addr().is_err() {
+            return Ok(false);
+        }
+        self.stream.set_nodelay(true).map_err(connect)?;
+        self.state = match mem::replace(&mut self.state, State::Closed) {
+            State::Connecting(upgrade) => State::Upgrading(upgrade),
+            other => other,
+        };
+        Ok(true)
+    }
+
+    fn read(
+        &mut self,
+        shared: &mut Shared,
+        scratch: &mut [u8],
+        reads_to_end: bool,
+    ) -> Result<(), Problem> {
+        while !matches!(self.state, State::Closed) {
+            match self.stream.read(scratch) {
+                Ok(0) => return self.recv_end(shared),
+                Ok(bytes) => {
+                    shared.recorder.tick();
+                    self.recv(&scratch[..bytes], shared)?;
+                    if bytes < scratch.len() && !reads_to_end {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return self.broke("read", error, shared),
+            }
+        }
+        Ok(())
+    }
+
+    fn recv(&mut self, bytes: &[u8], shared: &mut Shared) -> Result<(), Problem> {
+        let mut bytes = bytes;
+        if let State::Upgrading(upgrade) = &mut self.state {
+            let Some(rest) = upgrade.recv(bytes)? else { return Ok(()) };
+            bytes = rest;
+            self.state = State::Open(Session::new(self.index, shared));
+            shared.census.opened += 1;
+        }
+        let (State::Open(session) | State::Closing(session)) = &mut self.state else {
+            return Ok(());
+        };
+        let now = shared.recorder.now;
+        let Some(close) = session.recv(bytes, shared, now)? else { return Ok(()) };
+        if matches!(self.state, State::Open(_)) {
+            let message = self.awaited_or_next();
+            return Err(Problem::Closed { message, code: close.code, reason: close.reason });
+        }
+        self.state = State::Closed;
+        shared.census.closed += 1;
+        Ok(())
+    }
+
+    fn recv_end(&mut self, shared: &mut Shared) -> Result<(), Problem> {
+        match &self.state {
+            State::Connecting(upgrade) | State::Upgrading(upgrade) => Err(upgrade.cut()),
+            State::Open(_) => Err(Problem::Ended { message: self.awaited_or_next() }),
+            State::Closing(_) => {
+                self.state = State::Closed;
+                shared.census.vanished += 1;
+                Ok(())
+            }
+            State::Closed => Ok(()),
+        }
+    }
+
+    /// After our Close a reset is merely impolite.
+    fn broke(
+        &mut self,
+        doing: &'static str,
+        error: io::Error,
+        shared: &mut Shared,
+    ) -> Result<(), Problem> {
+        match self.state {
+            State::Closing(_) | State::Closed => self.recv_end(shared),
+            _ => Err(Problem::Io { doing, error }),
+        }
+    }
+
+    fn begin_close(&mut self, shared: &mut Shared) {
+        self.state = match mem::replace(&mut self.state, State::Closed) {
+            State::Open(mut session) => {
+                session.send_close(shared);
+                shared.census.closing += 1;
+                State::Closing(session)
+            }
+            other => other,
+        };
+    }
+
+    fn awaited_or_next(&self) -> u64 {
+        self.session().map_or(0, Session::message)
+    }
+}
+
+/// Like `TcpStream::connect`, from a local address of the caller's choice.
+fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(EINPROGRESS) => Err(error),
+        _ => Ok(TcpStream::from_std(socket.into())),
+    }
+}
+
+/// errno(3) of Linux; `ErrorKind::InProgress` is not stable.
+const EINPROGRESS: i32 = 115;

@@ -1,0 +1,47 @@
+//! Load generator for WebSocket echo servers: one thread, every echo checked.
+//!
+//! It shares no code with the library it measures. The path of a message: `schedule` says when,
+//! `tape` what, `session` writes it and times it, `echoes` judges what comes back.
+//!
+//! ```sh
+//! cargo run --release --example load -- --url ws://127.0.0.1:9001/ --connections 64 --depth 32
+//! ```
+
+mod args;
+mod client;
+mod echoes;
+mod frames;
+mod problem;
+mod report;
+mod run;
+mod schedule;
+mod session;
+mod tape;
+mod upgrade;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Options;
+use crate::run::Run;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let report = match Run::new(&options).and_then(Run::finish) {
+        Ok(report) => report,
+        Err(failure) => {
+            eprintln!("load: {failure}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let text = if options.json { report.to_json() } else { report.to_string() };
+    match writeln!(io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("load: stdout: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What is measured, and how it is told.
+//!
+//! The keys of the JSON line are stable: scripts read them.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::args::Options;
+
+/// Counts and latencies of the measured time, and the clock that all of a run reads.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    epoch: Instant,
+    /// Nanoseconds since the epoch at the last `tick`.
+    pub(crate) now: u64,
+    /// When something last moved on any connection.
+    pub(crate) progress_at: u64,
+    /// Echoes that arrive in `measured_from..measured_until` count.
+    measured_from: u64,
+    measured_until: u64,
+    messages: u64,
+    message_bytes: u64,
+    last_echo_at: u64,
+    latencies_ns: Histogram<u64>,
+}
+
+impl Recorder {
+    pub(crate) fn new() -> Self {
+        let latencies_ns = Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_DIGITS);
+        Self {
+            epoch: Instant::now(),
+            now: 0,
+            progress_at: 0,
+            measured_from: u64::MAX,
+            measured_until: u64::MAX,
+            messages: 0,
+            message_bytes: 0,
+            last_echo_at: 0,
+            latencies_ns: latencies_ns.expect("the bounds are constants in range"),
+        }
+    }
+
+    /// Reads the clock.
+    #[inline]
+    pub(crate) fn tick(&mut self) -> u64 {
+        self.now = self.epoch.elapsed().as_nanos() as u64;
+        self.now
+    }
+
+    /// Counts what arrives after `warmup`, for `duration` or without end.
+    pub(crate) fn measure(&mut self, warmup: Duration, duration: Option<Duration>) {
+        self.measured_from = self.now + warmup.as_nanos() as u64;
+        self.measured_until =
+            duration.map_or(u64::MAX, |duration| self.measured_from + duration.as_nanos() as u64);
+    }
+
+    #[inline]
+    pub(crate) fn echoed(&mut self, messages: u64, message_bytes: u64, now: u64) {
+        if (self.measured_from..self.measured_until).contains(&now) {
+            self.messages += messages;
+            self.message_bytes += message_bytes;
+            self.last_echo_at = now;
+        }
+    }
+
+    /// `messages` sent at `sent_at` came back at `now`.
+    #[inline]
+    pub(crate) fn latency(&mut self, sent_at: u64, messages: u64, now: u64) {
+        if (self.measured_from..self.measured_until).contains(&now) {
+            self.latencies_ns.saturating_record_n(now.saturating_sub(sent_at), messages);
+        }
+    }
+
+    /// How long until the measured time is over; `None` when it is.
+    pub(crate) fn time_left(&self) -> Option<Duration> {
+        self.measured_until.checked_sub(self.now).filter(|&left| left > 0).map(Duration::from_nanos)
+    }
+
+    /// The end of the measured time.
+    pub(crate) fn measured_until(&self) -> u64 {
+        self.measured_until
+    }
+
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Nanoseconds measured so far, or in all.
+    fn elapsed(&self) -> u64 {
+        let end = match self.measured_until {
+            u64::MAX => self.last_echo_at,
+            until => until,
+        };
+        end.saturating_sub(self.measured_from)
+    }
+}
+
+/// The outcome of a run.
+#[derive(Debug)]
+pub(crate) struct Report {
+    connections: u32,
+    depth: u32,
+    sizes: String,
+    rate: Option<f64>,
+    messages: u64,
+    messages_unsent: u64,
+    closes_unanswered: u32,
+    seconds: f64,
+    messages_per_s: f64,
+    megabytes_per_s: f64,
+    latency_us: [(&'static str, f64); 5],
+    latency_mean_us: f64,
+}
+
+impl Report {
+    pub(crate) fn new(
+        options: &Options,
+        recorder: &Recorder,
+        messages_unsent: u64,
+        closes_unanswered: u32,
+    ) -> Self {
+        // A run of one instantaneous message still has a finite rate.
+        let seconds = recorder.elapsed().max(1) as f64 / 1e9;
+        let latencies = &recorder.latencies_ns;
+        let quantile = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e3;
+        Self {
+            connections: options.connections,
+            depth: options.depth,
+            sizes: options.size.iter().map(usize::to_string).collect::<Vec<_>>().join(","),
+            rate: options.rate,
+            messages: recorder.messages,
+            messages_unsent,
+            closes_unanswered,
+            seconds,
+            messages_per_s: recorder.messages as f64 / seconds,
+            megabytes_per_s: recorder.message_bytes as f64 / seconds / 1e6,
+            latency_us: [
+                ("p50", quantile(0.5)),
+                ("p90", quantile(0.9)),
+                ("p99", quantile(0.99)),
+                ("p99.9", quantile(0.999)),
+                ("max", latencies.max() as f64 / 1e3),
+            ],
+            latency_mean_us: latencies.mean() / 1e3,
+        }
+    }
+
+    /// One flat object on one line. Every value is a number, null, or a string of digits and
+    /// commas, so nothing needs escaping.
+    pub(crate) fn to_json(&self) -> String {
+        let rate = self.rate.map_or_else(|| "null".to_owned(), |rate| rate.to_string());
+        let latencies: String = self
+            .latency_us
+            .iter()
+            .map(|(name, value)| format!("\"latency_{}_us\":{value:.1},", name.replace('.', "")))
+            .collect();
+        format!(
+            "{{\"connections\":{},\"depth\":{},\"sizes_bytes\":\"{}\",\"rate_messages_per_s\":{rate},\
+             \"messages\":{},\"seconds\":{:.6},\"messages_per_s\":{:.1},\"megabytes_per_s\":{:.3},\
+             {latencies}\"latency_mean_us\":{:.1},\"messages_unsent\":{},\"closes_unanswered\":{}}}",
+            self.connections,
+            self.depth,
+            self.sizes,
+            self.messages,
+            self.seconds,
+            self.messages_per_s,
+            self.megabytes_per_s,
+            self.latency_mean_us,
+            self.messages_unsent,
+            self.closes_unanswered,
+        )
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} connections, {} bytes, depth {}: {} messages in {:.3} s",
+            self.connections, self.sizes, self.depth, self.messages, self.seconds
+        )?;
+        writeln!(
+            f,
+            "throughput  {:.0} messages/s  {:.1} MB/s",
+            self.messages_per_s, self.megabytes_per_s
+        )?;
+        f.write_str("latency us ")?;
+        for (name, value) in self.latency_us {
+            write!(f, " {name} {value:.1} ")?;
+        }
+        if self.messages_unsent > 0 {
+            write!(f, "\nbehind      {} messages were due but never sent", self.messages_unsent)?;
+        }
+        if self.closes_unanswered > 0 {
+            write!(f, "\nimpolite    {} connections did not answer Close", self.closes_unanswered)?;
+        }
+        Ok(())
+    }
+}
+
+/// Ten minutes; what waits longer is recorded as this.
+const LATENCY_NS_MAX: u64 = 600_000_000_000;
+
+/// A thousandth: finer than any two runs agree.
+const SIGNIFICANT_DIGITS: u8 = 3;

@@ -1,0 +1,169 @@
+//! When to send: how many messages a connection may have sent by now, and when each was meant to.
+//!
+//! Closed loop: `depth` messages are always in flight. Open loop: the messages of the whole run
+//! are due at fixed times, dealt to the connections in turn, whether the server keeps up or not;
+//! `depth` only caps what is in flight, and what waits keeps its time. No queue is needed for
+//! that: the due time of any message is arithmetic. Times are nanoseconds since the run's epoch.
+
+/// The plan of all connections together.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    connections: u64,
+    depth: u64,
+    messages_per_s: Option<f64>,
+    count: Option<u64>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Waiting,
+    /// Messages before `prodded`, counted over all connections, have been offered to theirs.
+    Started {
+        at: u64,
+        prodded: u64,
+    },
+    Stopped,
+}
+
+impl Schedule {
+    pub(crate) fn new(
+        connections: u32,
+        depth: u32,
+        messages_per_s: Option<f64>,
+        count: Option<u64>,
+    ) -> Self {
+        Self {
+            connections: connections.into(),
+            depth: depth.into(),
+            messages_per_s,
+            count,
+            state: State::Waiting,
+        }
+    }
+
+    pub(crate) fn start(&mut self, now: u64) {
+        self.state = State::Started { at: now, prodded: 0 };
+    }
+
+    /// From here on nothing is allowed.
+    pub(crate) fn stop(&mut self) {
+        self.state = State::Stopped;
+    }
+
+    /// The connections whose next message came due since the last call, in order.
+    pub(crate) fn take_due(&mut self, now: u64) -> impl Iterator<Item = usize> + use<> {
+        let due = self.due(now);
+        let connections = self.connections;
+        let range = match &mut self.state {
+            State::Started { prodded, .. } => {
+                // More than one round late: one visit sends all that a connection owes.
+                let from = (*prodded).max(due.saturating_sub(connections));
+                *prodded = due.max(*prodded);
+                from..due
+            }
+            State::Waiting | State::Stopped => 0..0,
+        };
+        range.map(move |message| (message % connections) as usize)
+    }
+
+    /// How many messages `connection` may send now, having sent `sent`, `in_flight` unanswered.
+    pub(crate) fn allowance(&self, connection: u32, sent: u64, in_flight: u64, now: u64) -> u64 {
+        if !matches!(self.state, State::Started { .. }) {
+            return 0;
+        }
+        let room = self.depth.saturating_sub(in_flight);
+        room.min(self.owed(connection, sent, now))
+    }
+
+    /// How many messages of `connection` are due now or in the past and not yet sent.
+    pub(crate) fn owed(&self, connection: u32, sent: u64, now: u64) -> u64 {
+        // In the closed loop with no count everything is due at once.
+        let due = match (self.messages_per_s, self.count) {
+            (Some(_), _) => self.share(connection, self.due(now)),
+            (None, Some(count)) => self.share(connection, count),
+            (None, None) => return u64::MAX,
+        };
+        due.saturating_sub(sent)
+    }
+
+    /// When the `index`th message of `connection` was meant to go out.
+    pub(crate) fn intended(&self, connection: u32, index: u64, now: u64) -> u64 {
+        match (self.state, self.messages_per_s) {
+            (State::Started { at, .. }, Some(rate)) => {
+                due_at(at, rate, index * self.connections + u64::from(connection))
+            }
+            _ => now,
+        }
+    }
+
+    /// When the next message of the open loop is due.
+    pub(crate) fn next_due(&self) -> Option<u64> {
+        match (self.state, self.messages_per_s) {
+            (State::Started { at, prodded }, Some(rate))
+                if self.count.is_none_or(|count| prodded < count) =>
+            {
+                Some(due_at(at, rate, prodded))
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        matches!(self.state, State::Stopped)
+    }
+
+    pub(crate) fn is_open_loop(&self) -> bool {
+        self.messages_per_s.is_some()
+    }
+
+    /// How many messages of the open loop are due by `now` on all connections together.
+    fn due(&self, now: u64) -> u64 {
+        let (State::Started { at, .. }, Some(rate)) = (self.state, self.messages_per_s) else {
+            return 0;
+        };
+        let due = (now.saturating_sub(at) as f64 * rate / 1e9) as u64 + 1;
+        due.min(self.count.unwrap_or(u64::MAX))
+    }
+
+    /// The part of `total` messages, dealt in turn, that falls to `connection`.
+    fn share(&self, connection: u32, total: u64) -> u64 {
+        (total + self.connections - 1).saturating_sub(connection.into()) / self.connections
+    }
+}
+
+fn due_at(start: u64, messages_per_s: f64, message: u64) -> u64 {
+    start + (message as f64 * 1e9 / messages_per_s) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closed_loop_fills_the_depth_and_keeps_the_count() {
+        let mut schedule = Schedule::new(3, 4, None, Some(11));
+        assert_eq!(schedule.allowance(0, 0, 0, 0), 0);
+        schedule.start(0);
+        assert_eq!(schedule.allowance(0, 0, 0, 0), 4);
+        assert_eq!(schedule.allowance(0, 2, 1, 0), 2);
+        assert_eq!((0..3).map(|connection| schedule.owed(connection, 0, 0)).sum::<u64>(), 11);
+        schedule.stop();
+        assert_eq!(schedule.allowance(0, 0, 0, 0), 0);
+    }
+
+    #[test]
+    fn open_loop_deals_messages_in_turn_and_keeps_their_time() {
+        let mut schedule = Schedule::new(2, 100, Some(1000.0), None);
+        schedule.start(500);
+        assert_eq!(schedule.take_due(500).collect::<Vec<_>>(), [0]);
+        assert_eq!(schedule.next_due(), Some(1_000_500));
+        assert_eq!(schedule.take_due(2_000_500).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(schedule.intended(1, 1, 9_000_000), 3_000_500);
+        assert_eq!(schedule.allowance(0, 1, 0, 4_000_500), 2);
+        // A stall of a second: every connection is visited once and owes all it missed.
+        assert_eq!(schedule.take_due(1_000_000_500).count(), 2);
+        assert_eq!(schedule.owed(0, 0, 1_000_000_500), 501);
+        assert_eq!(schedule.owed(1, 0, 1_000_000_500), 500);
+    }
+}

@@ -1,0 +1,125 @@
+//! Close codes (RFC 6455 7.4) and the payload of a close frame (RFC 6455 5.5.1).
+
+use std::fmt;
+
+use super::ProtocolError;
+
+/// A status code of the closing handshake (RFC 6455 7.4).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct CloseCode(u16);
+
+impl CloseCode {
+    /// 1000: the purpose of the connection has been fulfilled.
+    pub const NORMAL: Self = Self(1000);
+    /// 1001: the server is shutting down, or a browser has left the page.
+    pub const GOING_AWAY: Self = Self(1001);
+    /// 1002: the peer broke the protocol.
+    pub const PROTOCOL_ERROR: Self = Self(1002);
+    /// 1003: a kind of data that the endpoint cannot accept.
+    pub const UNSUPPORTED_DATA: Self = Self(1003);
+    /// 1005: the close frame carried no code. Never on the wire.
+    pub const NO_STATUS: Self = Self(1005);
+    /// 1006: the connection ended without a close frame. Never on the wire.
+    pub const ABNORMAL: Self = Self(1006);
+    /// 1007: a payload that does not fit its type, such as text that is not UTF-8.
+    pub const INVALID_PAYLOAD: Self = Self(1007);
+    /// 1008: the peer broke a rule of this endpoint.
+    pub const POLICY_VIOLATION: Self = Self(1008);
+    /// 1009: a message is too big to process.
+    pub const MESSAGE_TOO_BIG: Self = Self(1009);
+    /// 1010: a client misses an extension.
+    pub const MANDATORY_EXTENSION: Self = Self(1010);
+    /// 1011: the server met an unexpected condition.
+    pub const INTERNAL_ERROR: Self = Self(1011);
+    /// 1012: the server is restarting (IANA registry).
+    pub const SERVICE_RESTART: Self = Self(1012);
+    /// 1013: the server is overloaded, try again later (IANA registry).
+    pub const TRY_AGAIN_LATER: Self = Self(1013);
+
+    /// The code for `value`, if a close frame may carry it: 1000 to 1003, 1007 to 1014 (1012 to
+    /// 1014 by the IANA registry), and 3000 to 4999, which belong to libraries and applications.
+    #[must_use]
+    pub const fn new(value: u16) -> Option<Self> {
+        match value {
+            1000..=1003 | 1007..=1014 | 3000..=4999 => Some(Self(value)),
+            _ => None,
+        }
+    }
+
+    /// The number, as it is written on the wire (big-endian).
+    #[must_use]
+    pub const fn value(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Bytes of the code at the start of a close frame's payload.
+pub(super) const CODE_BYTES: usize = 2;
+
+/// Checks the payload of a received close frame and takes its code; the reason follows the code.
+pub(super) fn parse_payload(payload: &[u8]) -> Result<Option<CloseCode>, ProtocolError> {
+    let Some((code, reason)) = payload.split_first_chunk::<CODE_BYTES>() else {
+        return match payload {
+            [] => Ok(None),
+            _ => Err(ProtocolError::ClosePayloadTooShort),
+        };
+    };
+    let code = u16::from_be_bytes(*code);
+    let code = CloseCode::new(code).ok_or(ProtocolError::ClosePayloadCode(code))?;
+    match std::str::from_utf8(reason) {
+        Ok(_) => Ok(Some(code)),
+        Err(_) => Err(ProtocolError::ClosePayloadUtf8),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_those_of_rfc_6455_7_4_1() {
+        for (code, value) in [
+            (CloseCode::NORMAL, 1000),
+            (CloseCode::GOING_AWAY, 1001),
+            (CloseCode::PROTOCOL_ERROR, 1002),
+            (CloseCode::UNSUPPORTED_DATA, 1003),
+            (CloseCode::NO_STATUS, 1005),
+            (CloseCode::ABNORMAL, 1006),
+            (CloseCode::INVALID_PAYLOAD, 1007),
+            (CloseCode::POLICY_VIOLATION, 1008),
+            (CloseCode::MESSAGE_TOO_BIG, 1009),
+            (CloseCode::MANDATORY_EXTENSION, 1010),
+            (CloseCode::INTERNAL_ERROR, 1011),
+            (CloseCode::SERVICE_RESTART, 1012),
+            (CloseCode::TRY_AGAIN_LATER, 1013),
+        ] {
+            assert_eq!(code.value(), value);
+        }
+    }
+
+    #[test]
+    fn every_code_is_judged_by_the_table() {
+        for value in 0..=u16::MAX {
+            let on_the_wire = [1000..=1003, 1007..=1011, 1012..=1014, 3000..=3999, 4000..=4999]
+                .iter()
+                .any(|range| range.contains(&value));
+            assert_eq!(CloseCode::new(value).is_some(), on_the_wire, "{value}");
+        }
+    }
+
+    #[test]
+    fn payloads_are_checked() {
+        assert_eq!(parse_payload(b""), Ok(None));
+        assert_eq!(parse_payload(b"\x03"), Err(ProtocolError::ClosePayloadTooShort));
+        assert_eq!(parse_payload(b"\x03\xe8"), Ok(Some(CloseCode::NORMAL)));
+        assert_eq!(parse_payload(b"\x03\xe8bye"), Ok(Some(CloseCode::NORMAL)));
+        assert_eq!(parse_payload(b"\x03\xed"), Err(ProtocolError::ClosePayloadCode(1005)));
+        assert_eq!(parse_payload(b"\x03\xe8\xff"), Err(ProtocolError::ClosePayloadUtf8));
+    }
+}

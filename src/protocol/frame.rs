@@ -1,0 +1,205 @@
+//! The header of a frame (RFC 6455 5.2): decoded as a client sends it, encoded as a server does.
+
+use super::mask::MaskKey;
+use super::{OpCode, ProtocolError};
+
+/// A control frame carries at most this (RFC 6455 5.5); so does the one-byte length field.
+pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
+
+/// The longest header of a client: two bytes, a 64-bit length, the mask key.
+pub(super) const CLIENT_HEADER_BYTES_MAX: usize = 2 + 8 + MASK_KEY_BYTES;
+
+/// The longest header of a server: a client's without the key.
+pub(super) const SERVER_HEADER_BYTES_MAX: usize = CLIENT_HEADER_BYTES_MAX - MASK_KEY_BYTES;
+
+/// What a client's header is always longer than the server's for the same payload. The reply to a
+/// frame therefore fits where the frame was: [`Window`](super::Window) rests on it.
+pub(super) const MASK_KEY_BYTES: usize = 4;
+
+const FIN: u8 = 0x80;
+const RESERVED_BITS: u8 = 0x70;
+const OPCODE: u8 = 0x0F;
+const MASKED: u8 = 0x80;
+const LENGTH: u8 = 0x7F;
+const LENGTH_IS_16_BITS: u8 = 126;
+const LENGTH_IS_64_BITS: u8 = 127;
+
+/// The header of a client's frame, checked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FrameHeader {
+    /// Whether this is the message's last frame.
+    pub fin: bool,
+    /// What the frame carries.
+    pub opcode: OpCode,
+    /// Bytes of the header on the wire, the mask key included: the payload starts there.
+    pub header_len: usize,
+    /// Bytes of payload that the header announces.
+    pub payload_len: u64,
+    /// The key that the payload is masked with.
+    pub key: MaskKey,
+}
+
+impl FrameHeader {
+    /// Decodes the header at the start of `bytes`; `None` if it is not complete yet.
+    ///
+    /// A fault is reported as soon as the bytes that show it are there.
+    ///
+    /// # Errors
+    ///
+    /// Everything that RFC 6455 5.1, 5.2 and 5.5 forbid in a client's header.
+    #[inline]
+    pub fn decode(bytes: &[u8]) -> Result<Option<Self>, ProtocolError> {
+        let Some((&[first, second], rest)) = bytes.split_first_chunk::<2>() else {
+            return Ok(None);
+        };
+        if first & RESERVED_BITS != 0 {
+            return Err(ProtocolError::ReservedBits);
+        }
+        let fin = first & FIN != 0;
+        let opcode = OpCode::try_from(first & OPCODE)?;
+        if second & MASKED == 0 {
+            return Err(ProtocolError::Unmasked);
+        }
+        let short = second & LENGTH;
+        if opcode.is_control() {
+            if usize::from(short) > CONTROL_PAYLOAD_BYTES_MAX {
+                return Err(ProtocolError::ControlTooLong);
+            }
+            if !fin {
+                return Err(ProtocolError::ControlFragmented);
+            }
+        }
+        let Some((payload_len, length_bytes)) = decode_length(short, rest)? else {
+            return Ok(None);
+        };
+        let Some(key) = rest[length_bytes..].first_chunk::<MASK_KEY_BYTES>() else {
+            return Ok(None);
+        };
+        let header_len = 2 + length_bytes + MASK_KEY_BYTES;
+        Ok(Some(Self { fin, opcode, header_len, payload_len, key: MaskKey(*key) }))
+    }
+
+    /// Bytes of the header that a server puts in front of the same payload.
+    pub(super) const fn reply_header_len(&self) -> usize {
+        self.header_len - MASK_KEY_BYTES
+    }
+}
+
+/// The payload's length and the bytes that it takes after the first two.
+#[inline]
+fn decode_length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, ProtocolError> {
+    match short {
+        LENGTH_IS_16_BITS => {
+            let Some(bytes) = rest.first_chunk::<2>() else { return Ok(None) };
+            let len = u16::from_be_bytes(*bytes);
+            if len < u16::from(LENGTH_IS_16_BITS) {
+                return Err(ProtocolError::LengthNotMinimal);
+            }
+            Ok(Some((u64::from(len), 2)))
+        }
+        LENGTH_IS_64_BITS => {
+            let Some(bytes) = rest.first_chunk::<8>() else { return Ok(None) };
+            let len = u64::from_be_bytes(*bytes);
+            if len <= u64::from(u16::MAX) {
+                return Err(ProtocolError::LengthNotMinimal);
+            }
+            if len > i64::MAX as u64 {
+                return Err(ProtocolError::LengthTopBit);
+            }
+            Ok(Some((len, 8)))
+        }
+        short => Ok(Some((u64::from(short), 0))),
+    }
+}
+
+/// A server's header, encoded: never masked, the length in its minimal form.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerHeader {
+    bytes: [u8; SERVER_HEADER_BYTES_MAX],
+    len: usize,
+}
+
+impl ServerHeader {
+    /// Encodes the header of a frame with `payload_len` bytes.
+    #[inline]
+    #[must_use]
+    pub fn new(fin: bool, opcode: OpCode, payload_len: u64) -> Self {
+        let mut bytes = [0; SERVER_HEADER_BYTES_MAX];
+        bytes[0] = if fin { FIN } else { 0 } | opcode as u8;
+        let len = if payload_len <= CONTROL_PAYLOAD_BYTES_MAX as u64 {
+            bytes[1] = payload_len as u8;
+            2
+        } else if let Ok(len) = u16::try_from(payload_len) {
+            bytes[1] = LENGTH_IS_16_BITS;
+            bytes[2..4].copy_from_slice(&len.to_be_bytes());
+            4
+        } else {
+            bytes[1] = LENGTH_IS_64_BITS;
+            bytes[2..].copy_from_slice(&payload_len.to_be_bytes());
+            SERVER_HEADER_BYTES_MAX
+        };
+        Self { bytes, len }
+    }
+
+    /// The header as it goes on the wire.
+    #[inline]
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client_header(server: &ServerHeader, key: [u8; 4]) -> Vec<u8> {
+        let mut bytes = server.as_bytes().to_vec();
+        bytes[1] |= MASKED;
+        bytes.extend(key);
+        bytes
+    }
+
+    #[test]
+    fn what_is_encoded_decodes_at_its_last_byte_and_not_before() {
+        for payload_len in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 40, i64::MAX as u64] {
+            for (fin, opcode) in [(true, OpCode::Text), (false, OpCode::Binary)] {
+                let server = ServerHeader::new(fin, opcode, payload_len);
+                let bytes = client_header(&server, [1, 2, 3, 4]);
+                for cut in 0..bytes.len() {
+                    assert_eq!(FrameHeader::decode(&bytes[..cut]), Ok(None), "{payload_len}");
+                }
+                let header = FrameHeader {
+                    fin,
+                    opcode,
+                    header_len: bytes.len(),
+                    payload_len,
+                    key: MaskKey([1, 2, 3, 4]),
+                };
+                assert_eq!(FrameHeader::decode(&bytes), Ok(Some(header)));
+                assert_eq!(header.reply_header_len(), server.as_bytes().len());
+            }
+        }
+    }
+
+    #[test]
+    fn faults_show_at_the_byte_that_carries_them() {
+        for (bytes, error) in [
+            (&b"\xC1\x80"[..], ProtocolError::ReservedBits),
+            (b"\xA1\x80", ProtocolError::ReservedBits),
+            (b"\x91\x80", ProtocolError::ReservedBits),
+            (b"\x83\x80", ProtocolError::ReservedOpCode(3)),
+            (b"\x81\x00", ProtocolError::Unmasked),
+            (b"\x89\xFE", ProtocolError::ControlTooLong),
+            (b"\x09\x80", ProtocolError::ControlFragmented),
+            (b"\x81\xFE\x00\x7D", ProtocolError::LengthNotMinimal),
+            (b"\x82\xFF\0\0\0\0\0\0\xFF\xFF", ProtocolError::LengthNotMinimal),
+            (b"\x82\xFF\x80\0\0\0\0\x01\0\0", ProtocolError::LengthTopBit),
+        ] {
+            for cut in 0..bytes.len() {
+                assert_eq!(FrameHeader::decode(&bytes[..cut]), Ok(None));
+            }
+            assert_eq!(FrameHeader::decode(bytes), Err(error));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What a request can do wrong, and the HTTP status each fault is answered with.
+
+use std::fmt;
+
+/// A request that does not become a WebSocket connection. Always the client's fault.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The request line is none (RFC 9112 3). 400.
+    RequestLine,
+    /// The target is neither a path nor a URL (RFC 9112 3.2), or has a fragment. 400.
+    Target,
+    /// A header line is none: no colon, a space before it, a bad character (RFC 9112 5). 400.
+    HeaderLine,
+    /// A header continues on the next line (obs-fold, RFC 9112 5.2). 400.
+    FoldedHeader,
+    /// A line feed without a carriage return (RFC 9112 2.2). 400.
+    BareLineFeed,
+    /// A carriage return without a line feed (RFC 9112 2.2). 400.
+    BareCarriageReturn,
+    /// A zero byte: perhaps not HTTP at all (RFC 9110 5.5). 400.
+    Nul,
+    /// The head is longer than `request_bytes_max`. 431.
+    HeadTooLarge,
+    /// The head has more than [`HEADERS_MAX`](super::HEADERS_MAX) headers. 431.
+    TooManyHeaders,
+    /// Not HTTP/1.1 (RFC 6455 4.2.1). 505.
+    HttpVersion,
+    /// Not GET (RFC 6455 4.2.1). 405.
+    Method,
+    /// No `Host`, or an empty one (RFC 6455 4.2.1, RFC 9112 3.2). 400.
+    HostMissing,
+    /// Two headers of which there may be one: `Host`, `Sec-WebSocket-Key` or `-Version`. 400.
+    DuplicateHeader,
+    /// The request has a body. 400.
+    Body,
+    /// No `Upgrade: websocket` with `Connection: Upgrade` (RFC 6455 4.2.1). 426.
+    NoUpgrade,
+    /// `Sec-WebSocket-Version` is not 13 (RFC 6455 4.4). 426.
+    WebSocketVersion,
+    /// No `Sec-WebSocket-Key`, or not base64 of 16 bytes (RFC 6455 4.2.1). 400.
+    Key,
+    /// `Sec-WebSocket-Extensions` does not fit its grammar (RFC 6455 9.1). 400.
+    Extensions,
+}
+
+impl HandshakeError {
+    /// The status of the response that answers this fault.
+    #[must_use]
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::RequestLine
+            | Self::Target
+            | Self::HeaderLine
+            | Self::FoldedHeader
+            | Self::BareLineFeed
+            | Self::BareCarriageReturn
+            | Self::Nul
+            | Self::HostMissing
+            | Self::DuplicateHeader
+            | Self::Body
+            | Self::Key
+            | Self::Extensions => 400,
+            Self::Method => 405,
+            Self::NoUpgrade | Self::WebSocketVersion => 426,
+            Self::HeadTooLarge | Self::TooManyHeaders => 431,
+            Self::HttpVersion => 505,
+        }
+    }
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RequestLine => "the request line is malformed",
+            Self::Target => "the request target is malformed",
+            Self::HeaderLine => "a header line is malformed",
+            Self::FoldedHeader => "a header is folded over two lines",
+            Self::BareLineFeed => "a line ends without a carriage return",
+            Self::BareCarriageReturn => "a carriage return without a line feed",
+            Self::Nul => "the request holds a zero byte",
+            Self::HeadTooLarge => "the request head is too large",
+            Self::TooManyHeaders => "the request has too many headers",
+            Self::HttpVersion => "only HTTP/1.1 is served",
+            Self::Method => "only GET is served",
+            Self::HostMissing => "the Host header is missing",
+            Self::DuplicateHeader => "a header that must be single is repeated",
+            Self::Body => "the request must not have a body",
+            Self::NoUpgrade => "this is a WebSocket server: ask for an upgrade to websocket",
+            Self::WebSocketVersion => "only Sec-WebSocket-Version 13 is served",
+            Self::Key => "Sec-WebSocket-Key must be base64 of 16 bytes",
+            Self::Extensions => "Sec-WebSocket-Extensions is malformed",
+        })
+    }
+}
+
+impl std::error::Error for HandshakeError {}

@@ -1,0 +1,143 @@
+//! The grammar of the headers that are lists (RFC 9110 5.6, RFC 6455 9.1).
+
+use super::HandshakeError;
+
+/// The elements of a comma-separated list, without the white space around them and without the
+/// empty ones (RFC 9110 5.6.1).
+pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+}
+
+/// Whether one of `values`, each a list, has `token`, in any case.
+pub(super) fn has_token<'v>(mut values: impl Iterator<Item = &'v [u8]>, token: &str) -> bool {
+    values.any(|value| list(value).any(|element| element.eq_ignore_ascii_case(token.as_bytes())))
+}
+
+/// Whether `byte` may stand in a token (RFC 9110 5.6.2).
+pub(super) const fn is_token_byte(byte: u8) -> bool {
+    matches!(byte,
+        b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`'
+        | b'|' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')
+}
+
+/// Checks a list of extensions: `token *( ";" token [ "=" ( token | quoted-string ) ] )`.
+pub(super) fn check_extensions(value: &[u8]) -> Result<(), HandshakeError> {
+    let mut cursor = Cursor { rest: value };
+    let mut extensions = 0;
+    loop {
+        cursor.skip_white_space();
+        // A list may have empty elements (RFC 9110 5.6.1).
+        if cursor.skip(b',') {
+            continue;
+        }
+        if cursor.rest.is_empty() {
+            return if extensions > 0 { Ok(()) } else { Err(HandshakeError::Extensions) };
+        }
+        cursor.extension()?;
+        extensions += 1;
+        if !cursor.rest.is_empty() && !cursor.skip(b',') {
+            return Err(HandshakeError::Extensions);
+        }
+    }
+}
+
+struct Cursor<'v> {
+    rest: &'v [u8],
+}
+
+impl Cursor<'_> {
+    fn extension(&mut self) -> Result<(), HandshakeError> {
+        self.token()?;
+        self.skip_white_space();
+        while self.skip(b';') {
+            self.skip_white_space();
+            self.token()?;
+            self.skip_white_space();
+            if self.skip(b'=') {
+                self.skip_white_space();
+                if self.skip(b'"') {
+                    self.quoted_token()?
+                } else {
+                    self.token()?
+                }
+                self.skip_white_space();
+            }
+        }
+        Ok(())
+    }
+
+    fn token(&mut self) -> Result<(), HandshakeError> {
+        let len = self.rest.iter().take_while(|byte| is_token_byte(**byte)).count();
+        self.rest = &self.rest[len..];
+        if len == 0 { Err(HandshakeError::Extensions) } else { Ok(()) }
+    }
+
+    /// The rest of a quoted string; unquoted it must be a token (RFC 6455 9.1).
+    fn quoted_token(&mut self) -> Result<(), HandshakeError> {
+        let mut len = 0;
+        while !self.skip(b'"') {
+            self.skip(b'\\');
+            match self.rest {
+                [byte, rest @ ..] if is_token_byte(*byte) => self.rest = rest,
+                _ => return Err(HandshakeError::Extensions),
+            }
+            len += 1;
+        }
+        if len == 0 { Err(HandshakeError::Extensions) } else { Ok(()) }
+    }
+
+    fn skip(&mut self, byte: u8) -> bool {
+        match self.rest {
+            [first, rest @ ..] if *first == byte => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn skip_white_space(&mut self) {
+        self.rest = self.rest.trim_ascii_start();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_have_tokens_in_any_case() {
+        let values = || [&b"keep-alive , Upgrade"[..], b"x"].into_iter();
+        assert!(has_token(values(), "upgrade"));
+        assert!(has_token(values(), "X"));
+        assert!(!has_token(values(), "grade"));
+        assert!(!has_token([&b"upgraded"[..]].into_iter(), "upgrade"));
+    }
+
+    #[test]
+    fn extensions_fit_their_grammar() {
+        for good in [
+            "permessage-deflate",
+            "permessage-deflate; client_max_window_bits",
+            "permessage-deflate;client_max_window_bits=10 , x-other ; a=\"b\"",
+            " a,, b ,",
+        ] {
+            assert_eq!(check_extensions(good.as_bytes()), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            ",",
+            "a b",
+            "a;",
+            "a; =1",
+            "a; b=",
+            "a; b=\"",
+            "a; b=\"\"",
+            "a; b=\"c d\"",
+            "=a",
+            "a/b",
+        ] {
+            assert_eq!(check_extensions(bad.as_bytes()), Err(HandshakeError::Extensions), "{bad}");
+        }
+    }
+}

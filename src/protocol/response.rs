@@ -1,0 +1,276 @@
+//! What goes back for a request: the 101 that opens a connection, or a plain HTTP response.
+
+use std::io::Write;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use sha1_smol::Sha1;
+
+use super::headers::is_token_byte;
+use super::{HandshakeError, WEBSOCKET_VERSION};
+
+/// Appended to the client's key before hashing (RFC 6455 4.2.2).
+const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// A complete HTTP response, after which the connection ends.
+///
+/// `Content-Length` and `Connection: close` are written by the server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Response {
+    status: u16,
+    headers: ExtraHeaders,
+    body: Vec<u8>,
+}
+
+impl Response {
+    /// A response with `status` and no body.
+    ///
+    /// # Panics
+    ///
+    /// Unless `status` is one of a final response: 200 to 599.
+    #[must_use]
+    pub fn new(status: u16) -> Self {
+        assert!((200..600).contains(&status), "{status} is no status of a final response");
+        Self { status, headers: ExtraHeaders::default(), body: Vec::new() }
+    }
+
+    /// A response with a line of plain text.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    #[must_use]
+    pub fn text(status: u16, text: &str) -> Self {
+        Self::new(status)
+            .header("Content-Type", "text/plain; charset=utf-8")
+            .body(format!("{text}\n"))
+    }
+
+    /// Adds a header.
+    ///
+    /// # Panics
+    ///
+    /// If `name` is no token, if `value` holds a control character, or if the server writes the
+    /// header itself: a peer's bytes must not become header lines.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.add(name, value);
+        self
+    }
+
+    /// Sets the body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// The status.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Appends the response as it goes on the wire.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        push(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status)));
+        self.headers.write(out);
+        push(out, format_args!("Content-Length: {}\r\nConnection: close\r\n\r\n", self.body.len()));
+        out.extend_from_slice(&self.body);
+    }
+}
+
+impl From<HandshakeError> for Response {
+    fn from(error: HandshakeError) -> Self {
+        let status = error.http_status();
+        let response = Self::text(status, &error.to_string());
+        match status {
+            405 => response.header("Allow", "GET"),
+            // RFC 6455 4.4 wants the version, RFC 9110 15.5.22 the protocol.
+            426 => response
+                .add_reserved("Upgrade", "websocket")
+                .add_reserved("Sec-WebSocket-Version", WEBSOCKET_VERSION),
+            _ => response,
+        }
+    }
+}
+
+impl Response {
+    fn add_reserved(mut self, name: &str, value: &str) -> Self {
+        self.headers.push(name, value);
+        self
+    }
+}
+
+/// Agreement to open a connection: the subprotocol and further headers of the 101.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Accept {
+    protocol: Option<String>,
+    headers: ExtraHeaders,
+}
+
+impl Accept {
+    /// Chooses a subprotocol. It must be one that the client offered (RFC 6455 4.2.2, item 5).
+    #[must_use]
+    pub fn protocol(mut self, protocol: &str) -> Self {
+        self.protocol = Some(protocol.to_owned());
+        self
+    }
+
+    /// Adds a header to the 101.
+    ///
+    /// # Panics
+    ///
+    /// As [`Response::header`].
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.add(name, value);
+        self
+    }
+
+    /// The chosen subprotocol.
+    #[must_use]
+    pub fn chosen_protocol(&self) -> Option<&str> {
+        self.protocol.as_deref()
+    }
+
+    /// Appends the 101 that answers a request with `key`.
+    pub fn write(&self, key: &str, out: &mut Vec<u8>) {
+        push(
+            out,
+            format_args!(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Accept: {}\r\n",
+                accept_value(key)
+            ),
+        );
+        if let Some(protocol) = &self.protocol {
+            push(out, format_args!("Sec-WebSocket-Protocol: {protocol}\r\n"));
+        }
+        self.headers.write(out);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Headers that the embedding program adds, checked.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct ExtraHeaders {
+    lines: String,
+}
+
+impl ExtraHeaders {
+    fn add(&mut self, name: &str, value: &str) {
+        let is_name = !name.is_empty() && name.bytes().all(is_token_byte);
+        assert!(is_name, "{name:?} is no header name");
+        assert!(!is_reserved(name), "the server writes {name} itself");
+        let is_value = value.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control());
+        assert!(is_value, "the value of {name} holds a control character");
+        self.push(name, value);
+    }
+
+    fn push(&mut self, name: &str, value: &str) {
+        for part in [name, ": ", value, "\r\n"] {
+            self.lines.push_str(part);
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.lines.as_bytes());
+    }
+}
+
+/// Headers of the framing and of the handshake.
+fn is_reserved(name: &str) -> bool {
+    const RESERVED: [&str; 4] = ["Connection", "Content-Length", "Transfer-Encoding", "Upgrade"];
+    const PREFIX: &str = "Sec-WebSocket-";
+    RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved))
+        || name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+}
+
+/// The value of `Sec-WebSocket-Accept` for a client's key (RFC 6455 4.2.2, item 5).
+#[must_use]
+pub fn accept_value(key: &str) -> String {
+    let mut sha1 = Sha1::new();
+    sha1.update(key.as_bytes());
+    sha1.update(GUID.as_bytes());
+    BASE64_STANDARD.encode(sha1.digest().bytes())
+}
+
+fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("writing to memory does not fail");
+}
+
+const fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        // The phrase may be empty (RFC 9112 4).
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_accept_value_is_that_of_rfc_6455_1_3() {
+        assert_eq!(accept_value("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn a_refusal_names_the_way_out() {
+        let refusal = written(|out| Response::from(HandshakeError::WebSocketVersion).write(out));
+        assert_eq!(
+            refusal,
+            "HTTP/1.1 426 Upgrade Required\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nContent-Length: 40\r\n\
+             Connection: close\r\n\r\nonly Sec-WebSocket-Version 13 is served\n"
+        );
+    }
+
+    #[test]
+    fn an_acceptance_carries_the_choice_and_more_headers() {
+        let accept = Accept::default().protocol("chat").header("X-Served-By", "a");
+        assert_eq!(
+            written(|out| accept.write("dGhlIHNhbXBsZSBub25jZQ==", out)),
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\n\
+             X-Served-By: a\r\n\r\n"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "control character")]
+    fn a_value_cannot_become_a_header_line() {
+        let _ = Response::new(200).header("X-Name", "a\r\nSet-Cookie: b");
+    }
+
+    #[test]
+    #[should_panic(expected = "writes content-length itself")]
+    fn the_framing_is_not_the_programs_to_write() {
+        let _ = Response::new(200).header("content-length", "7");
+    }
+}

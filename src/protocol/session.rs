@@ -1,0 +1,507 @@
+//! One open WebSocket connection without its socket: frames in, events and replies out.
+//!
+//! ```text
+//!          send_close                     the peer's close
+//!   Open ──────────────► CloseSent ───────────────────────► Closed
+//!    │                                                        ▲
+//!    └──── the peer's close, answered; or its fault ──────────┘
+//! ```
+//!
+//! The caller lends a [`Window`] over what it read and asks for events until there is none. What
+//! RFC 6455 demands as an answer (pong, the reply to a close) is laid out in the window's run as
+//! the event is yielded; the order of the events is the order on the wire.
+
+use std::ops::Range;
+
+use super::close::{CODE_BYTES, parse_payload};
+use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader};
+use super::message::{Assembled, Assembly, Message};
+use super::partial::{FrameRest, HEADROOM_BYTES, Partial, Tally, UnderWay, Waiting};
+use super::{CloseCode, OpCode, ProtocolError, Window};
+
+/// A binary message that begins with a frame of more than this, or with a fragment, is large: a
+/// session that streams echoes it as it arrives. Up to here assembling costs little, and a reply
+/// does not wait for a slow sender in the middle of a frame.
+pub const STREAM_BYTES_MIN: usize = 16 * 1024;
+
+/// What a peer may send, enforced while it arrives.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Payload bytes of a message, all fragments together; inclusive.
+    pub message_bytes_max: usize,
+    /// Fragments of a message; inclusive.
+    pub fragments_max: u32,
+}
+
+/// How large binary messages are delivered.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Delivery {
+    /// As whole messages, like all others.
+    #[default]
+    Whole,
+    /// Echoed frame by frame as they arrive, so that the memory held does not grow with them.
+    ///
+    /// While a streamed frame is owed, nothing else is written to the peer: control frames wait
+    /// for its end, other messages for the streamed message's end.
+    StreamedEcho,
+}
+
+/// What a peer did.
+#[derive(Debug)]
+pub enum Event {
+    /// A message arrived as one frame in one read. It lies in the window, unmasked, with room in
+    /// front of it for the header of its echo.
+    Message(Received),
+    /// A message that arrived in parts.
+    Assembled(Assembled),
+    /// A part of a large binary message ([`Delivery::StreamedEcho`]); its echo is in the run.
+    Streamed {
+        /// Bytes of payload in this part.
+        payload_len: usize,
+        /// Whether the message's last byte was among them.
+        message_end: bool,
+    },
+    /// A ping; the pong is in the run.
+    Ping,
+    /// A pong, asked for or not (RFC 6455 5.5.3); its payload in the window.
+    Pong(Range<usize>),
+    /// The peer's close frame; if it was the first, the answer is in the run. The last event.
+    Close {
+        /// The code, if the frame carried one.
+        code: Option<CloseCode>,
+        /// The reason in the window; UTF-8, checked.
+        reason: Range<usize>,
+    },
+}
+
+/// A message in the window, its text not yet checked.
+#[derive(Clone, Debug)]
+pub struct Received {
+    is_text: bool,
+    payload: Range<usize>,
+}
+
+impl Received {
+    /// The message, its text checked.
+    ///
+    /// # Errors
+    ///
+    /// [`ProtocolError::TextUtf8`]: tell the session with [`Session::fail`].
+    #[inline]
+    pub fn lend<'w>(&self, window: &'w Window<'_>) -> Result<Message<'w>, ProtocolError> {
+        let bytes = window.bytes(&self.payload);
+        if !self.is_text {
+            return Ok(Message::Binary(bytes));
+        }
+        simdutf8::compat::from_utf8(bytes).map(Message::Text).map_err(|_| ProtocolError::TextUtf8)
+    }
+
+    /// Lays the echo out in place: the header goes in front of the payload.
+    #[inline]
+    pub fn echo(&self, window: &mut Window<'_>) {
+        let opcode = if self.is_text { OpCode::Text } else { OpCode::Binary };
+        window.reply(&ServerHeader::new(true, opcode, self.payload.len() as u64), &self.payload);
+    }
+}
+
+/// A close frame has been sent, or the connection has ended: nothing may follow (RFC 6455 5.5.1).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Closed;
+
+/// The protocol's state of one open connection: 16 bytes while nothing is under way.
+#[derive(Debug)]
+pub struct Session {
+    phase: Phase,
+    delivery: Delivery,
+    /// `None` while nothing is under way.
+    partial: Option<Box<Partial>>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    Open,
+    CloseSent,
+    Closed,
+}
+
+impl Session {
+    /// The state right after the handshake.
+    #[must_use]
+    pub const fn new(delivery: Delivery) -> Self {
+        Self { phase: Phase::Open, delivery, partial: None }
+    }
+
+    /// Opens a window over a read: `buf` holds [`HEADROOM_BYTES`] free bytes, then what was read.
+    #[inline]
+    pub fn window<'b>(&mut self, buf: &'b mut [u8]) -> Window<'b> {
+        let mut start = HEADROOM_BYTES;
+        if let Some(partial) = &mut self.partial {
+            start -= partial.put_back(&mut buf[..HEADROOM_BYTES]);
+            self.drop_idle_partial();
+        }
+        Window::new(buf, start)
+    }
+
+    /// The next event; `None` once the window is used up.
+    ///
+    /// `out` holds what goes on the wire before the window's run. Only frames that waited for the
+    /// end of a streamed one, and a failure's close frame, are put there.
+    ///
+    /// # Errors
+    ///
+    /// The peer's fault. Every reply before it, and the close frame that names it, is in `out`.
+    #[inline]
+    pub fn next_event(
+        &mut self,
+        window: &mut Window<'_>,
+        limits: &Limits,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event>, ProtocolError> {
+        if self.phase == Phase::Open && self.partial.is_none() {
+            match self.whole_message(window, limits) {
+                Ok(Some(received)) => return Ok(Some(Event::Message(received))),
+                Ok(None) => {}
+                Err(error) => return Err(self.fail(error, window, out)),
+            }
+        }
+        self.next_event_in_parts(window, limits, out).map_err(|error| self.fail(error, window, out))
+    }
+
+    /// Takes the next frame if it is a message, complete in the window, and not to be streamed.
+    #[inline]
+    fn whole_message(
+        &self,
+        window: &mut Window<'_>,
+        limits: &Limits,
+    ) -> Result<Option<Received>, ProtocolError> {
+        let Some(header) = FrameHeader::decode(window.unread())? else { return Ok(None) };
+        let arrived = window.unread().len() - header.header_len;
+        if !header.fin
+            || !matches!(header.opcode, OpCode::Text | OpCode::Binary)
+            || header.payload_len > arrived as u64
+            || header.payload_len > limits.message_bytes_max as u64
+            || self.is_streamed(&header)
+        {
+            return Ok(None);
+        }
+        let payload = window.take(&header, header.payload_len as usize);
+        Ok(Some(Received { is_text: header.opcode == OpCode::Text, payload }))
+    }
+
+    fn is_streamed(&self, header: &FrameHeader) -> bool {
+        self.delivery == Delivery::StreamedEcho
+            && header.opcode == OpCode::Binary
+            && (!header.fin || header.payload_len > STREAM_BYTES_MIN as u64)
+    }
+
+    /// Everything but the common case: control frames, fragments, frames that a read cut, faults.
+    fn next_event_in_parts(
+        &mut self,
+        window: &mut Window<'_>,
+        limits: &Limits,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event>, ProtocolError> {
+        while self.phase != Phase::Closed {
+            let event = if self.is_within_frame() {
+                if window.is_empty() {
+                    return Ok(None);
+                }
+                self.continue_frame(window, limits, out)?
+            } else {
+                let Some(header) = FrameHeader::decode(window.unread())? else { break };
+                if header.opcode.is_control() {
+                    let arrived = window.unread().len() - header.header_len;
+                    if header.payload_len > arrived as u64 {
+                        break;
+                    }
+                    self.control_frame(&header, window)?
+                } else {
+                    self.begin_frame(&header, window, limits)?;
+                    self.continue_frame(window, limits, out)?
+                }
+            };
+            if event.is_some() {
+                return Ok(event);
+            }
+        }
+        if self.phase == Phase::Closed {
+            window.discard();
+        } else if !window.is_empty() {
+            self.partial_mut().keep_unread(window);
+        }
+        Ok(None)
+    }
+
+    fn is_within_frame(&self) -> bool {
+        self.partial.as_ref().is_some_and(|partial| partial.frame.is_some())
+    }
+
+    /// Takes a data frame's header: checks it against the message under way, and of a streamed
+    /// message lays out the reply's header.
+    fn begin_frame(
+        &mut self,
+        header: &FrameHeader,
+        window: &mut Window<'_>,
+        limits: &Limits,
+    ) -> Result<(), ProtocolError> {
+        let is_open = self.phase == Phase::Open;
+        let is_streamed = self.is_streamed(header);
+        let partial = self.partial_mut();
+        let start = window.take(header, 0);
+        partial.frame = Some(FrameRest::new(header));
+        if !is_open {
+            return Ok(());
+        }
+        if matches!(partial.message, UnderWay::Nothing) {
+            let tally = Tally::default();
+            partial.message = match header.opcode {
+                OpCode::Continuation => return Err(ProtocolError::ContinuationWithoutStart),
+                _ if is_streamed => UnderWay::Streaming { tally, waiting: Waiting::default() },
+                opcode => UnderWay::Assembling { tally, assembly: Assembly::new(opcode) },
+            };
+        } else if header.opcode != OpCode::Continuation {
+            return Err(ProtocolError::MessageInterrupted);
+        }
+        match &mut partial.message {
+            UnderWay::Nothing => {}
+            UnderWay::Assembling { tally, .. } => tally.add(header, limits)?,
+            UnderWay::Streaming { tally, .. } => {
+                tally.add(header, limits)?;
+                let reply = ServerHeader::new(header.fin, header.opcode, header.payload_len);
+                window.reply(&reply, &start);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the window has of the payload of the frame under way.
+    fn continue_frame(
+        &mut self,
+        window: &mut Window<'_>,
+        limits: &Limits,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event>, ProtocolError> {
+        let Some(partial) = &mut self.partial else { return Ok(None) };
+        let Some(frame) = &mut partial.frame else { return Ok(None) };
+        let piece = frame.take(window);
+        let frame_end = frame.left == 0;
+        let message_end = frame_end && frame.fin;
+        if frame_end {
+            partial.frame = None;
+        }
+        let event = match &mut partial.message {
+            UnderWay::Nothing => None,
+            UnderWay::Assembling { assembly, .. } => {
+                assembly.append(window.bytes(&piece), limits.message_bytes_max)?;
+                if message_end { partial.take_assembled()?.map(Event::Assembled) } else { None }
+            }
+            UnderWay::Streaming { waiting, .. } => {
+                window.reply_piece(&piece);
+                if frame_end && !waiting.controls.is_empty() {
+                    window.move_run(out);
+                    out.append(&mut waiting.controls);
+                }
+                if message_end && !waiting.messages.is_empty() {
+                    window.move_run(out);
+                    out.append(&mut waiting.messages);
+                }
+                if message_end || (frame_end && self.phase == Phase::CloseSent) {
+                    partial.message = UnderWay::Nothing;
+                }
+                Some(Event::Streamed { payload_len: piece.len(), message_end })
+            }
+        };
+        self.drop_idle_partial();
+        Ok(event)
+    }
+
+    /// Takes a complete control frame and lays out the answer that it demands.
+    fn control_frame(
+        &mut self,
+        header: &FrameHeader,
+        window: &mut Window<'_>,
+    ) -> Result<Option<Event>, ProtocolError> {
+        let payload = window.take(header, header.payload_len as usize);
+        let answers = self.phase == Phase::Open;
+        let (answer, event) = match header.opcode {
+            OpCode::Close => {
+                let code = parse_payload(window.bytes(&payload))?;
+                self.phase = Phase::Closed;
+                self.partial = None;
+                let code_end = payload.end.min(payload.start + CODE_BYTES);
+                let reason = code_end..payload.end;
+                (Some((OpCode::Close, payload.start..code_end)), Event::Close { code, reason })
+            }
+            OpCode::Ping => (Some((OpCode::Pong, payload)), Event::Ping),
+            _ => (None, Event::Pong(payload)),
+        };
+        if let (Some((opcode, payload)), true) = (answer, answers) {
+            window.reply(&ServerHeader::new(true, opcode, payload.len() as u64), &payload);
+        }
+        Ok(Some(event))
+    }
+
+    /// Ends the session for a fault of the peer: the close frame that names it goes behind every
+    /// reply so far, and all further input is discarded. Returns `error`, for the caller to report.
+    pub fn fail(
+        &mut self,
+        error: ProtocolError,
+        window: &mut Window<'_>,
+        out: &mut Vec<u8>,
+    ) -> ProtocolError {
+        window.move_run(out);
+        if self.phase == Phase::Open {
+            push_close(out, error.close_code(), "");
+        }
+        self.phase = Phase::Closed;
+        self.partial = None;
+        window.discard();
+        error
+    }
+
+    /// Sends a message: to the end of `out`, or behind the streamed message that is owed.
+    ///
+    /// A caller with a window open moves its run to `out` first.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once a close frame has been sent.
+    pub fn send(&mut self, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Closed> {
+        self.check_open()?;
+        let out = match self.waiting() {
+            Some((waiting, _)) => &mut waiting.messages,
+            None => out,
+        };
+        push_frame(out, message.opcode(), message.as_bytes());
+        Ok(())
+    }
+
+    /// Sends a ping: to the end of `out`, or behind the streamed frame that is owed. A payload of
+    /// more than 125 bytes is cut there (RFC 6455 5.5).
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once a close frame has been sent.
+    pub fn ping(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Closed> {
+        self.check_open()?;
+        let payload = &payload[..payload.len().min(CONTROL_PAYLOAD_BYTES_MAX)];
+        push_frame(self.control_out(out), OpCode::Ping, payload);
+        Ok(())
+    }
+
+    /// Starts the closing handshake: to the end of `out`, or behind the streamed frame that is
+    /// owed. What the peer sends from now on is skipped, up to its close frame. A reason of more
+    /// than 123 bytes is cut (RFC 6455 5.5).
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once a close frame has been sent.
+    pub fn close(
+        &mut self,
+        code: CloseCode,
+        reason: &str,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Closed> {
+        self.check_open()?;
+        push_close(self.control_out(out), code, reason);
+        self.phase = Phase::CloseSent;
+        if let Some(partial) = &mut self.partial
+            && !(partial.is_streaming() && partial.frame.is_some())
+        {
+            partial.message = UnderWay::Nothing;
+            self.drop_idle_partial();
+        }
+        Ok(())
+    }
+
+    /// Whether a message can still be sent.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Whether no further event will come.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    /// Bytes that wait for the end of a streamed message.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        match self.partial.as_deref() {
+            Some(Partial { message: UnderWay::Streaming { waiting, .. }, .. }) => {
+                waiting.controls.len() + waiting.messages.len()
+            }
+            _ => 0,
+        }
+    }
+
+    /// Whether a streamed frame is owed, so that nothing else may go on the wire.
+    #[must_use]
+    pub fn owes_frame(&self) -> bool {
+        self.partial
+            .as_ref()
+            .is_some_and(|partial| partial.is_streaming() && partial.frame.is_some())
+    }
+
+    fn check_open(&self) -> Result<(), Closed> {
+        if self.is_open() { Ok(()) } else { Err(Closed) }
+    }
+
+    /// Where a control frame goes.
+    fn control_out<'o>(&'o mut self, out: &'o mut Vec<u8>) -> &'o mut Vec<u8> {
+        match self.waiting() {
+            Some((waiting, true)) => &mut waiting.controls,
+            _ => out,
+        }
+    }
+
+    /// What waits for the streamed message under way, and whether one of its frames is owed.
+    fn waiting(&mut self) -> Option<(&mut Waiting, bool)> {
+        match self.partial.as_deref_mut()? {
+            Partial { message: UnderWay::Streaming { waiting, .. }, frame, .. } => {
+                Some((waiting, frame.is_some()))
+            }
+            _ => None,
+        }
+    }
+
+    fn partial_mut(&mut self) -> &mut Partial {
+        self.partial.get_or_insert_default()
+    }
+
+    fn drop_idle_partial(&mut self) {
+        if self.partial.as_ref().is_some_and(|partial| partial.is_idle()) {
+            self.partial = None;
+        }
+    }
+}
+
+/// Appends a frame.
+fn push_frame(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
+    let header = ServerHeader::new(true, opcode, payload.len() as u64);
+    out.extend_from_slice(header.as_bytes());
+    out.extend_from_slice(payload);
+}
+
+/// Appends a close frame, its reason cut to what fits.
+fn push_close(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
+    let bytes_max = reason.len().min(CONTROL_PAYLOAD_BYTES_MAX - CODE_BYTES);
+    let cut = (0..=bytes_max).rev().find(|&at| reason.is_char_boundary(at)).unwrap_or_default();
+    let reason = &reason[..cut];
+    let header = ServerHeader::new(true, OpCode::Close, (CODE_BYTES + reason.len()) as u64);
+    out.extend_from_slice(header.as_bytes());
+    out.extend_from_slice(&code.value().to_be_bytes());
+    out.extend_from_slice(reason.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_is_small() {
+        assert_eq!(size_of::<Session>(), 16);
+    }
+}

@@ -1,0 +1,124 @@
+//! One read's bytes, and the replies laid out over those already consumed.
+//!
+//! A client's header is four bytes longer than the server's for the same payload (the mask key),
+//! so the reply to a frame fits where the frame was. Replies to consecutive frames are compacted
+//! into one contiguous **run**, which one `send` writes straight from the receive buffer:
+//!
+//! ```text
+//!            run.start           run.end     next                 filled
+//! | (free)   | reply | reply | … | (stale)   | frame | frame | …  |
+//! ```
+
+use std::ops::Range;
+
+use super::frame::{FrameHeader, ServerHeader};
+use super::mask::{MaskKey, unmask_down};
+
+/// A borrowed receive buffer while its frames are taken and answered.
+///
+/// Architecture invariant: `run.start <= run.end <= next <= buf.len()`, and the payload handed out
+/// last begins at `run.end` plus the length of the header that its echo needs.
+#[derive(Debug)]
+pub struct Window<'b> {
+    buf: &'b mut [u8],
+    run: Range<usize>,
+    next: usize,
+}
+
+impl<'b> Window<'b> {
+    /// A window over what was read: the bytes of `buf` from `start` on.
+    ///
+    /// # Panics
+    ///
+    /// If `start` is beyond the end of `buf`.
+    #[must_use]
+    pub fn new(buf: &'b mut [u8], start: usize) -> Self {
+        assert!(start <= buf.len(), "a window starts inside its buffer");
+        Self { buf, run: start..start, next: start }
+    }
+
+    /// The bytes of `range`.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self, range: &Range<usize>) -> &[u8] {
+        &self.buf[range.clone()]
+    }
+
+    /// The replies laid out so far, contiguous and in order.
+    #[inline]
+    #[must_use]
+    pub fn run(&self) -> &[u8] {
+        &self.buf[self.run.clone()]
+    }
+
+    /// Forgets the run, which the caller has written or moved elsewhere.
+    #[inline]
+    pub fn clear_run(&mut self) {
+        self.run.end = self.run.start;
+    }
+
+    /// Moves the run behind `out`, so that what the caller appends next follows it on the wire.
+    pub fn move_run(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.run());
+        self.clear_run();
+    }
+
+    /// Whether every byte was consumed.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.next == self.buf.len()
+    }
+
+    /// Puts a header in front of the payload handed out last: the reply joins the run.
+    ///
+    /// `payload` may be a shorter prefix of what was handed out.
+    #[inline]
+    pub(super) fn reply(&mut self, header: &ServerHeader, payload: &Range<usize>) {
+        let header = header.as_bytes();
+        let start = payload.start - header.len();
+        debug_assert_eq!(start, self.run.end, "the payload was laid out for this header");
+        self.buf[start..payload.start].copy_from_slice(header);
+        self.run.end = payload.end;
+    }
+
+    /// Lets a further piece of a streamed frame join the run; its header went ahead.
+    pub(super) fn reply_piece(&mut self, payload: &Range<usize>) {
+        debug_assert_eq!(payload.start, self.run.end, "the piece was laid out for no header");
+        self.run.end = payload.end;
+    }
+
+    /// The bytes not yet consumed.
+    #[inline]
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.buf[self.next..]
+    }
+
+    /// Consumes the header and `len` payload bytes, unmasked and laid out for an echo.
+    #[inline]
+    pub(super) fn take(&mut self, header: &FrameHeader, len: usize) -> Range<usize> {
+        self.lay_out(header.header_len, header.reply_header_len(), len, header.key)
+    }
+
+    /// Consumes `len` further payload bytes of a frame whose header was taken before.
+    pub(super) fn take_piece(&mut self, len: usize, key: MaskKey) -> Range<usize> {
+        self.lay_out(0, 0, len, key)
+    }
+
+    #[inline]
+    fn lay_out(&mut self, skip: usize, header: usize, len: usize, key: MaskKey) -> Range<usize> {
+        let source = self.next + skip;
+        if self.run.is_empty() {
+            // An empty run may lie anywhere: here the payload need not move.
+            self.run = source - header..source - header;
+        }
+        let target = self.run.end + header;
+        unmask_down(self.buf, source..source + len, target, key);
+        self.next = source + len;
+        target..target + len
+    }
+
+    /// Consumes everything: what remains is of no interest.
+    pub(super) const fn discard(&mut self) {
+        self.next = self.buf.len();
+    }
+}
