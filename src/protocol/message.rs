@@ -1,6 +1,5 @@
 //! Messages: what the embedding program sees, and how one that came in parts is put together.
 
-use super::frame::{SERVER_HEADER_BYTES_MAX, ServerHeader};
 use super::utf8::Utf8Tail;
 use super::{OpCode, ProtocolError};
 
@@ -43,34 +42,20 @@ impl<'m> From<&'m [u8]> for Message<'m> {
     }
 }
 
-/// Room in front of an assembled payload, so that a reply's header fits in front of it later.
-const HEADROOM: [u8; SERVER_HEADER_BYTES_MAX] = [0; SERVER_HEADER_BYTES_MAX];
-
 /// A message that did not arrive as one frame in one read: complete, and checked.
 #[derive(Debug)]
-pub struct Assembled(Assembly);
+pub(super) struct Assembled(Assembly);
 
 impl Assembled {
-    /// The message.
-    #[must_use]
-    pub fn message(&self) -> Message<'_> {
+    pub(super) fn message(&self) -> Message<'_> {
         match &self.0 {
-            Assembly::Text { text, .. } => Message::Text(&text[HEADROOM.len()..]),
-            Assembly::Binary(bytes) => Message::Binary(&bytes[HEADROOM.len()..]),
+            Assembly::Text { text, .. } => Message::Text(text),
+            Assembly::Binary(bytes) => Message::Binary(bytes),
         }
-    }
-
-    /// Appends the frame that echoes the message to `out`.
-    pub fn echo(self, out: &mut Vec<u8>) {
-        let message = self.message();
-        let payload = message.as_bytes();
-        let header = ServerHeader::new(true, message.opcode(), payload.len() as u64);
-        out.extend_from_slice(header.as_bytes());
-        out.extend_from_slice(payload);
     }
 }
 
-/// A message under way: [`HEADROOM`], then the payload so far, unmasked.
+/// A message under way: its payload so far, unmasked.
 #[derive(Debug)]
 pub(super) enum Assembly {
     /// Text so far; `tail` holds a character of which some bytes are still to come.
@@ -81,12 +66,10 @@ pub(super) enum Assembly {
 
 impl Assembly {
     pub(super) fn new(opcode: OpCode) -> Self {
-        let headroom = HEADROOM.to_vec();
         if opcode == OpCode::Text {
-            let text = String::from_utf8(headroom).expect("zeroes are ASCII");
-            Self::Text { text, tail: Utf8Tail::default() }
+            Self::Text { text: String::new(), tail: Utf8Tail::default() }
         } else {
-            Self::Binary(headroom)
+            Self::Binary(Vec::new())
         }
     }
 
@@ -123,7 +106,7 @@ fn growth(len: usize, capacity: usize, more: usize, bytes_max: usize) -> usize {
     if needed <= capacity {
         return 0;
     }
-    (2 * capacity).min(HEADROOM.len() + bytes_max).max(needed) - len
+    (2 * capacity).min(bytes_max).max(needed) - len
 }
 
 #[cfg(test)]
@@ -142,16 +125,7 @@ mod tests {
             growths += usize::from(bytes.capacity() != capacity);
             capacity = bytes.capacity();
         }
-        assert_eq!(capacity, HEADROOM.len() + bytes_max);
+        assert_eq!(capacity, bytes_max);
         assert!(growths < 10, "{growths} growths for 1000 bytes");
-    }
-
-    #[test]
-    fn the_echo_is_one_frame() {
-        let mut assembly = Assembly::new(OpCode::Text);
-        assembly.append("h\u{e9}".as_bytes(), 10).unwrap();
-        let mut out = b"before".to_vec();
-        assembly.finish().unwrap().echo(&mut out);
-        assert_eq!(out, b"before\x81\x03h\xc3\xa9");
     }
 }

@@ -17,13 +17,9 @@
 //!     while let Ok(Some(event)) = session.next_event(&mut window, limits, &mut out) {
 //!         match event {
 //!             Event::Message(received) => match received.lend(&window) {
-//!                 Ok(_message) => received.echo(&mut window),
+//!                 Ok(_message) => received.echo(&mut window, &mut out),
 //!                 Err(error) => _ = session.fail(error, &mut window, &mut out),
 //!             },
-//!             Event::Assembled(assembled) => {
-//!                 window.move_run(&mut out);
-//!                 assembled.echo(&mut out);
-//!             }
 //!             // A pong, a close or a streamed part is in the run already.
 //!             _ => {}
 //!         }
@@ -61,7 +57,7 @@ pub use frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader};
 pub use handshake_error::HandshakeError;
 pub use head::{Head, HeadReader};
 pub use mask::{MaskKey, unmask};
-pub use message::{Assembled, Message};
+pub use message::Message;
 pub use opcode::OpCode;
 pub use partial::HEADROOM_BYTES;
 pub use request::{HEADERS_MAX, Request, WEBSOCKET_VERSION};

@@ -152,10 +152,15 @@ fn explain(error: httparse::Error, head: &[u8]) -> HandshakeError {
     }
 }
 
-/// Whether the request line ends with an HTTP version, if not one that we serve.
+/// Whether the request line has its three words, and the last is an HTTP version, if not ours.
 fn names_a_version(head: &[u8]) -> bool {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ');
+    let (Some([_, ..]), Some([_, ..]), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return false;
+    };
     let Some(number) = version.strip_prefix(b"HTTP/") else { return false };
     matches!(number, [major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
 }

@@ -13,6 +13,8 @@
 
 use std::ops::Range;
 
+use simdutf8::compat::from_utf8;
+
 use super::close::{CODE_BYTES, parse_payload};
 use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader};
 use super::message::{Assembled, Assembly, Message};
@@ -49,11 +51,8 @@ pub enum Delivery {
 /// What a peer did.
 #[derive(Debug)]
 pub enum Event {
-    /// A message arrived as one frame in one read. It lies in the window, unmasked, with room in
-    /// front of it for the header of its echo.
+    /// A message.
     Message(Received),
-    /// A message that arrived in parts.
-    Assembled(Assembled),
     /// A part of a large binary message ([`Delivery::StreamedEcho`]); its echo is in the run.
     Streamed {
         /// Bytes of payload in this part.
@@ -65,20 +64,29 @@ pub enum Event {
     Ping,
     /// A pong, asked for or not (RFC 6455 5.5.3); its payload in the window.
     Pong(Range<usize>),
-    /// The peer's close frame; if it was the first, the answer is in the run. The last event.
+    /// The peer's close frame; unless it answers ours, its answer is in the run. The last event.
     Close {
         /// The code, if the frame carried one.
         code: Option<CloseCode>,
         /// The reason in the window; UTF-8, checked.
         reason: Range<usize>,
+        /// Whether this side's close frame went before it.
+        answers_ours: bool,
     },
 }
 
-/// A message in the window, its text not yet checked.
-#[derive(Clone, Debug)]
-pub struct Received {
-    is_text: bool,
-    payload: Range<usize>,
+/// A message that has arrived.
+#[derive(Debug)]
+pub struct Received(Place);
+
+/// Where a message is.
+#[derive(Debug)]
+enum Place {
+    /// It came as one frame in one read: it lies in the window, unmasked, with room in front of it
+    /// for the header of its echo. Its text is not checked yet.
+    Window { is_text: bool, payload: Range<usize> },
+    /// It came in parts, and was checked as they came.
+    Assembled(Assembled),
 }
 
 impl Received {
@@ -88,19 +96,31 @@ impl Received {
     ///
     /// [`ProtocolError::TextUtf8`]: tell the session with [`Session::fail`].
     #[inline]
-    pub fn lend<'w>(&self, window: &'w Window<'_>) -> Result<Message<'w>, ProtocolError> {
-        let bytes = window.bytes(&self.payload);
-        if !self.is_text {
-            return Ok(Message::Binary(bytes));
+    pub fn lend<'m>(&'m self, window: &'m Window<'_>) -> Result<Message<'m>, ProtocolError> {
+        match &self.0 {
+            Place::Window { is_text: false, payload } => Ok(Message::Binary(window.bytes(payload))),
+            Place::Window { is_text: true, payload } => from_utf8(window.bytes(payload))
+                .map(Message::Text)
+                .map_err(|_| ProtocolError::TextUtf8),
+            Place::Assembled(assembled) => Ok(assembled.message()),
         }
-        simdutf8::compat::from_utf8(bytes).map(Message::Text).map_err(|_| ProtocolError::TextUtf8)
     }
 
-    /// Lays the echo out in place: the header goes in front of the payload.
+    /// Echoes the message: in the window the header goes in front of the payload; a message that
+    /// was assembled goes to `out`, behind the window's run.
     #[inline]
-    pub fn echo(&self, window: &mut Window<'_>) {
-        let opcode = if self.is_text { OpCode::Text } else { OpCode::Binary };
-        window.reply(&ServerHeader::new(true, opcode, self.payload.len() as u64), &self.payload);
+    pub fn echo(self, window: &mut Window<'_>, out: &mut Vec<u8>) {
+        match self.0 {
+            Place::Window { is_text, payload } => {
+                let opcode = if is_text { OpCode::Text } else { OpCode::Binary };
+                window.reply(&ServerHeader::new(true, opcode, payload.len() as u64), &payload);
+            }
+            Place::Assembled(assembled) => {
+                window.move_run(out);
+                let message = assembled.message();
+                push_frame(out, message.opcode(), message.as_bytes());
+            }
+        }
     }
 }
 
@@ -185,7 +205,8 @@ impl Session {
             return Ok(None);
         }
         let payload = window.take(&header, header.payload_len as usize);
-        Ok(Some(Received { is_text: header.opcode == OpCode::Text, payload }))
+        let is_text = header.opcode == OpCode::Text;
+        Ok(Some(Received(Place::Window { is_text, payload })))
     }
 
     fn is_streamed(&self, header: &FrameHeader) -> bool {
@@ -293,7 +314,12 @@ impl Session {
             UnderWay::Nothing => None,
             UnderWay::Assembling { assembly, .. } => {
                 assembly.append(window.bytes(&piece), limits.message_bytes_max)?;
-                if message_end { partial.take_assembled()?.map(Event::Assembled) } else { None }
+                if message_end {
+                    let assembled = partial.take_assembled()?;
+                    assembled.map(|assembled| Event::Message(Received(Place::Assembled(assembled))))
+                } else {
+                    None
+                }
             }
             UnderWay::Streaming { waiting, .. } => {
                 window.reply_piece(&piece);
@@ -330,7 +356,10 @@ impl Session {
                 self.partial = None;
                 let code_end = payload.end.min(payload.start + CODE_BYTES);
                 let reason = code_end..payload.end;
-                (Some((OpCode::Close, payload.start..code_end)), Event::Close { code, reason })
+                (
+                    Some((OpCode::Close, payload.start..code_end)),
+                    Event::Close { code, reason, answers_ours: !answers },
+                )
             }
             OpCode::Ping => (Some((OpCode::Pong, payload)), Event::Ping),
             _ => (None, Event::Pong(payload)),

@@ -1,0 +1,203 @@
+//! The settings of a server: plain data, checked once before any thread starts.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::protocol::{HEADERS_MAX, Limits};
+
+/// Limits and timeouts of a server, the same for all its workers.
+///
+/// ```
+/// use ws_reactor::Config;
+///
+/// let config = Config { message_bytes_max: 64 * 1024, ..Config::default() };
+/// assert!(config.check().is_ok());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Payload of a message in bytes, all fragments together; inclusive. Default 1 MiB.
+    ///
+    /// A longer one ends the connection with 1009 as soon as a header announces it. A peer that is
+    /// in the middle of a message holds up to this much memory.
+    pub message_bytes_max: usize,
+
+    /// Fragments of a message; inclusive. Default 131 072.
+    ///
+    /// More of them end the connection with 1008. A fragment costs no memory of its own: this
+    /// bounds the work that a message of empty fragments can cause.
+    pub fragments_max: u32,
+
+    /// Bytes of a request head, its empty line included. Default 8 KiB.
+    ///
+    /// A longer one is answered 431, as is one with more than 100 headers. A peer whose request
+    /// arrives in pieces holds this much memory.
+    pub request_bytes_max: usize,
+
+    /// From accept to the last byte of the request. Default 10 s.
+    ///
+    /// It is a total: a client that sends a byte now and then does not extend it.
+    pub handshake_timeout: Duration,
+
+    /// Without a byte received, and without one accepted by the kernel for sending, for this long,
+    /// a connection is given up (1001). A ping is sent at half of it. Default 120 s.
+    pub idle_timeout: Duration,
+
+    /// From a close frame sent to the end of the connection. Default 5 s.
+    pub close_timeout: Duration,
+
+    /// Reading from a peer pauses when more than this is queued for it, in bytes. Default 64 KiB.
+    ///
+    /// An echo to a peer that does not read holds at most this and the replies to one read.
+    pub backlog_bytes_high: usize,
+
+    /// Reading resumes when less than this is queued, in bytes. Default 16 KiB.
+    pub backlog_bytes_low: usize,
+
+    /// A handler, or another thread, that sends to a peer for which more than this is queued loses
+    /// that connection, in bytes. Default 1 MiB. Up to one message more may be held.
+    pub backlog_bytes_max: usize,
+
+    /// Connections of all workers together; more are answered 503 and closed. Default: no limit
+    /// but the file descriptors of the process.
+    pub connections_max: Option<usize>,
+
+    /// Connections that the kernel holds for each listener until they are accepted; it cuts this
+    /// to `net.core.somaxconn`. Default 4096.
+    pub listen_backlog: u32,
+
+    /// Sets TCP_NODELAY: a reply is sent at once instead of waiting for more. Default true.
+    pub tcp_nodelay: bool,
+
+    /// Commands from other threads that a worker's mailbox holds. Default 1024.
+    ///
+    /// A full mailbox is an error for the sender. It takes about 60 bytes a command up front.
+    pub mailbox_capacity: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 1024 * 1024,
+            fragments_max: 131_072,
+            request_bytes_max: 8 * 1024,
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(120),
+            close_timeout: Duration::from_secs(5),
+            backlog_bytes_high: 64 * 1024,
+            backlog_bytes_low: 16 * 1024,
+            backlog_bytes_max: 1024 * 1024,
+            connections_max: None,
+            listen_backlog: 4096,
+            tcp_nodelay: true,
+            mailbox_capacity: 1024,
+        }
+    }
+}
+
+/// The shortest request that can be a handshake is longer than this.
+const REQUEST_BYTES_MIN: usize = 128;
+
+impl Config {
+    /// Checks that the settings make sense together. [`ServerBuilder::start`] calls it.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that does not.
+    ///
+    /// [`ServerBuilder::start`]: crate::ServerBuilder::start
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let timeouts = [
+            ("handshake_timeout", self.handshake_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("close_timeout", self.close_timeout),
+        ];
+        if let Some((name, _)) = timeouts.iter().find(|(_, timeout)| timeout.is_zero()) {
+            return Err(ConfigError::Zero(name));
+        }
+        let counts = [
+            ("fragments_max", self.fragments_max as usize),
+            ("listen_backlog", self.listen_backlog as usize),
+            ("mailbox_capacity", self.mailbox_capacity),
+            ("connections_max", self.connections_max.unwrap_or(1)),
+        ];
+        if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Err(ConfigError::Zero(name));
+        }
+        if self.request_bytes_max < REQUEST_BYTES_MIN {
+            return Err(ConfigError::RequestBytesTooFew);
+        }
+        if self.backlog_bytes_low > self.backlog_bytes_high {
+            return Err(ConfigError::BacklogLowAboveHigh);
+        }
+        if self.backlog_bytes_high > self.backlog_bytes_max {
+            return Err(ConfigError::BacklogHighAboveMax);
+        }
+        Ok(())
+    }
+
+    pub(crate) const fn limits(&self) -> Limits {
+        Limits { message_bytes_max: self.message_bytes_max, fragments_max: self.fragments_max }
+    }
+}
+
+/// Settings that do not make sense: the embedding program's fault.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// This setting must not be zero.
+    Zero(&'static str),
+    /// `request_bytes_max` is below what a handshake takes.
+    RequestBytesTooFew,
+    /// `backlog_bytes_low` is above `backlog_bytes_high`: reading would never resume.
+    BacklogLowAboveHigh,
+    /// `backlog_bytes_high` is above `backlog_bytes_max`: an echo would lose its connection.
+    BacklogHighAboveMax,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Zero(name) => write!(f, "{name} must not be zero"),
+            Self::RequestBytesTooFew => {
+                write!(f, "request_bytes_max must be at least {REQUEST_BYTES_MIN}")
+            }
+            Self::BacklogLowAboveHigh => {
+                f.write_str("backlog_bytes_low must not be above backlog_bytes_high")
+            }
+            Self::BacklogHighAboveMax => {
+                f.write_str("backlog_bytes_high must not be above backlog_bytes_max")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+const _: () = assert!(HEADERS_MAX == 100, "named in the docs of request_bytes_max");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mistake_has_its_error() {
+        let with = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.check()
+        };
+        assert_eq!(with(|_| {}), Ok(()));
+        assert_eq!(
+            with(|c| c.idle_timeout = Duration::ZERO),
+            Err(ConfigError::Zero("idle_timeout"))
+        );
+        assert_eq!(with(|c| c.fragments_max = 0), Err(ConfigError::Zero("fragments_max")));
+        assert_eq!(
+            with(|c| c.connections_max = Some(0)),
+            Err(ConfigError::Zero("connections_max"))
+        );
+        assert_eq!(with(|c| c.request_bytes_max = 1), Err(ConfigError::RequestBytesTooFew));
+        assert_eq!(with(|c| c.backlog_bytes_low = 1 << 20), Err(ConfigError::BacklogLowAboveHigh));
+        assert_eq!(with(|c| c.backlog_bytes_high = 2 << 20), Err(ConfigError::BacklogHighAboveMax));
+    }
+}

@@ -1,0 +1,182 @@
+//! What a server does with its connections: the trait that an embedding program implements.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::peer::{Peer, PeerId};
+use crate::protocol::{Accept, CloseCode, Delivery, Message, ProtocolError, Request, Response};
+
+/// The behaviour of a server. Each worker thread has a handler of its own, so a callback has it
+/// exclusively: no locks, no sharing. What belongs to one connection is [`State`](Self::State).
+///
+/// A callback must not block: every connection of its worker waits for it. One that panics loses
+/// its own connection (1011, or 500 before the upgrade), not the worker.
+///
+/// ```
+/// use ws_reactor::{Handler, Message, Peer, Reply};
+///
+/// /// Answers each message with how many there have been.
+/// struct Count;
+///
+/// impl Handler for Count {
+///     type State = u64;
+///
+///     fn message(&mut self, peer: &mut Peer<'_, u64>, _: Message<'_>) -> Reply {
+///         *peer.state += 1;
+///         let count = peer.state.to_string();
+///         peer.send(count.as_str());
+///         Reply::None
+///     }
+/// }
+/// ```
+pub trait Handler: 'static {
+    /// What the handler keeps for each connection; `()` if nothing.
+    type State: Default;
+
+    /// A client asks for an upgrade, and its request is well-formed: accept or reject it. Origin
+    /// checks, authentication and the choice of a subprotocol belong here.
+    ///
+    /// Default: accept.
+    fn request(&mut self, request: &Request<'_>, address: SocketAddr) -> Answer<Self::State> {
+        let _ = (request, address);
+        Answer::accept(Self::State::default())
+    }
+
+    /// A client sent a plain HTTP GET: answer it, for a health check or a small page.
+    ///
+    /// Default: `None`, which is answered 426.
+    fn http(&mut self, request: &Request<'_>, address: SocketAddr) -> Option<Response> {
+        let _ = (request, address);
+        None
+    }
+
+    /// A connection is open. What is sent here is the first that the client gets.
+    fn open(&mut self, peer: &mut Peer<'_, Self::State>, address: SocketAddr) {
+        let _ = (peer, address);
+    }
+
+    /// A message arrived. What the peer is sent here goes out before the returned reply.
+    fn message(&mut self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Reply;
+
+    /// A connection that was open has closed, for whatever reason. The last call for it.
+    fn close(&mut self, id: PeerId, state: Self::State, event: &CloseEvent<'_>) {
+        let _ = (id, state, event);
+    }
+
+    /// How large binary messages are delivered; asked once for each connection.
+    ///
+    /// With [`Delivery::StreamedEcho`] they are echoed as they arrive, without
+    /// [`message`](Self::message).
+    fn delivery(&self) -> Delivery {
+        Delivery::Whole
+    }
+}
+
+/// What becomes of a client's request for an upgrade.
+#[derive(Debug)]
+pub enum Answer<S> {
+    /// Open the connection, with this state.
+    Accept(Accept, S),
+    /// Do not: answer with this status, headers and body.
+    Reject(Response),
+}
+
+impl<S> Answer<S> {
+    /// Opens the connection without a subprotocol or further headers.
+    #[must_use]
+    pub fn accept(state: S) -> Self {
+        Self::Accept(Accept::default(), state)
+    }
+
+    /// Answers with `status` and a line of plain text, such as 403 and "unknown origin".
+    ///
+    /// # Panics
+    ///
+    /// Unless `status` is one of a final response: 200 to 599.
+    #[must_use]
+    pub fn reject(status: u16, text: &str) -> Self {
+        Self::Reject(Response::text(status, text))
+    }
+}
+
+/// What goes back for a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reply {
+    /// Nothing, or nothing more than was sent in the callback.
+    None,
+    /// The message itself. It costs no copy: the reply is written where the message was received.
+    Echo,
+}
+
+/// The end of a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CloseEvent<'e> {
+    /// The code of the peer's close frame, or of ours if the peer was at fault;
+    /// [`CloseCode::NO_STATUS`] if the peer gave none, [`CloseCode::ABNORMAL`] if there was no
+    /// close frame from it.
+    pub code: CloseCode,
+    /// The peer's reason; empty if it gave none.
+    pub reason: &'e str,
+    /// Why the connection ended.
+    pub cause: CloseCause,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum CloseCause {
+    /// The peer closed it.
+    Peer,
+    /// This side closed it, and the peer agreed.
+    Local,
+    /// The peer broke the protocol or a limit.
+    Protocol(ProtocolError),
+    /// The peer ended TCP without a close frame.
+    EndOfStream,
+    /// TCP failed: reset by the peer, timed out, unreachable.
+    Transport,
+    /// Nothing moved for [`idle_timeout`](crate::Config::idle_timeout).
+    IdleTimeout,
+    /// The peer did not answer our close frame within
+    /// [`close_timeout`](crate::Config::close_timeout).
+    CloseTimeout,
+    /// More was sent to the peer than it took: [`backlog_bytes_max`].
+    ///
+    /// [`backlog_bytes_max`]: crate::Config::backlog_bytes_max
+    BacklogOverflow,
+    /// The server's drain deadline came first.
+    Shutdown,
+}
+
+impl fmt::Display for CloseCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Peer => "closed by the peer",
+            Self::Local => "closed by the server",
+            Self::Protocol(error) => return error.fmt(f),
+            Self::EndOfStream => "the peer ended the stream without a close frame",
+            Self::Transport => "the connection was reset",
+            Self::IdleTimeout => "nothing moved for too long",
+            Self::CloseTimeout => "the peer did not answer the close frame",
+            Self::BacklogOverflow => "the peer did not take what was sent to it",
+            Self::Shutdown => "the server shut down",
+        })
+    }
+}
+
+/// Sends every message back as it came.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Echo;
+
+impl Handler for Echo {
+    type State = ();
+
+    #[inline]
+    fn message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
+        Reply::Echo
+    }
+
+    fn delivery(&self) -> Delivery {
+        Delivery::StreamedEcho
+    }
+}

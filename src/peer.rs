@@ -1,0 +1,147 @@
+//! A connection as its handler sees it: who it is, its state, and what may be sent to it.
+
+use std::fmt;
+
+use crate::protocol::{CloseCode, Message, Session};
+
+/// Names an open connection, also from other threads. Never reused: once its connection has ended
+/// the id is stale for good.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PeerId {
+    pub(crate) worker: u32,
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}.{}", self.worker, self.slot, self.generation)
+    }
+}
+
+/// An open connection, lent to a callback.
+///
+/// What is sent goes out when the callback's turn ends, in the order of the calls and after the
+/// replies to earlier messages.
+#[derive(Debug)]
+pub struct Peer<'p, S> {
+    /// What the handler keeps for this connection.
+    pub state: &'p mut S,
+    id: PeerId,
+    outbox: Outbox<'p>,
+}
+
+impl<'p, S> Peer<'p, S> {
+    pub(crate) const fn new(id: PeerId, state: &'p mut S, outbox: Outbox<'p>) -> Self {
+        Self { state, id, outbox }
+    }
+
+    /// The connection's name, for [`ServerHandle::send`](crate::ServerHandle::send).
+    #[must_use]
+    pub const fn id(&self) -> PeerId {
+        self.id
+    }
+
+    /// Whether messages can still be sent: no close frame has been.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.outbox.session.is_open()
+    }
+
+    /// Bytes that are queued and that the kernel has not taken yet.
+    #[must_use]
+    pub fn backlog_bytes(&self) -> usize {
+        self.outbox.queued_bytes()
+    }
+
+    /// Sends a message. Nothing happens once the connection is closing.
+    ///
+    /// If the peer does not keep up and [`backlog_bytes_max`] is exceeded, the connection is lost.
+    ///
+    /// [`backlog_bytes_max`]: crate::Config::backlog_bytes_max
+    pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {
+        self.outbox.send(message.into());
+    }
+
+    /// Sends a ping; of a longer payload the first 125 bytes. Nothing happens once the connection
+    /// is closing.
+    pub fn ping(&mut self, payload: &[u8]) {
+        if self.outbox.has_room() {
+            self.outbox.move_run();
+            // Closed is documented as nothing.
+            let _ = self.outbox.session.ping(payload, self.outbox.out);
+        }
+    }
+
+    /// Closes the connection: the last that is sent; of a longer reason the first 123 bytes. What
+    /// the peer has sent and this handler has not seen is dropped.
+    pub fn close(&mut self, code: CloseCode, reason: &str) {
+        self.outbox.move_run();
+        // Closed is documented as nothing.
+        let _ = self.outbox.session.close(code, reason, self.outbox.out);
+    }
+}
+
+/// The way out of a callback: the replies laid out so far, and the buffer behind them.
+#[derive(Debug)]
+pub(crate) struct Outbox<'o> {
+    session: &'o mut Session,
+    /// Replies laid out in place; empty once moved to `out`.
+    run: &'o [u8],
+    out: &'o mut Vec<u8>,
+    /// Bytes that the kernel has refused so far.
+    backlog_bytes: usize,
+    backlog_bytes_max: usize,
+    sent: &'o mut Sent,
+}
+
+/// What a callback did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sent {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    /// Whether the run was moved to the out buffer.
+    pub(crate) run_moved: bool,
+    /// Whether more was sent than the connection may hold.
+    pub(crate) overflowed: bool,
+}
+
+impl<'o> Outbox<'o> {
+    pub(crate) const fn new(
+        session: &'o mut Session,
+        run: &'o [u8],
+        out: &'o mut Vec<u8>,
+        backlog_bytes: usize,
+        backlog_bytes_max: usize,
+        sent: &'o mut Sent,
+    ) -> Self {
+        Self { session, run, out, backlog_bytes, backlog_bytes_max, sent }
+    }
+
+    pub(crate) fn send(&mut self, message: Message<'_>) {
+        if !self.has_room() {
+            return;
+        }
+        self.move_run();
+        if self.session.send(message, self.out).is_ok() {
+            self.sent.messages += 1;
+            self.sent.bytes += message.as_bytes().len() as u64;
+        }
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.backlog_bytes + self.out.len() + self.run.len() + self.session.waiting_bytes()
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.sent.overflowed |= self.queued_bytes() > self.backlog_bytes_max;
+        !self.sent.overflowed
+    }
+
+    /// What is laid out in place goes on the wire before what is sent now.
+    fn move_run(&mut self) {
+        self.out.extend_from_slice(self.run);
+        self.run = &[];
+        self.sent.run_moved = true;
+    }
+}

@@ -1,0 +1,105 @@
+//! Counters: each worker writes its own, anybody may read the sum.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter with one writer. Reads from other threads see a recent value.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`: a load and a store, since no other thread writes.
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The counters of one worker, on cache lines of their own.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct Counters {
+            $(pub(crate) $name: Counter,)*
+        }
+
+        /// What a server has done since its start, all workers together.
+        ///
+        /// The counters are read one by one while the workers go on: sums that hold at rest, such
+        /// as messages in and out of an echo, may be off by what is under way.
+        #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Stats {
+            /// Adds up the counters of all workers.
+            #[doc(hidden)]
+            pub fn sum<'c>(workers: impl Iterator<Item = &'c Counters>) -> Self {
+                workers.fold(Self::default(), |sum, counters| Self {
+                    $($name: sum.$name + counters.$name.value(),)*
+                })
+            }
+        }
+    };
+}
+
+counters! {
+    /// TCP connections accepted.
+    accepted,
+    /// TCP connections ended, for whatever reason.
+    ended,
+    /// Connections turned away at once, with 503, because of `connections_max` or a shutdown.
+    turned_away,
+    /// Requests refused, by the protocol or by the handler.
+    refused,
+    /// Requests answered with plain HTTP.
+    answered,
+    /// WebSocket connections opened.
+    opened,
+    /// WebSocket connections closed: `opened` less this is open now.
+    closed,
+    /// Messages received whole.
+    messages_in,
+    /// Messages sent, or queued for sending.
+    messages_out,
+    /// Payload bytes of messages received.
+    bytes_in,
+    /// Payload bytes of messages sent, or queued for sending.
+    bytes_out,
+    /// Connections ended for a fault of the peer (1002, 1007, 1008, 1009).
+    protocol_errors,
+    /// Connections given up because the request did not arrive in time.
+    handshake_timeouts,
+    /// Connections given up because nothing moved for too long.
+    idle_timeouts,
+    /// Connections given up because the peer did not complete the close.
+    close_timeouts,
+    /// Connections lost because more was sent to them than they took.
+    backlog_overflows,
+    /// Callbacks that panicked.
+    handler_panics,
+    /// Sends from other threads to a connection that ended on the way.
+    stale_sends,
+    /// Pauses of accepting, for want of file descriptors or memory.
+    accept_pauses,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_summed() {
+        let workers = [Counters::default(), Counters::default()];
+        workers[0].opened.add(2);
+        workers[1].opened.add(3);
+        workers[1].opened.add(1);
+        assert_eq!(Stats::sum(workers.iter()), Stats { opened: 6, ..Stats::default() });
+    }
+}
