@@ -1,0 +1,65 @@
+//! Bytes that a peer is owed and the kernel has refused so far.
+
+use std::io;
+
+use super::transport::{self, Transport};
+
+/// A queue of bytes; empty, it holds no memory.
+///
+/// ```text
+/// | sent | owed … |
+///        ^ sent   ^ bytes.len()
+/// ```
+#[derive(Debug, Default)]
+pub(super) struct Backlog(Option<Box<Queue>>);
+
+#[derive(Debug)]
+struct Queue {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Backlog {
+    /// Bytes owed.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| queue.bytes.len() - queue.sent)
+    }
+
+    #[inline]
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Queues `bytes` behind what is owed, in memory for no more than that.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let queue = self.0.get_or_insert_with(|| Box::new(Queue { bytes: Vec::new(), sent: 0 }));
+        if queue.bytes.len() + bytes.len() > queue.bytes.capacity() {
+            queue.bytes.drain(..queue.sent);
+            queue.sent = 0;
+            queue.bytes.reserve_exact(bytes.len());
+        }
+        queue.bytes.extend_from_slice(bytes);
+    }
+
+    /// Writes until the kernel refuses; says whether it took anything.
+    pub(super) fn write_to(&mut self, transport: &mut impl Transport) -> io::Result<bool> {
+        let mut progress = false;
+        while let Some(queue) = &mut self.0 {
+            let owed = &queue.bytes[queue.sent..];
+            let owed_len = owed.len();
+            let len = transport::write(transport, owed)?;
+            queue.sent += len;
+            progress |= len > 0;
+            if len == owed_len {
+                self.0 = None;
+            } else if len == 0 {
+                break;
+            }
+        }
+        Ok(progress)
+    }
+}

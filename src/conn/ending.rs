@@ -1,0 +1,204 @@
+//! The ways out of a connection, and its deadlines.
+//!
+//! | phase | deadline | then |
+//! |---|---|---|
+//! | handshake | `handshake_timeout` after accept | 408 |
+//! | open | half of `idle_timeout` after anything moved | a ping |
+//! | open | `idle_timeout` after anything moved | close 1001 |
+//! | close frame sent | `close_timeout` after it | dropped |
+//! | lingering | `close_timeout` after anything was taken by the kernel | dropped |
+
+use super::connection::{Connection, Outcome, Phase, Turn, guarded};
+use super::tick::Tick;
+use super::transport::Transport;
+use crate::config::Config;
+use crate::handler::{CloseCause, CloseEvent, Handler};
+use crate::peer::{Outbox, Sent};
+use crate::protocol::{CloseCode, Message, ProtocolError, Response};
+
+impl<T: Transport, S: Default> Connection<T, S> {
+    /// When [`expire`](Self::expire) is due, unless something moves before.
+    pub(crate) fn deadline(&self, config: &Config) -> Tick {
+        self.since.after(match &self.phase {
+            Phase::Handshake(_) => config.handshake_timeout,
+            Phase::Open { session, .. } if !session.is_open() => config.close_timeout,
+            Phase::Open { .. } if self.flags.pinged => config.idle_timeout,
+            Phase::Open { .. } => config.idle_timeout / 2,
+            Phase::Lingering => config.close_timeout,
+        })
+    }
+
+    /// The deadline has come.
+    pub(crate) fn expire<H: Handler<State = S>>(&mut self, turn: &mut Turn<'_, H>) -> Outcome {
+        let cause = match &mut self.phase {
+            Phase::Handshake(_) => {
+                turn.counters.handshake_timeouts.add(1);
+                // The best that can be done for a client that is merely slow; a failure to send
+                // it changes nothing.
+                let _ = self.respond(&Response::text(408, "the request took too long"), turn);
+                return Outcome::Gone;
+            }
+            Phase::Open { session, .. } if session.is_open() && !self.flags.pinged => {
+                self.flags.pinged = true;
+                // Closed cannot be: the session is open.
+                let _ = session.ping(b"", turn.out);
+                return match self.flush(&[], turn) {
+                    Ok(()) => Outcome::Wait,
+                    Err(cause) => self.gone(cause, turn),
+                };
+            }
+            Phase::Open { session, .. } if session.is_open() => {
+                if self.backlog.is_empty() && !session.owes_frame() {
+                    // A failure to send it changes nothing.
+                    let _ = session.close(CloseCode::GOING_AWAY, "idle timeout", turn.out);
+                    let _ = self.flush(&[], turn);
+                }
+                CloseCause::IdleTimeout
+            }
+            Phase::Open { .. } | Phase::Lingering => CloseCause::CloseTimeout,
+        };
+        self.gone(cause, turn)
+    }
+
+    /// Sends a message from outside a callback.
+    pub(crate) fn send<H: Handler<State = S>>(
+        &mut self,
+        message: Message<'_>,
+        turn: &mut Turn<'_, H>,
+    ) -> Outcome {
+        let Phase::Open { session, .. } = &mut self.phase else {
+            turn.counters.stale_sends.add(1);
+            return Outcome::Wait;
+        };
+        let mut sent = Sent::default();
+        let backlog_bytes = self.backlog.len();
+        Outbox::new(
+            session,
+            &[],
+            turn.out,
+            backlog_bytes,
+            turn.config.backlog_bytes_max,
+            &mut sent,
+        )
+        .send(message);
+        match self.account(sent, turn).and_then(|()| self.flush(&[], turn)) {
+            Ok(()) => Outcome::Wait,
+            Err(cause) => self.gone(cause, turn),
+        }
+    }
+
+    /// Starts the closing handshake from outside a callback; before the upgrade, refuses it.
+    pub(crate) fn close<H: Handler<State = S>>(
+        &mut self,
+        code: CloseCode,
+        reason: &str,
+        turn: &mut Turn<'_, H>,
+    ) -> Outcome {
+        let result = match &mut self.phase {
+            Phase::Handshake(_) => {
+                turn.counters.turned_away.add(1);
+                self.respond(&Response::text(503, "the server is shutting down"), turn)
+            }
+            Phase::Open { session, .. } => {
+                if session.close(code, reason, turn.out).is_ok() {
+                    self.close_sent(turn.now);
+                }
+                self.flush(&[], turn)
+            }
+            Phase::Lingering => Ok(()),
+        };
+        match result {
+            Ok(()) => Outcome::Wait,
+            Err(cause) => self.gone(cause, turn),
+        }
+    }
+
+    /// The connection is over: nothing more can be sent or received.
+    pub(crate) fn gone<H: Handler<State = S>>(
+        &mut self,
+        cause: CloseCause,
+        turn: &mut Turn<'_, H>,
+    ) -> Outcome {
+        turn.out.clear();
+        if matches!(self.phase, Phase::Open { .. }) {
+            let counters = turn.counters;
+            match cause {
+                CloseCause::IdleTimeout => counters.idle_timeouts.add(1),
+                CloseCause::CloseTimeout => counters.close_timeouts.add(1),
+                CloseCause::BacklogOverflow => counters.backlog_overflows.add(1),
+                _ => {}
+            }
+            self.leave_open(CloseEvent { code: CloseCode::ABNORMAL, reason: "", cause }, turn);
+        }
+        Outcome::Gone
+    }
+
+    /// The peer's stream has ended: what it is owed is still sent.
+    pub(super) fn end_of_stream<H: Handler<State = S>>(
+        &mut self,
+        turn: &mut Turn<'_, H>,
+    ) -> Result<(), CloseCause> {
+        let cause = CloseCause::EndOfStream;
+        self.flags.end_of_stream = true;
+        self.flags.readable = false;
+        match &self.phase {
+            Phase::Handshake(_) => return Err(cause),
+            Phase::Open { .. } => {
+                self.leave_open(CloseEvent { code: CloseCode::ABNORMAL, reason: "", cause }, turn);
+            }
+            Phase::Lingering => {}
+        }
+        self.settle()
+    }
+
+    /// The peer was at fault; the close frame is in the out buffer.
+    pub(super) fn failed<H: Handler<State = S>>(
+        &mut self,
+        error: ProtocolError,
+        turn: &mut Turn<'_, H>,
+    ) {
+        turn.counters.protocol_errors.add(1);
+        let cause = CloseCause::Protocol(error);
+        self.leave_open(CloseEvent { code: error.close_code(), reason: "", cause }, turn);
+    }
+
+    /// Our close frame is on its way, the peer's is awaited.
+    pub(super) const fn close_sent(&mut self, now: Tick) {
+        self.since = now;
+        self.flags.deadline_moved = true;
+    }
+
+    /// No message will come or go any more: tells the handler, and lingers.
+    pub(super) fn leave_open<H: Handler<State = S>>(
+        &mut self,
+        event: CloseEvent<'_>,
+        turn: &mut Turn<'_, H>,
+    ) {
+        let Phase::Open { state, .. } = self.linger(turn.now) else { return };
+        turn.counters.closed.add(1);
+        log::debug!("peer {} closed with {}: {}", turn.id, event.code, event.cause);
+        guarded(turn.id, turn.counters, || turn.handler.close(turn.id, state, &event));
+    }
+
+    /// Discards input from now on; returns the phase before.
+    pub(super) const fn linger(&mut self, now: Tick) -> Phase<S> {
+        self.since = now;
+        self.flags.deadline_moved = true;
+        std::mem::replace(&mut self.phase, Phase::Lingering)
+    }
+
+    /// Lingering with nothing owed, ends our direction; with both ended, the connection.
+    pub(super) fn settle(&mut self) -> Result<(), CloseCause> {
+        if !matches!(self.phase, Phase::Lingering) || !self.backlog.is_empty() {
+            return Ok(());
+        }
+        if self.flags.end_of_stream {
+            return Err(CloseCause::EndOfStream);
+        }
+        if !self.flags.write_closed {
+            self.flags.write_closed = true;
+            self.transport.shutdown_write().map_err(|_| CloseCause::Transport)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,18 @@
+//! One socket's worth of glue between the protocol and the reactor.
+//!
+//! **Architecture invariant:** nothing here knows epoll, tokens or threads. A connection is told
+//! that its transport may be ready, and by whom its time is counted.
+//!
+//! - [`connection`]: the hot path, from readiness to the reply's `send`
+//! - [`opening`]: the request, the handler's answer, the 101
+//! - [`ending`]: the ways out, and the deadlines
+//! - [`backlog`]: what the kernel refused
+//! - [`transport`]: the byte stream below
+//! - [`tick`]: coarse time
+
+pub(crate) mod connection;
+mod opening;
+mod ending;
+mod backlog;
+pub(crate) mod transport;
+pub(crate) mod tick;

@@ -1,0 +1,66 @@
+//! The byte stream under a connection, and what the readiness of one means.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+
+/// A nonblocking byte stream with two directions that end separately.
+pub trait Transport: Read + Write {
+    /// Ends the direction to the peer, once everything written is sent.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is gone already.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+}
+
+impl Transport for mio::net::TcpStream {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+/// What an edge reported: something happened since the last time, perhaps less than it says.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Readiness {
+    /// There may be bytes, an end of the stream or an error to read.
+    pub readable: bool,
+    /// The kernel may take bytes again.
+    pub writable: bool,
+    /// The peer will send nothing more, or the connection has failed: no further edge will tell,
+    /// so the stream must be read to its end.
+    pub read_closed: bool,
+}
+
+/// What a read brought.
+pub(super) enum ReadResult {
+    Bytes(usize),
+    EndOfStream,
+    WouldBlock,
+}
+
+/// Reads once; an interrupted read is tried again.
+pub(super) fn read(transport: &mut impl Transport, buf: &mut [u8]) -> io::Result<ReadResult> {
+    loop {
+        return match transport.read(buf) {
+            Ok(0) => Ok(ReadResult::EndOfStream),
+            Ok(len) => Ok(ReadResult::Bytes(len)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(ReadResult::WouldBlock),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => Err(error),
+        };
+    }
+}
+
+/// Writes once and says how much was taken; an interrupted write is tried again.
+///
+/// Less than `bytes` means that the kernel's buffer is full: a writable edge will come.
+pub(super) fn write(transport: &mut impl Transport, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        return match transport.write(bytes) {
+            Ok(len) => Ok(len),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => Err(error),
+        };
+    }
+}

@@ -1,0 +1,171 @@
+//! What other threads ask of a worker: a bounded queue of commands, in order.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::slots::Token;
+use crate::protocol::{CloseCode, Message};
+
+/// Something to do between two turns. `T` is a socket.
+#[derive(Debug)]
+pub enum Command<T> {
+    /// Send a message to a connection.
+    Send(Token, OwnedMessage),
+    /// Start the closing handshake of a connection.
+    Close(Token, CloseCode, Box<str>),
+    /// Take over a socket that was accepted elsewhere.
+    Adopt(T, SocketAddr),
+    /// Stop accepting, close every connection with 1001, and end when the last is gone, at the
+    /// latest then.
+    Drain(Instant),
+}
+
+/// A message on its way between threads.
+#[derive(Debug)]
+pub enum OwnedMessage {
+    /// Text.
+    Text(Box<str>),
+    /// Binary.
+    Binary(Box<[u8]>),
+}
+
+impl OwnedMessage {
+    /// The message, borrowed.
+    #[must_use]
+    pub fn as_message(&self) -> Message<'_> {
+        match self {
+            Self::Text(text) => Message::Text(text),
+            Self::Binary(bytes) => Message::Binary(bytes),
+        }
+    }
+}
+
+impl From<Message<'_>> for OwnedMessage {
+    fn from(message: Message<'_>) -> Self {
+        match message {
+            Message::Text(text) => Self::Text(text.into()),
+            Message::Binary(bytes) => Self::Binary(bytes.into()),
+        }
+    }
+}
+
+/// Makes both ends of a mailbox for `capacity` commands.
+#[must_use]
+pub fn mailbox<T>(capacity: usize) -> (Sender<T>, Mailbox<T>) {
+    let (sender, receiver) = sync_channel(capacity);
+    let shared = Arc::new(Shared::default());
+    (Sender { sender, shared: Arc::clone(&shared) }, Mailbox { receiver, shared })
+}
+
+/// What both ends see.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Whether the worker has been woken and has not looked yet: one wake serves many commands.
+    woken: AtomicBool,
+    /// The generation of the open connection in each slot, 0 if there is none. Touched when a
+    /// connection opens and ends, and by senders; never by a message of the worker's own.
+    generations: Mutex<Vec<u32>>,
+}
+
+/// The worker's end.
+#[derive(Debug)]
+pub struct Mailbox<T> {
+    receiver: Receiver<Command<T>>,
+    shared: Arc<Shared>,
+}
+
+impl<T> Mailbox<T> {
+    /// The next command; `None` if there is none now.
+    pub(super) fn take(&self) -> Option<Command<T>> {
+        // Without a handle left nothing will come, and the server runs on.
+        self.receiver.try_recv().ok()
+    }
+
+    /// The worker is about to look: from now on a sender wakes it again.
+    pub(super) fn wakened(&self) {
+        self.shared.woken.store(false, Ordering::SeqCst);
+    }
+
+    /// From now on `token` can be sent to.
+    pub(super) fn open(&self, token: Token) {
+        self.set_generation(token.index, token.generation);
+    }
+
+    /// From now on `token` is stale.
+    pub(super) fn close(&self, token: Token) {
+        self.set_generation(token.index, 0);
+    }
+
+    fn set_generation(&self, index: u32, generation: u32) {
+        let index = index as usize;
+        let mut generations =
+            self.shared.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        if generations.len() <= index {
+            generations.resize(index + 1, 0);
+        }
+        generations[index] = generation;
+    }
+}
+
+/// The other threads' end.
+#[derive(Debug)]
+pub struct Sender<T> {
+    sender: SyncSender<Command<T>>,
+    shared: Arc<Shared>,
+}
+
+impl<T> Sender<T> {
+    /// Puts a command at the end of the queue. `Ok(true)` if the worker must be woken.
+    ///
+    /// # Errors
+    ///
+    /// The command, if the queue is full or the worker has ended.
+    pub fn post(&self, command: Command<T>) -> Result<bool, TrySendError<Command<T>>> {
+        self.sender.try_send(command)?;
+        Ok(!self.shared.woken.swap(true, Ordering::SeqCst))
+    }
+
+    /// Whether `token` names an open connection at this moment.
+    #[must_use]
+    pub fn is_open(&self, token: Token) -> bool {
+        let generations = self.shared.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.get(token.index as usize) == Some(&token.generation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_mailbox_is_an_error_and_loses_nothing() {
+        let (sender, mailbox) = mailbox::<char>(2);
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        assert!(sender.post(Command::Adopt('a', address)).unwrap(), "the first wakes");
+        assert!(!sender.post(Command::Adopt('b', address)).unwrap(), "one wake is enough");
+        assert!(matches!(sender.post(Command::Adopt('c', address)), Err(TrySendError::Full(_))));
+        mailbox.wakened();
+        assert!(matches!(mailbox.take(), Some(Command::Adopt('a', _))));
+        assert!(matches!(mailbox.take(), Some(Command::Adopt('b', _))));
+        assert!(mailbox.take().is_none());
+        assert!(sender.post(Command::Adopt('d', address)).unwrap(), "wakes again");
+        drop(mailbox);
+        let gone = sender.post(Command::Adopt('e', address));
+        assert!(matches!(gone, Err(TrySendError::Disconnected(_))));
+    }
+
+    #[test]
+    fn a_token_is_open_until_its_connection_ends() {
+        let (sender, mailbox) = mailbox::<()>(1);
+        let token = Token { index: 5, generation: 2 };
+        assert!(!sender.is_open(token));
+        mailbox.open(token);
+        assert!(sender.is_open(token));
+        assert!(!sender.is_open(Token { index: 5, generation: 1 }));
+        mailbox.close(token);
+        assert!(!sender.is_open(token));
+    }
+}

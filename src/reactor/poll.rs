@@ -1,0 +1,95 @@
+//! The kernel's side of a worker: epoll, the clock, the sockets. No decision is made here.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Registry, Waker};
+
+use super::slots::Token;
+use super::worker::{Driver, Worker};
+use crate::conn::transport::Readiness;
+use crate::handler::Handler;
+
+/// Events taken from the kernel at once. A full batch is no loss: the rest comes with the next.
+const EVENTS_PER_TURN: usize = 1024;
+
+/// An epoll instance, and what wakes it from other threads.
+#[derive(Debug)]
+pub(crate) struct Reactor {
+    poll: Poll,
+    events: Events,
+}
+
+impl Reactor {
+    /// An epoll instance with `listeners` registered; the driver for its worker.
+    pub(crate) fn new(mut listeners: Vec<TcpListener>) -> io::Result<(Self, Net, Waker)> {
+        let poll = Poll::new()?;
+        for (index, listener) in (0..).zip(&mut listeners) {
+            poll.registry().register(
+                listener,
+                Token::listener(index).into(),
+                Interest::READABLE,
+            )?;
+        }
+        let waker = Waker::new(poll.registry(), Token::WAKER.into())?;
+        let net = Net { registry: poll.registry().try_clone()?, listeners };
+        Ok((Self { poll, events: Events::with_capacity(EVENTS_PER_TURN) }, net, waker))
+    }
+
+    /// Gives `worker` its turns until it is done.
+    ///
+    /// # Errors
+    ///
+    /// As epoll_wait(2), which for a valid descriptor is never.
+    pub(crate) fn run<H: Handler>(&mut self, worker: &mut Worker<Net, H>) -> io::Result<()> {
+        while !worker.is_done() {
+            match self.poll.poll(&mut self.events, worker.wait(Instant::now())) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            let ready = self.events.iter().map(|event| (event.token().into(), readiness(event)));
+            worker.turn(ready, Instant::now());
+        }
+        Ok(())
+    }
+}
+
+fn readiness(event: &Event) -> Readiness {
+    Readiness {
+        readable: event.is_readable() || event.is_error(),
+        writable: event.is_writable(),
+        read_closed: event.is_read_closed() || event.is_error(),
+    }
+}
+
+/// The kernel's sockets.
+#[derive(Debug)]
+pub(crate) struct Net {
+    registry: Registry,
+    listeners: Vec<TcpListener>,
+}
+
+impl Driver for Net {
+    type Stream = TcpStream;
+
+    fn accept(&mut self, listener: u32) -> io::Result<(TcpStream, SocketAddr)> {
+        self.listeners[listener as usize].accept()
+    }
+
+    fn register(&mut self, stream: &mut TcpStream, token: Token) -> io::Result<()> {
+        // Both directions, once: nothing is ever registered again, under backpressure neither.
+        self.registry.register(stream, token.into(), Interest::READABLE | Interest::WRITABLE)
+    }
+
+    fn listeners(&self) -> u32 {
+        self.listeners.len() as u32
+    }
+
+    fn stop_listening(&mut self) {
+        self.listeners.clear();
+    }
+}

@@ -1,0 +1,145 @@
+//! Where a worker's connections live: a slab, with generations that tell an old token from a new.
+
+use slab::Slab;
+
+/// Names what an event is for, in the eight bytes that epoll hands back.
+///
+/// ```text
+///   63         32 31          0
+///  | generation  | index       |
+/// ```
+///
+/// Generation 0 is not a connection's: it marks the listeners, and the waker.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Token {
+    /// Of a connection: its slot. Of a listener: its number.
+    pub(crate) index: u32,
+    /// Told apart from every connection that had the slot before.
+    pub(crate) generation: u32,
+}
+
+impl Token {
+    /// The waker's.
+    pub const WAKER: Self = Self { index: u32::MAX, generation: 0 };
+
+    /// That of listener number `index`.
+    #[must_use]
+    pub const fn listener(index: u32) -> Self {
+        Self { index, generation: 0 }
+    }
+
+    /// Whether a connection has this token, or had it.
+    #[must_use]
+    pub const fn is_connection(self) -> bool {
+        self.generation != 0
+    }
+}
+
+const _: () = assert!(usize::BITS == 64, "a token packs two u32 into a usize");
+
+impl From<Token> for mio::Token {
+    fn from(token: Token) -> Self {
+        Self((token.generation as usize) << 32 | token.index as usize)
+    }
+}
+
+impl From<mio::Token> for Token {
+    fn from(token: mio::Token) -> Self {
+        Self { index: token.0 as u32, generation: (token.0 >> 32) as u32 }
+    }
+}
+
+/// A slab of `T`, each under a token that is not given out twice.
+#[derive(Debug)]
+pub(super) struct Slots<T> {
+    slab: Slab<Slot<T>>,
+    /// The generation given out last; wraps after four thousand million connections.
+    generation: u32,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u32,
+    value: T,
+}
+
+impl<T> Slots<T> {
+    pub(super) const fn new() -> Self {
+        Self { slab: Slab::new(), generation: 0 }
+    }
+
+    /// The token that [`insert`](Self::insert) will give out next.
+    pub(super) fn next_token(&self) -> Token {
+        let generation = self.generation.wrapping_add(1).max(1);
+        Token { index: self.slab.vacant_key() as u32, generation }
+    }
+
+    pub(super) fn insert(&mut self, value: T) -> Token {
+        let token = self.next_token();
+        self.generation = token.generation;
+        self.slab.insert(Slot { generation: token.generation, value });
+        token
+    }
+
+    /// What `token` names; `None` if it is gone, also if another has its slot.
+    #[inline]
+    pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut T> {
+        match self.slab.get_mut(token.index as usize) {
+            Some(slot) if slot.generation == token.generation => Some(&mut slot.value),
+            _ => None,
+        }
+    }
+
+    pub(super) fn remove(&mut self, token: Token) -> Option<T> {
+        self.get_mut(token)?;
+        Some(self.slab.remove(token.index as usize).value)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    pub(super) fn tokens(&self) -> Vec<Token> {
+        let token = |(index, slot): (usize, &Slot<T>)| Token {
+            index: index as u32,
+            generation: slot.generation,
+        };
+        self.slab.iter().map(token).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_token_does_not_name_the_new_tenant() {
+        let mut slots = Slots::new();
+        let first = slots.insert('a');
+        assert_eq!(slots.remove(first), Some('a'));
+        let second = slots.insert('b');
+        assert_eq!(first.index, second.index);
+        assert_eq!(slots.get_mut(first), None);
+        assert_eq!(slots.remove(first), None);
+        assert_eq!(slots.get_mut(second), Some(&mut 'b'));
+    }
+
+    #[test]
+    fn generations_wrap_around_zero() {
+        let mut slots = Slots::new();
+        slots.generation = u32::MAX;
+        assert_eq!(slots.insert('a').generation, 1);
+    }
+
+    #[test]
+    fn tokens_survive_the_trip_through_epoll() {
+        for token in [
+            Token::WAKER,
+            Token::listener(7),
+            Token { index: 3, generation: 9 },
+            Token { index: u32::MAX, generation: u32::MAX },
+        ] {
+            assert_eq!(Token::from(mio::Token::from(token)), token);
+        }
+    }
+}

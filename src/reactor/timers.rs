@@ -1,0 +1,119 @@
+//! Deadlines of connections, in a wheel that is told late.
+//!
+//! A connection whose deadline moves away does not touch the wheel: its entry comes up at the old
+//! time, the worker asks for the new one, and schedules again. So a message costs a store of the
+//! time, and nothing here. Only a deadline that moves nearer is scheduled at once; the entry that
+//! it leaves behind comes up later and finds it gone, or not yet due.
+
+use super::slots::Token;
+use crate::conn::tick::Tick;
+
+/// Buckets of the wheel, each a tick wide. What lies further ahead waits in the last one for
+/// another round.
+const BUCKETS: u32 = 2048;
+
+/// The wheel.
+#[derive(Debug)]
+pub(super) struct Timers {
+    buckets: Box<[Vec<Token>]>,
+    /// Every bucket of a tick before this one is empty.
+    cursor: Tick,
+    /// No entry comes up before this tick.
+    next: Option<Tick>,
+}
+
+impl Timers {
+    pub(super) fn new() -> Self {
+        let buckets = (0..BUCKETS).map(|_| Vec::new()).collect();
+        Self { buckets, cursor: Tick::default(), next: None }
+    }
+
+    /// Brings `token` up at `due`, or earlier if that is too far ahead.
+    pub(super) fn schedule(&mut self, token: Token, due: Tick) {
+        let due = due.clamp(self.cursor, self.cursor.plus(BUCKETS - 1));
+        self.bucket(due).push(token);
+        self.next = Some(self.next.map_or(due, |next| next.min(due)));
+    }
+
+    /// When the next entry comes up.
+    pub(super) const fn next(&self) -> Option<Tick> {
+        self.next
+    }
+
+    /// Takes the entries that come up at `now` or came up before.
+    pub(super) fn expired(&mut self, now: Tick) -> Vec<Token> {
+        let mut expired = Vec::new();
+        while let Some(due) = self.next.filter(|due| *due <= now) {
+            expired.append(&mut std::mem::take(self.bucket(due)));
+            self.cursor = due;
+            self.next = self.next_entry();
+        }
+        self.cursor = self.cursor.max(now);
+        expired
+    }
+
+    /// The first tick from the cursor on whose bucket has an entry.
+    fn next_entry(&mut self) -> Option<Tick> {
+        let cursor = self.cursor;
+        (0..BUCKETS).map(|ahead| cursor.plus(ahead)).find(|tick| !self.bucket(*tick).is_empty())
+    }
+
+    fn bucket(&mut self, tick: Tick) -> &mut Vec<Token> {
+        &mut self.buckets[(tick.index() % BUCKETS) as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn token(index: u32) -> Token {
+        Token { index, generation: 1 }
+    }
+
+    const fn tick(index: u32) -> Tick {
+        Tick::from_index(index)
+    }
+
+    #[test]
+    fn entries_come_up_at_their_tick_and_once() {
+        let mut timers = Timers::new();
+        timers.schedule(token(3), tick(30));
+        timers.schedule(token(1), tick(10));
+        timers.schedule(token(2), tick(10));
+        assert_eq!(timers.next(), Some(tick(10)));
+        assert_eq!(timers.expired(tick(9)), []);
+        assert_eq!(timers.expired(tick(10)), [token(1), token(2)]);
+        assert_eq!(timers.next(), Some(tick(30)));
+        assert_eq!(timers.expired(tick(1000)), [token(3)]);
+        assert_eq!(timers.next(), None);
+        assert_eq!(timers.expired(tick(9000)), []);
+    }
+
+    #[test]
+    fn what_is_far_ahead_comes_up_early_and_what_is_past_at_once() {
+        let mut timers = Timers::new();
+        assert_eq!(timers.expired(tick(5000)), []);
+        timers.schedule(token(1), tick(90_000));
+        timers.schedule(token(2), tick(3));
+        assert_eq!(timers.next(), Some(tick(5000)));
+        assert_eq!(timers.expired(tick(5000)), [token(2)]);
+        assert_eq!(timers.next(), Some(tick(5000 + BUCKETS - 1)));
+        assert_eq!(timers.expired(tick(5000 + BUCKETS)), [token(1)]);
+    }
+
+    #[test]
+    fn no_entry_is_lost_over_many_rounds() {
+        let mut timers = Timers::new();
+        let mut now = 0;
+        for round in 0..10_000 {
+            timers.schedule(token(round), tick(now + round % 97));
+            now += 31;
+            let due = timers.expired(tick(now)).len();
+            assert!(due <= 5, "round {round}");
+        }
+        let rest = timers.expired(tick(now + 97)).len();
+        assert!(rest > 0);
+        assert_eq!(timers.next(), None);
+    }
+}

@@ -1,0 +1,363 @@
+//! A worker: its connections, and what happens to them in one turn.
+//!
+//! Everything that a worker decides is decided in [`Worker::turn`], from readiness, commands and
+//! the time. Sockets are behind a [`Driver`], so that a test can make them up; `poll.rs` is the
+//! only file that knows the kernel's.
+//!
+//! **Invariant of edge-triggered readiness:** an edge comes once. What a turn does not use up (a
+//! spent budget, a peer that is not read because it does not read) is remembered: by the
+//! connection, and on the `again` list if it can go on by itself.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::listener::{AcceptError, accept_error};
+use super::mailbox::{Command, Mailbox};
+use super::slots::{Slots, Token};
+use super::timers::Timers;
+use crate::config::Config;
+use crate::conn::connection::{Connection, Outcome, Turn};
+use crate::conn::tick::Tick;
+use crate::conn::transport::{Readiness, Transport};
+use crate::handler::{CloseCause, Handler};
+use crate::peer::PeerId;
+use crate::protocol::{CloseCode, HEADROOM_BYTES, Response};
+use crate::stats::Counters;
+
+/// Bytes of one read at most: below, pipelined frames take more calls; above, nothing is gained.
+const READ_BYTES: usize = 256 * 1024;
+
+/// What a long answer may leave allocated in the out buffer for the next.
+const OUT_BYTES_KEPT: usize = 256 * 1024;
+
+/// Connections accepted from one listener before others get their turn.
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// Commands taken before connections get their turn.
+const COMMANDS_PER_TURN: usize = 256;
+
+/// How long accepting pauses when file descriptors or memory ran out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where a worker's sockets come from.
+pub trait Driver {
+    /// A connection's byte stream.
+    type Stream: Transport;
+
+    /// Accepts a connection from listener number `listener`.
+    ///
+    /// # Errors
+    ///
+    /// As accept(2); `WouldBlock` if no connection waits.
+    fn accept(&mut self, listener: u32) -> io::Result<(Self::Stream, SocketAddr)>;
+
+    /// Asks for the edges of `stream`, both directions, for as long as it lives.
+    ///
+    /// # Errors
+    ///
+    /// As epoll_ctl(2).
+    fn register(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
+
+    /// How many listeners there are.
+    fn listeners(&self) -> u32;
+
+    /// Closes the listeners.
+    fn stop_listening(&mut self);
+}
+
+/// What the workers of a server have in common, and one of its own.
+#[derive(Debug)]
+pub struct Shared {
+    /// The server's settings.
+    pub config: Arc<Config>,
+    /// This worker's counters.
+    pub counters: Arc<Counters>,
+    /// TCP connections of all workers; touched at accept and at the end only.
+    pub connections: Arc<AtomicUsize>,
+    /// This worker's number.
+    pub index: u32,
+}
+
+/// One thread's share of a server.
+#[derive(Debug)]
+pub struct Worker<D: Driver, H: Handler> {
+    driver: D,
+    handler: H,
+    shared: Shared,
+    mailbox: Mailbox<D::Stream>,
+    slots: Slots<Connection<D::Stream, H::State>>,
+    timers: Timers,
+    /// Connections and listeners with readiness that they have not used up.
+    again: Vec<Token>,
+    /// Every read goes here, and most replies are laid out and sent from here.
+    scratch: Box<[u8]>,
+    /// What cannot be laid out in place; empty between turns.
+    out: Vec<u8>,
+    start: Instant,
+    now: Tick,
+    accept_paused_until: Option<Tick>,
+    /// Commands may be left in the mailbox.
+    has_mail: bool,
+    drain_deadline: Option<Instant>,
+}
+
+impl<D: Driver, H: Handler> Worker<D, H> {
+    /// A worker that begins its life at `now`.
+    pub fn new(
+        driver: D,
+        handler: H,
+        shared: Shared,
+        mailbox: Mailbox<D::Stream>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            driver,
+            handler,
+            shared,
+            mailbox,
+            slots: Slots::new(),
+            timers: Timers::new(),
+            again: Vec::new(),
+            scratch: vec![0; HEADROOM_BYTES + READ_BYTES].into_boxed_slice(),
+            out: Vec::new(),
+            start: now,
+            now: Tick::default(),
+            accept_paused_until: None,
+            has_mail: false,
+            drain_deadline: None,
+        }
+    }
+
+    /// Does everything that can be done now: what is `ready`, what earlier turns left, commands,
+    /// deadlines.
+    pub fn turn(&mut self, ready: impl Iterator<Item = (Token, Readiness)>, now: Instant) {
+        self.now = Tick::at(now.saturating_duration_since(self.start));
+        let again = std::mem::take(&mut self.again);
+        for (token, readiness) in ready {
+            if token.is_connection() {
+                self.with(token, |connection, scratch, turn| {
+                    connection.ready(readiness, scratch, turn)
+                });
+            } else if token == Token::WAKER {
+                self.mailbox.wakened();
+                self.has_mail = true;
+            } else {
+                self.accept(token);
+            }
+        }
+        for token in again {
+            if token.is_connection() {
+                self.with(token, |connection, scratch, turn| {
+                    connection.dequeue();
+                    connection.resume(scratch, turn)
+                });
+            } else {
+                self.accept(token);
+            }
+        }
+        if self.has_mail {
+            self.read_mail();
+        }
+        self.expire(now);
+        if self.out.capacity() > OUT_BYTES_KEPT {
+            self.out = Vec::new();
+        }
+    }
+
+    /// How long the next turn may wait for readiness; `None` for as long as it takes.
+    #[must_use]
+    pub fn wait(&self, now: Instant) -> Option<Duration> {
+        if !self.again.is_empty() || self.has_mail {
+            return Some(Duration::ZERO);
+        }
+        let ticks = self.timers.next().into_iter().chain(self.accept_paused_until);
+        let due = ticks.map(|tick| self.start + tick.elapsed()).chain(self.drain_deadline).min();
+        due.map(|due| due.saturating_duration_since(now))
+    }
+
+    /// Whether the worker has been drained: nothing is left to do.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.drain_deadline.is_some() && self.slots.is_empty()
+    }
+
+    /// Gives a connection its turn, if `token` still names one, and sees to what comes of it.
+    #[inline]
+    fn with(
+        &mut self,
+        token: Token,
+        act: impl FnOnce(&mut Connection<D::Stream, H::State>, &mut [u8], &mut Turn<'_, H>) -> Outcome,
+    ) {
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        let mut turn = Turn {
+            id: PeerId {
+                worker: self.shared.index,
+                slot: token.index,
+                generation: token.generation,
+            },
+            handler: &mut self.handler,
+            out: &mut self.out,
+            config: &self.shared.config,
+            counters: &self.shared.counters,
+            now: self.now,
+        };
+        let outcome = act(connection, &mut self.scratch, &mut turn);
+        debug_assert!(self.out.is_empty(), "a turn sends or queues all that it lays out");
+        match outcome {
+            Outcome::Wait => {}
+            Outcome::Again => {
+                if connection.enqueue() {
+                    self.again.push(token);
+                }
+            }
+            Outcome::Gone => return self.remove(token),
+        }
+        if connection.take_deadline_moved() {
+            self.timers.schedule(token, connection.deadline(&self.shared.config));
+        }
+    }
+
+    /// Accepts what waits at a listener, up to the budget.
+    fn accept(&mut self, listener: Token) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if self.accept_paused_until.is_some() || listener.index >= self.driver.listeners() {
+                return;
+            }
+            let error = match self.driver.accept(listener.index) {
+                Ok((stream, address)) => {
+                    self.admit(stream, address);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            match accept_error(&error) {
+                AcceptError::WouldBlock => return,
+                AcceptError::Next => {}
+                AcceptError::Exhausted => {
+                    // The edge is spent and connections may wait: only time brings us back.
+                    log::warn!("accepting pauses for {ACCEPT_PAUSE:?}: {error}");
+                    self.shared.counters.accept_pauses.add(1);
+                    self.accept_paused_until = Some(self.now.after(ACCEPT_PAUSE));
+                    return;
+                }
+            }
+        }
+        self.again.push(listener);
+    }
+
+    /// Takes in an accepted socket, unless there are too many.
+    fn admit(&mut self, mut stream: D::Stream, address: SocketAddr) {
+        self.shared.counters.accepted.add(1);
+        let others = self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        let is_full = self.shared.config.connections_max.is_some_and(|max| others >= max);
+        if is_full || self.drain_deadline.is_some() {
+            let text = if is_full { "too many connections" } else { "the server is shutting down" };
+            return self.turn_away(stream, text);
+        }
+        let token = self.slots.next_token();
+        if let Err(error) = self.driver.register(&mut stream, token) {
+            log::warn!("the connection of {address} cannot be watched: {error}");
+            return self.turn_away(stream, "no resources");
+        }
+        let connection = Connection::new(stream, address, self.now);
+        self.timers.schedule(token, connection.deadline(&self.shared.config));
+        self.slots.insert(connection);
+        self.mailbox.open(token);
+    }
+
+    /// Answers 503 as well as it can be without waiting, and drops the socket.
+    fn turn_away(&mut self, mut stream: D::Stream, text: &str) {
+        Response::text(503, text).write(&mut self.out);
+        // What cannot be sent or read at once is lost with the connection, which is the point. The
+        // read lets the close be an orderly one if the request is there already.
+        let _ = stream.write(&self.out);
+        let _ = stream.shutdown_write();
+        let _ = stream.read(&mut self.scratch);
+        self.out.clear();
+        self.shared.counters.turned_away.add(1);
+        self.forget();
+    }
+
+    fn remove(&mut self, token: Token) {
+        if self.slots.remove(token).is_some() {
+            self.mailbox.close(token);
+            self.forget();
+        }
+    }
+
+    /// A TCP connection is no more.
+    fn forget(&self) {
+        self.shared.counters.ended.add(1);
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Does what other threads asked for, up to the budget.
+    fn read_mail(&mut self) {
+        for _ in 0..COMMANDS_PER_TURN {
+            let Some(command) = self.mailbox.take() else {
+                self.has_mail = false;
+                return;
+            };
+            match command {
+                Command::Send(token, message) => match self.slots.get_mut(token) {
+                    Some(_) => self.with(token, |connection, _, turn| {
+                        connection.send(message.as_message(), turn)
+                    }),
+                    None => self.shared.counters.stale_sends.add(1),
+                },
+                Command::Close(token, code, reason) => {
+                    self.with(token, |connection, _, turn| connection.close(code, &reason, turn));
+                }
+                Command::Adopt(stream, address) => self.admit(stream, address),
+                Command::Drain(deadline) => self.drain(deadline),
+            }
+        }
+    }
+
+    /// Stops accepting and asks every peer to go.
+    fn drain(&mut self, deadline: Instant) {
+        let deadline = self.drain_deadline.map_or(deadline, |earlier| earlier.min(deadline));
+        if self.drain_deadline.replace(deadline).is_some() {
+            return;
+        }
+        // Connections that the kernel has completed are turned away; closing the listener would
+        // reset them.
+        for index in 0..self.driver.listeners() {
+            self.accept_paused_until = None;
+            self.accept(Token::listener(index));
+        }
+        self.driver.stop_listening();
+        for token in self.slots.tokens() {
+            self.with(token, |connection, _, turn| {
+                connection.close(CloseCode::GOING_AWAY, "the server is shutting down", turn)
+            });
+        }
+    }
+
+    /// Sees to every deadline that has come.
+    fn expire(&mut self, now: Instant) {
+        for token in self.timers.expired(self.now) {
+            let Some(connection) = self.slots.get_mut(token) else { continue };
+            if connection.deadline(&self.shared.config) <= self.now {
+                self.with(token, |connection, _, turn| connection.expire(turn));
+            }
+            if let Some(connection) = self.slots.get_mut(token) {
+                self.timers.schedule(token, connection.deadline(&self.shared.config));
+            }
+        }
+        if self.accept_paused_until.is_some_and(|until| until <= self.now) {
+            self.accept_paused_until = None;
+            for index in 0..self.driver.listeners() {
+                self.accept(Token::listener(index));
+            }
+        }
+        if self.drain_deadline.is_some_and(|deadline| deadline <= now) {
+            for token in self.slots.tokens() {
+                self.with(token, |connection, _, turn| connection.gone(CloseCause::Shutdown, turn));
+            }
+        }
+    }
+}

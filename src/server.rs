@@ -1,0 +1,374 @@
+//! The front door: binds, starts the workers, and gives back a handle to them.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::TrySendError;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+use mio::net::{TcpListener, TcpStream as Stream};
+
+use crate::config::{Config, ConfigError};
+use crate::handler::Handler;
+use crate::peer::PeerId;
+use crate::protocol::{CloseCode, Message};
+use crate::reactor::listener::{Sharing, bind, listen};
+use crate::reactor::mailbox::{Command, Sender, mailbox};
+use crate::reactor::poll::Reactor;
+use crate::reactor::slots::Token;
+use crate::reactor::worker::{Shared, Worker};
+use crate::stats::{Counters, Stats};
+
+/// A WebSocket server: start with [`Server::builder`].
+#[derive(Debug)]
+pub struct Server;
+
+impl Server {
+    /// A server without addresses yet, with a worker for each core and default settings.
+    #[must_use]
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder {
+            addresses: Vec::new(),
+            workers: None,
+            config: Config::default(),
+            share_port: false,
+        }
+    }
+}
+
+/// Collects what a server needs before it can start.
+#[derive(Clone, Debug)]
+pub struct ServerBuilder {
+    addresses: Vec<SocketAddr>,
+    workers: Option<usize>,
+    config: Config,
+    share_port: bool,
+}
+
+impl ServerBuilder {
+    /// Adds an address to listen on. Port 0 takes a free one, the same for all workers. An IPv6
+    /// address serves IPv6 only: bind `0.0.0.0` beside `[::]` for both.
+    #[must_use]
+    pub fn bind(mut self, address: SocketAddr) -> Self {
+        self.addresses.push(address);
+        self
+    }
+
+    /// Sets the number of worker threads. Default: the cores that this process may use.
+    #[must_use]
+    pub const fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Sets limits and timeouts.
+    #[must_use]
+    pub const fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Lets another process share the addresses (SO_REUSEPORT), each getting a part of the
+    /// connections. Default false: an address in use is an error.
+    #[must_use]
+    pub const fn share_port(mut self, share_port: bool) -> Self {
+        self.share_port = share_port;
+        self
+    }
+
+    /// Binds every address and starts the workers, each with a handler that `handler` makes.
+    /// Clients can connect as soon as this returns.
+    ///
+    /// # Errors
+    ///
+    /// Settings that do not make sense, an address that cannot be bound, a want of resources.
+    /// Nothing runs then.
+    pub fn start<H: Handler + Send>(
+        self,
+        mut handler: impl FnMut() -> H,
+    ) -> Result<ServerHandle, StartError> {
+        self.config.check().map_err(StartError::Config)?;
+        let workers = match self.workers {
+            Some(workers) => workers,
+            None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        };
+        if self.addresses.is_empty() {
+            return Err(StartError::NoAddress);
+        }
+        if workers == 0 {
+            return Err(StartError::NoWorker);
+        }
+        let config = Arc::new(self.config);
+        let (addresses, groups) = listen_all(&self.addresses, workers, self.share_port, &config)?;
+        let connections = Arc::new(AtomicUsize::new(0));
+        let mut members = Vec::new();
+        let mut starts = Vec::new();
+        for (index, listeners) in (0..).zip(groups) {
+            let (reactor, net, waker) = Reactor::new(listeners).map_err(StartError::Worker)?;
+            let (sender, mailbox) = mailbox(config.mailbox_capacity);
+            let counters = Arc::new(Counters::default());
+            members.push(Member { sender, waker, counters: Arc::clone(&counters) });
+            let shared = Shared {
+                config: Arc::clone(&config),
+                counters,
+                connections: Arc::clone(&connections),
+                index,
+            };
+            starts.push((reactor, net, mailbox, shared, handler()));
+        }
+        let inner = Arc::new(Inner { addresses, members, threads: Mutex::default() });
+        let handle = ServerHandle { inner };
+        for (mut reactor, net, mailbox, shared, handler) in starts {
+            let spawned = std::thread::Builder::new()
+                .name(format!("ws-worker-{}", shared.index))
+                .spawn(move || {
+                    let mut worker = Worker::new(net, handler, shared, mailbox, Instant::now());
+                    reactor.run(&mut worker)
+                });
+            match spawned {
+                Ok(thread) => handle.threads().push(thread),
+                Err(error) => {
+                    handle.shutdown(Duration::ZERO);
+                    return Err(StartError::Worker(error));
+                }
+            }
+        }
+        Ok(handle)
+    }
+}
+
+/// Listeners on every address for every worker; all listen before any worker accepts, since a
+/// socket that joins a SO_REUSEPORT group changes which socket a connection goes to.
+fn listen_all(
+    addresses: &[SocketAddr],
+    workers: usize,
+    share_port: bool,
+    config: &Config,
+) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
+    let mut resolved = Vec::new();
+    let mut groups: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    for &asked in addresses {
+        let failed = |source| StartError::Bind { address: asked, source };
+        let mut address = asked;
+        if !share_port {
+            // Without the option this fails where SO_REUSEPORT would quietly share the address.
+            drop(bind(asked, Sharing::Exclusive).map_err(failed)?);
+        }
+        for group in &mut groups {
+            let socket = bind(address, Sharing::Shared).map_err(failed)?;
+            if address.port() == 0 {
+                let local = socket.local_addr().map_err(failed)?;
+                address.set_port(local.as_socket().map_or(0, |local| local.port()));
+            }
+            group.push(listen(socket, config).map_err(failed)?);
+        }
+        resolved.push(address);
+    }
+    Ok((resolved, groups))
+}
+
+/// Why a server did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The settings do not make sense.
+    Config(ConfigError),
+    /// No address was given to [`ServerBuilder::bind`].
+    NoAddress,
+    /// [`ServerBuilder::workers`] was given zero.
+    NoWorker,
+    /// An address cannot be listened on.
+    Bind {
+        /// The address as it was given.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A worker's resources (epoll, thread) cannot be had.
+    Worker(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::NoAddress => f.write_str("no address to listen on"),
+            Self::NoWorker => f.write_str("a server needs at least one worker"),
+            Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Self::Worker(source) => write!(f, "cannot start a worker: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Bind { source, .. } | Self::Worker(source) => Some(source),
+            Self::NoAddress | Self::NoWorker => None,
+        }
+    }
+}
+
+/// A running server, from any thread. Clones are handles to the same one; dropping them does not
+/// stop it.
+#[derive(Clone, Debug)]
+pub struct ServerHandle {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    addresses: Vec<SocketAddr>,
+    members: Vec<Member>,
+    threads: Mutex<Vec<JoinHandle<io::Result<()>>>>,
+}
+
+/// A worker as other threads see it.
+#[derive(Debug)]
+struct Member {
+    sender: Sender<Stream>,
+    waker: Waker,
+    counters: Arc<Counters>,
+}
+
+impl Member {
+    fn post(&self, command: Command<Stream>) -> Result<(), SendError> {
+        match self.sender.post(command) {
+            Ok(must_wake) => {
+                if must_wake {
+                    // It fails if the worker has ended, and then there is nobody to wake.
+                    let _ = self.waker.wake();
+                }
+                Ok(())
+            }
+            Err(TrySendError::Full(_)) => Err(SendError::MailboxFull),
+            Err(TrySendError::Disconnected(_)) => Err(SendError::Stopped),
+        }
+    }
+}
+
+impl ServerHandle {
+    /// The addresses listened on, in the order of [`ServerBuilder::bind`], ports resolved.
+    #[must_use]
+    pub fn local_addresses(&self) -> &[SocketAddr] {
+        &self.inner.addresses
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.inner.members.len()
+    }
+
+    /// What the server has done so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::sum(self.inner.members.iter().map(|member| &*member.counters))
+    }
+
+    /// Sends a message to a connection, from any thread. Messages of one thread to one connection
+    /// arrive in order; they never wait.
+    ///
+    /// `Ok` means that the connection's worker will send it, unless the connection ends first
+    /// (counted in [`Stats::stale_sends`]).
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Stale`] if the connection has ended, [`SendError::MailboxFull`] if its worker
+    /// does not keep up, [`SendError::Stopped`] if the server has stopped. The message is not sent.
+    pub fn send<'m>(&self, peer: PeerId, message: impl Into<Message<'m>>) -> Result<(), SendError> {
+        let (member, token) = self.find(peer)?;
+        member.post(Command::Send(token, message.into().into()))
+    }
+
+    /// Starts the closing handshake of a connection, from any thread; of a longer reason the first
+    /// 123 bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn close(&self, peer: PeerId, code: CloseCode, reason: &str) -> Result<(), SendError> {
+        let (member, token) = self.find(peer)?;
+        member.post(Command::Close(token, code, reason.into()))
+    }
+
+    /// Hands a connection that was accepted elsewhere to worker number `worker` modulo their
+    /// count; its handshake has not begun.
+    ///
+    /// # Errors
+    ///
+    /// The system's, about the socket; or a [`SendError`] inside an [`io::Error`].
+    pub fn adopt(&self, worker: usize, stream: TcpStream) -> io::Result<()> {
+        let address = stream.peer_addr()?;
+        stream.set_nonblocking(true)?;
+        let member = &self.inner.members[worker % self.inner.members.len()];
+        member.post(Command::Adopt(Stream::from_std(stream), address)).map_err(io::Error::other)
+    }
+
+    /// Stops the server: no connection is accepted any more, every peer gets a close frame (1001),
+    /// and what is left after `drain` is dropped. Returns at once; see [`join`](Self::join).
+    ///
+    /// A later call can only bring the end nearer.
+    pub fn shutdown(&self, drain: Duration) {
+        let deadline = Instant::now() + drain;
+        for member in &self.inner.members {
+            // A worker whose mailbox is full makes room soon.
+            while member.post(Command::Drain(deadline)) == Err(SendError::MailboxFull) {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Waits until the server has stopped.
+    ///
+    /// # Errors
+    ///
+    /// The first failure of a worker, if one ended before its time.
+    pub fn join(&self) -> io::Result<()> {
+        let threads = std::mem::take(&mut *self.threads());
+        let results: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
+        results.into_iter().try_for_each(|result| {
+            result.unwrap_or_else(|_| Err(io::Error::other("a worker panicked")))
+        })
+    }
+
+    fn threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<io::Result<()>>>> {
+        self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The worker of `peer`, if the connection is open.
+    fn find(&self, peer: PeerId) -> Result<(&Member, Token), SendError> {
+        let token = Token { index: peer.slot, generation: peer.generation };
+        let member = self.inner.members.get(peer.worker as usize).ok_or(SendError::Stale)?;
+        if member.sender.is_open(token) { Ok((member, token)) } else { Err(SendError::Stale) }
+    }
+}
+
+/// Why something was not sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The connection has ended.
+    Stale,
+    /// The worker's mailbox is full; try later.
+    MailboxFull,
+    /// The server has stopped.
+    Stopped,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stale => "the connection has ended",
+            Self::MailboxFull => "the worker's mailbox is full",
+            Self::Stopped => "the server has stopped",
+        })
+    }
+}
+
+impl std::error::Error for SendError {}
