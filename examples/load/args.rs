@@ -21,19 +21,41 @@ pub(crate) struct Options {
     pub(crate) url: Url,
 
     /// Connections, all opened before the first message is sent.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 64,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub(crate) connections: u32,
 
     /// Payload bytes of a message; several sizes are sent in turn, as in 32,1024,65536.
-    #[arg(long, value_name = "BYTES", default_value = "32", value_delimiter = ',', value_parser = parse_size)]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value = "32",
+        value_delimiter = ',',
+        value_parser = parse_size
+    )]
     pub(crate) size: Vec<usize>,
 
     /// Messages in flight per connection; with --rate the most that may be.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=DEPTH_MAX))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=DEPTH_MAX)
+    )]
     pub(crate) depth: u32,
 
     /// Measured time in seconds.
-    #[arg(long, value_name = "S", default_value = "5", value_parser = parse_positive_seconds, conflicts_with = "count")]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value = "5",
+        value_parser = parse_positive_seconds,
+        conflicts_with = "count"
+    )]
     pub(crate) duration: Duration,
 
     /// Messages to send on all connections together, instead of --duration.
@@ -49,7 +71,13 @@ pub(crate) struct Options {
     pub(crate) ramp_up: Duration,
 
     /// Seconds of messages before the measured time; checked but not counted.
-    #[arg(long, value_name = "S", default_value = "0", value_parser = parse_seconds, conflicts_with = "count")]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value = "0",
+        value_parser = parse_seconds,
+        conflicts_with = "count"
+    )]
     pub(crate) warmup: Duration,
 
     /// Send binary messages [default: text].

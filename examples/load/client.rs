@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) schedule: Schedule,
     pub(crate) recorder: Recorder,
     pub(crate) census: Census,
+    /// Connections whose turn ended before their socket was full: no event will tell.
+    pub(crate) unfinished: Vec<u32>,
 }
 
 /// How many connections have come how far; each count includes the next.

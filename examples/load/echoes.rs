@@ -102,6 +102,11 @@ impl Echoes {
         self.answered + 1
     }
 
+    /// Whether an echo has begun and not ended.
+    pub(crate) fn is_inside_message(&self) -> bool {
+        self.matched.is_some()
+    }
+
     #[inline]
     fn recv_head(&mut self, head: Head, is_owed: bool, tape: &Tape) -> Result<(), Problem> {
         let expected = match self.matched {

@@ -186,9 +186,9 @@ impl fmt::Display for Report {
             "throughput  {:.0} messages/s  {:.1} MB/s",
             self.messages_per_s, self.megabytes_per_s
         )?;
-        f.write_str("latency us ")?;
+        f.write_str("latency us")?;
         for (name, value) in self.latency_us {
-            write!(f, " {name} {value:.1} ")?;
+            write!(f, "  {name} {value:.1}")?;
         }
         if self.messages_unsent > 0 {
             write!(f, "\nbehind      {} messages were due but never sent", self.messages_unsent)?;

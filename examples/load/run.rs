@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal};
+use std::mem;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -44,6 +45,7 @@ impl<'a> Run<'a> {
                 schedule: Schedule::new(connections, depth, rate, count),
                 recorder: Recorder::new(),
                 census: Census::default(),
+                unfinished: Vec::new(),
             },
             scratch: vec![0; SCRATCH_BYTES],
             bar: progress_bar(options),
@@ -164,14 +166,17 @@ impl<'a> Run<'a> {
     }
 
     fn write(&mut self, index: usize) -> Result<(), Failure> {
-        let connection = &mut self.connections[index];
-        connection
+        // Thousands of first messages take a while: each has its own send time.
+        self.shared.recorder.tick();
+        self.connections[index]
             .write(&mut self.shared, &mut self.scratch)
             .map_err(|problem| Failure::at(index, problem))
     }
 
     /// Waits for events no longer than `timeout` and serves each of them once.
     fn turn(&mut self, timeout: Duration) -> Result<(), Failure> {
+        let mut unfinished = mem::take(&mut self.shared.unfinished);
+        let timeout = if unfinished.is_empty() { timeout } else { Duration::ZERO };
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() != ErrorKind::Interrupted => {
                 return Err(Failure::Poll(error));
@@ -186,6 +191,11 @@ impl<'a> Run<'a> {
             self.connections[index]
                 .ready(event, &mut self.shared, &mut self.scratch)
                 .map_err(|problem| Failure::at(index, problem))?;
+        }
+        unfinished.sort_unstable();
+        unfinished.dedup();
+        for index in unfinished {
+            self.write(index as usize)?;
         }
         Ok(())
     }

@@ -44,7 +44,7 @@ impl Session {
         }
     }
 
-    /// Takes what was read into the first `bytes` of the scratch, at `now`.
+    /// Takes what was read at `now`; returns the server's Close if it was among it.
     pub(crate) fn recv(
         &mut self,
         bytes: &[u8],
@@ -53,10 +53,14 @@ impl Session {
     ) -> Result<Option<CloseFrame>, Problem> {
         // Nothing is owed for a message unwritten, but a frame partly written may be echoed in
         // fragments already.
-        let owed = self.in_flight.messages.saturating_sub(self.unwritten)
-            + u64::from(self.cursor.is_inside_frame());
+        let in_flight = self.in_flight.messages;
+        let begun = u64::from(self.cursor.is_inside_frame());
+        let owed = (in_flight.saturating_sub(self.unwritten) + begun).min(in_flight);
         let harvest = self.echoes.recv(bytes, owed, &shared.tape, &mut self.control)?;
-        shared.recorder.progress_at = now;
+        // Pings are no progress: they must not keep a run alive that has lost a message.
+        if harvest.messages > 0 || self.echoes.is_inside_message() {
+            shared.recorder.progress_at = now;
+        }
         if harvest.messages > 0 {
             let recorder = &mut shared.recorder;
             recorder.echoed(harvest.messages, harvest.message_bytes, now);
@@ -121,7 +125,8 @@ impl Session {
     }
 
     fn flush(&mut self, stream: &mut TcpStream, shared: &mut Shared, now: u64) -> io::Result<()> {
-        loop {
+        let mut budget = WRITE_BYTES_PER_TURN;
+        while budget > 0 {
             let wants_control = self.control_written < self.control.len();
             let bytes = if wants_control && !self.cursor.is_inside_frame() {
                 &self.control[self.control_written..]
@@ -133,19 +138,21 @@ impl Session {
             } else {
                 return Ok(());
             };
-            match stream.write(bytes) {
+            match stream.write(&bytes[..bytes.len().min(budget)]) {
                 Ok(written) => {
-                    shared.recorder.progress_at = now;
-                    self.wrote(written, shared);
+                    budget -= written;
+                    self.wrote(written, shared, now);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+        shared.unfinished.push(self.connection);
+        Ok(())
     }
 
-    fn wrote(&mut self, bytes: usize, shared: &Shared) {
+    fn wrote(&mut self, bytes: usize, shared: &mut Shared, now: u64) {
         let wants_control = self.control_written < self.control.len();
         if wants_control && !self.cursor.is_inside_frame() {
             self.control_written += bytes;
@@ -155,6 +162,7 @@ impl Session {
             }
         } else {
             self.unwritten -= shared.tape.advance(&mut self.cursor, bytes);
+            shared.recorder.progress_at = now;
         }
     }
 }
@@ -196,3 +204,6 @@ impl InFlight {
         }
     }
 }
+
+/// A server that reads as fast as we write must not keep the others' echoes waiting.
+const WRITE_BYTES_PER_TURN: usize = 1 << 20;

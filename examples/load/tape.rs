@@ -158,7 +158,7 @@ fn payload(size: usize, index: usize, opcode: OpCode) -> Vec<u8> {
 }
 
 /// Small enough that tape, echoes and read buffer stay in a second-level cache.
-const CYCLE_BYTES: usize = 256 << 10;
+const CYCLE_BYTES: usize = 128 << 10;
 
 /// Large messages: three payloads still tell a swap from a loss.
 const ROUNDS_MIN: usize = 3;

@@ -1,0 +1,86 @@
+//! A WebSocket echo server.
+//!
+//! `cargo run --release --example server -- --help` lists the options. Connections and their ends
+//! are logged on standard error, messages too with `RUST_LOG=debug`.
+
+mod args;
+mod handlers;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use ws_reactor::{Server, ServerHandle, StartError};
+
+use args::Args;
+use handlers::{LoggedEcho, PrefixedEcho};
+
+/// An option or the environment is wrong: the operator has something to do first.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    match serve(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("server: {error}");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn serve(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    // From here on no signal is lost, not even one that comes before the server is up.
+    let signals = Signals::new([SIGTERM, SIGINT])?;
+    let server = start(args)?;
+    for address in server.local_addresses() {
+        println!("listening on {address} ({} workers)", server.workers());
+    }
+    if let Some(period) = args.stats {
+        print_stats(server.clone(), period);
+    }
+    stop_on_signal(signals, server.clone(), args.drain_timeout);
+    server.join()?;
+    Ok(())
+}
+
+fn start(args: &Args) -> Result<ServerHandle, StartError> {
+    let mut builder = Server::builder().config(args.config()).share_port(args.share_port);
+    for address in &args.addr {
+        builder = builder.bind(*address);
+    }
+    if let Some(workers) = args.workers {
+        builder = builder.workers(workers);
+    }
+    match &args.prefix {
+        Some(prefix) => builder.start(|| PrefixedEcho::new(prefix)),
+        None => builder.start(|| LoggedEcho),
+    }
+}
+
+/// The first signal drains the server, a second one ends it at once.
+fn stop_on_signal(mut signals: Signals, server: ServerHandle, drain: Duration) {
+    std::thread::spawn(move || {
+        let mut signals = signals.forever();
+        if let Some(signal) = signals.next() {
+            log::info!("signal {signal}: closing every connection, for at most {drain:?}");
+            server.shutdown(drain);
+        }
+        if let Some(signal) = signals.next() {
+            std::process::exit(128 + signal);
+        }
+    });
+}
+
+fn print_stats(server: ServerHandle, period: Duration) {
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(period);
+            println!("{:?}", server.stats());
+        }
+    });
+}
