@@ -1,0 +1,112 @@
+//! Opening handshakes, good and bad, and what a strict server answers (RFC 6455 4.2, RFC 9112).
+//!
+//! The server accepts every origin and path, and chooses neither subprotocol nor extension, so
+//! that each accepted request which has the sample key is answered with `GOOD_RESPONSE`.
+
+mod accepted;
+mod refused;
+
+/// What one client sends first, and what it must get.
+#[derive(Clone, Debug)]
+pub struct RequestCase {
+    pub name: &'static str,
+    /// The section that says so.
+    pub rfc: &'static str,
+    /// The request's head, and what the client sends right after it.
+    pub input: Vec<u8>,
+    pub status: u16,
+    /// Header lines that must be in the answer.
+    pub headers: &'static [(&'static str, &'static str)],
+    /// What follows the head of a 101: the answers to the frames in `input`. A refusal has a body
+    /// there, whose text is its own.
+    pub frames: Vec<u8>,
+}
+
+/// Every case: those that are accepted, then those that are refused.
+pub fn request_cases() -> Vec<RequestCase> {
+    [accepted::cases(), refused::cases()].concat()
+}
+
+/// The request of RFC 6455 1.2, with only what a server needs.
+pub const GOOD_REQUEST: &[u8] = b"GET /chat HTTP/1.1\r\n\
+    Host: server.example.com\r\n\
+    Upgrade: websocket\r\n\
+    Connection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Version: 13\r\n\
+    \r\n";
+
+/// The whole answer to it.
+pub const GOOD_RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\
+    Upgrade: websocket\r\n\
+    Connection: Upgrade\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
+    \r\n";
+
+/// The largest head that is read, its last empty line included.
+pub const HEAD_BYTES_MAX: usize = 8192;
+
+/// The most header lines that a head may have.
+pub const HEADERS_MAX: usize = 100;
+
+/// The good request with another first line.
+fn with_request_line(line: &str) -> Vec<u8> {
+    head(&[&[line], &GOOD_LINES[1..]].concat())
+}
+
+/// The good request with one more header line.
+fn with(line: &str) -> Vec<u8> {
+    with_all(&[line])
+}
+
+/// The good request with more header lines.
+fn with_all(lines: &[&str]) -> Vec<u8> {
+    head(&[&GOOD_LINES[..], lines].concat())
+}
+
+/// The good request without one header.
+fn without(name: &str) -> Vec<u8> {
+    replaced(name, &[])
+}
+
+/// The good request with other lines where the header `name` was.
+fn replaced(name: &str, lines: &[&str]) -> Vec<u8> {
+    let at = GOOD_LINES.iter().position(|line| line.split(':').next() == Some(name));
+    let at = at.expect("the good request has this header");
+    head(&[&GOOD_LINES[..at], lines, &GOOD_LINES[at + 1..]].concat())
+}
+
+/// The good request with another value of one header.
+fn valued(name: &str, value: &str) -> Vec<u8> {
+    replaced(name, &[&format!("{name}: {value}")])
+}
+
+/// The good request with as many bytes more as make its head `length` bytes long.
+fn padded(length: usize) -> Vec<u8> {
+    let missing = length - GOOD_REQUEST.len() - "X-Padding: \r\n".len();
+    with(&format!("X-Padding: {}", "x".repeat(missing)))
+}
+
+/// The good request with as many headers more as make `count` of them.
+fn numbered(count: usize) -> Vec<u8> {
+    let missing = count - (GOOD_LINES.len() - 1);
+    let lines: Vec<String> = (0..missing).map(|number| format!("X-{number}: x")).collect();
+    with_all(&lines.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// The lines of a head, each ended, then the empty one.
+fn head(lines: &[&str]) -> Vec<u8> {
+    let mut head = lines.join("\r\n").into_bytes();
+    head.extend(b"\r\n\r\n");
+    head
+}
+
+/// The lines of `GOOD_REQUEST`.
+const GOOD_LINES: [&str; 6] = [
+    "GET /chat HTTP/1.1",
+    "Host: server.example.com",
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version: 13",
+];
