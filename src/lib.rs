@@ -1,4 +1,79 @@
 //! A multi-threaded epoll reactor WebSocket server without an async runtime.
+//!
+//! ```no_run
+//! use ws_reactor::{Handler, Message, Peer, Reply, Server};
+//!
+//! struct Shout;
+//!
+//! impl Handler for Shout {
+//!     type State = ();
+//!
+//!     fn message(&mut self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Reply {
+//!         let Message::Text(text) = message else { return Reply::Echo };
+//!         peer.send(text.to_uppercase().as_str());
+//!         Reply::None
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let server = Server::builder().bind("127.0.0.1:9001".parse()?).start(|| Shout)?;
+//!     Ok(server.join()?)
+//! }
+//! ```
+//!
+//! Start at [`Server`] to run one, at [`Handler`] to say what it does, at [`Config`] for limits and
+//! timeouts, and at [`protocol`] for RFC 6455 without sockets.
+//!
+//! # Architecture
+//!
+//! A server is a few worker threads that share nothing on the path of a message. Each has a
+//! listening socket of its own in a SO_REUSEPORT group, an epoll instance, a slab of connections
+//! and one receive buffer. The kernel spreads the connections, and a connection stays with its
+//! worker.
+//!
+//! The code is a house of five floors, and imports go down only:
+//!
+//! ```text
+//!   server                                                  4  the front door: bind, threads, handle
+//!   reactor: worker, poll, listener, slots, timers, mailbox 3  one thread: epoll, tokens, the slab
+//!   conn: connection, opening, ending, backlog, transport   2  one socket's worth of glue
+//!   handler, peer, config, stats                            1  the vocabulary
+//!   protocol                                                0  bytes in, events and bytes out
+//! ```
+//!
+//! **Invariants, absences included.** [`protocol`] knows no socket, clock, thread or log. `conn`
+//! knows no epoll and no token. In `reactor` only `poll.rs` touches the kernel's epoll or asks for
+//! the time: all decisions are in `Worker::turn`, which a test drives with made-up sockets and a
+//! made-up clock. There is no `unsafe` anywhere. A peer's input never panics.
+//!
+//! # The path of an echo
+//!
+//! To read it, open `reactor/worker.rs` and `conn/connection.rs`, and go from top to bottom.
+//!
+//! | step | where | what |
+//! |---|---|---|
+//! | 1 | `Worker::turn` | epoll reports an edge; the token finds the connection |
+//! | 2 | `Connection::advance` | one `recv` into the worker's scratch |
+//! | 3 | `Connection::serve` | [`Session`](protocol::Session) takes a frame: header checked, payload unmasked |
+//! | 4 | `Connection::deliver` | [`Handler::message`] sees it, and says [`Reply::Echo`] |
+//! | 5 | [`Window`](protocol::Window) | the reply's header goes in front of the payload, in the same buffer |
+//! | 6 | `Connection::flush` | one `send` for the replies to all frames of the read |
+//!
+//! A client's header is four bytes longer than the reply's, for the mask key. So a reply fits where
+//! its frame was, and the replies to many frames make one contiguous run. A connection has a buffer
+//! of its own only while a frame or message is incomplete, or while the kernel refuses its replies.
+//!
+//! What costs nothing per message: registration (once, edge-triggered, for both directions), timers
+//! (a store of the time, read when the wheel comes round), the clock (once per turn), locks,
+//! allocation.
+//!
+//! # Backpressure
+//!
+//! A peer that does not take its replies is not read from: above [`Config::backlog_bytes_high`]
+//! reading pauses, below [`Config::backlog_bytes_low`] it resumes. An echo therefore loses nothing
+//! and holds little. A client that writes a whole message before it reads any of it must keep the
+//! message below what the kernel's socket buffers take (a few megabytes): above that, any server
+//! with bounded memory waits for the client to read, while the client waits to write.
 #![forbid(unsafe_code)]
 
 pub mod protocol;

@@ -241,14 +241,18 @@ impl Member {
         match self.sender.post(command) {
             Ok(must_wake) => {
                 if must_wake {
-                    // It fails if the worker has ended, and then there is nobody to wake.
-                    let _ = self.waker.wake();
+                    self.wake();
                 }
                 Ok(())
             }
             Err(TrySendError::Full(_)) => Err(SendError::MailboxFull),
             Err(TrySendError::Disconnected(_)) => Err(SendError::Stopped),
         }
+    }
+
+    fn wake(&self) {
+        // It fails if the worker has ended, and then there is nobody to wake.
+        let _ = self.waker.wake();
     }
 }
 
@@ -315,11 +319,12 @@ impl ServerHandle {
     ///
     /// A later call can only bring the end nearer.
     pub fn shutdown(&self, drain: Duration) {
-        let deadline = Instant::now() + drain;
+        // A drain beyond what the clock can count is as good as one of a century.
+        let now = Instant::now();
+        let deadline = now.checked_add(drain).unwrap_or(now + Duration::from_secs(100 << 25));
         for member in &self.inner.members {
-            // A worker whose mailbox is full makes room soon.
-            while member.post(Command::Drain(deadline)) == Err(SendError::MailboxFull) {
-                std::thread::yield_now();
+            if member.sender.drain(deadline) {
+                member.wake();
             }
         }
     }

@@ -13,13 +13,12 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::backlog::Backlog;
-use super::opening::Opening;
 use super::tick::Tick;
 use super::transport::{self, ReadResult, Readiness, Transport};
 use crate::config::Config;
 use crate::handler::{CloseCause, CloseEvent, Handler, Reply};
 use crate::peer::{Outbox, Peer, PeerId, Sent};
-use crate::protocol::{CloseCode, Event, HEADROOM_BYTES, Received, Session, Window};
+use crate::protocol::{CloseCode, Event, HEADROOM_BYTES, HeadReader, Received, Session, Window};
 use crate::stats::Counters;
 
 /// Reads of one connection before the others get their turn.
@@ -74,6 +73,13 @@ pub(super) enum Phase<S> {
     Lingering,
 }
 
+/// A connection whose request has not all arrived.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) address: SocketAddr,
+    pub(super) reader: HeadReader,
+}
+
 /// What a connection remembers from turn to turn.
 #[derive(Debug, Default)]
 pub(super) struct Flags {
@@ -97,7 +103,7 @@ pub(super) struct Flags {
 
 impl<T: Transport, S: Default> Connection<T, S> {
     pub(crate) fn new(transport: T, address: SocketAddr, now: Tick) -> Self {
-        let phase = Phase::Handshake(Box::new(Opening::new(address)));
+        let phase = Phase::Handshake(Box::new(Opening { address, reader: HeadReader::default() }));
         Self { transport, phase, backlog: Backlog::default(), since: now, flags: Flags::default() }
     }
 

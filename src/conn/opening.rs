@@ -5,20 +5,7 @@ use std::net::SocketAddr;
 use super::connection::{Connection, Phase, Turn, guarded};
 use super::transport::Transport;
 use crate::handler::{Answer, CloseCause, Handler};
-use crate::protocol::{Delivery, HEADROOM_BYTES, HeadReader, Request, Response, Session, Window};
-
-/// A connection whose request has not all arrived.
-#[derive(Debug)]
-pub(super) struct Opening {
-    address: SocketAddr,
-    reader: HeadReader,
-}
-
-impl Opening {
-    pub(super) fn new(address: SocketAddr) -> Self {
-        Self { address, reader: HeadReader::default() }
-    }
-}
+use crate::protocol::{Delivery, HEADROOM_BYTES, Request, Response, Session, Window};
 
 /// What becomes of a request.
 enum Verdict<S> {

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, MASK_KEY_BYTES};
+use super::limits::Tally;
 use super::mask::MaskKey;
 use super::message::{Assembled, Assembly};
-use super::session::Limits;
 use super::{ProtocolError, Window};
 
 /// Free bytes that must precede a read in its buffer: what the read before it left incomplete, at
@@ -80,32 +80,6 @@ pub(super) enum UnderWay {
     Assembling { assembly: Assembly, tally: Tally },
     /// It is echoed as it arrives.
     Streaming { tally: Tally, waiting: Waiting },
-}
-
-/// What counts towards the limits of a message, as its headers announce it.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    bytes: u64,
-    fragments: u32,
-}
-
-impl Tally {
-    /// Counts a further frame.
-    pub(super) const fn add(
-        &mut self,
-        header: &FrameHeader,
-        limits: &Limits,
-    ) -> Result<(), ProtocolError> {
-        self.bytes = self.bytes.saturating_add(header.payload_len);
-        if self.bytes > limits.message_bytes_max as u64 {
-            return Err(ProtocolError::MessageTooBig);
-        }
-        self.fragments += 1;
-        if self.fragments > limits.fragments_max {
-            return Err(ProtocolError::TooManyFragments);
-        }
-        Ok(())
-    }
 }
 
 /// The part of a frame's payload that has not arrived.

@@ -17,23 +17,15 @@ use simdutf8::compat::from_utf8;
 
 use super::close::{CODE_BYTES, parse_payload};
 use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader};
+use super::limits::{Limits, Tally};
 use super::message::{Assembled, Assembly, Message};
-use super::partial::{FrameRest, HEADROOM_BYTES, Partial, Tally, UnderWay, Waiting};
+use super::partial::{FrameRest, HEADROOM_BYTES, Partial, UnderWay, Waiting};
 use super::{CloseCode, OpCode, ProtocolError, Window};
 
 /// A binary message that begins with a frame of more than this, or with a fragment, is large: a
 /// session that streams echoes it as it arrives. Up to here assembling costs little, and a reply
 /// does not wait for a slow sender in the middle of a frame.
 pub const STREAM_BYTES_MIN: usize = 16 * 1024;
-
-/// What a peer may send, enforced while it arrives.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Payload bytes of a message, all fragments together; inclusive.
-    pub message_bytes_max: usize,
-    /// Fragments of a message; inclusive.
-    pub fragments_max: u32,
-}
 
 /// How large binary messages are delivered.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::slots::Token;
@@ -18,9 +18,6 @@ pub enum Command<T> {
     Close(Token, CloseCode, Box<str>),
     /// Take over a socket that was accepted elsewhere.
     Adopt(T, SocketAddr),
-    /// Stop accepting, close every connection with 1001, and end when the last is gone, at the
-    /// latest then.
-    Drain(Instant),
 }
 
 /// A message on its way between threads.
@@ -68,6 +65,9 @@ struct Shared {
     /// The generation of the open connection in each slot, 0 if there is none. Touched when a
     /// connection opens and ends, and by senders; never by a message of the worker's own.
     generations: Mutex<Vec<u32>>,
+    /// When the worker has to be done, if it has been asked to end. Beside the queue, so that a
+    /// full one cannot stand in its way.
+    drain_deadline: Mutex<Option<Instant>>,
 }
 
 /// The worker's end.
@@ -89,6 +89,11 @@ impl<T> Mailbox<T> {
         self.shared.woken.store(false, Ordering::SeqCst);
     }
 
+    /// When the worker has to be done, if it has been asked to end.
+    pub(super) fn drain_deadline(&self) -> Option<Instant> {
+        *lock(&self.shared.drain_deadline)
+    }
+
     /// From now on `token` can be sent to.
     pub(super) fn open(&self, token: Token) {
         self.set_generation(token.index, token.generation);
@@ -101,8 +106,7 @@ impl<T> Mailbox<T> {
 
     fn set_generation(&self, index: u32, generation: u32) {
         let index = index as usize;
-        let mut generations =
-            self.shared.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut generations = lock(&self.shared.generations);
         if generations.len() <= index {
             generations.resize(index + 1, 0);
         }
@@ -125,15 +129,33 @@ impl<T> Sender<T> {
     /// The command, if the queue is full or the worker has ended.
     pub fn post(&self, command: Command<T>) -> Result<bool, TrySendError<Command<T>>> {
         self.sender.try_send(command)?;
-        Ok(!self.shared.woken.swap(true, Ordering::SeqCst))
+        Ok(self.must_wake())
+    }
+
+    /// Asks the worker to stop accepting, close every connection with 1001, and end when the last
+    /// is gone, at the latest at `deadline`. What was posted before is done before. `true` if the
+    /// worker must be woken.
+    pub fn drain(&self, deadline: Instant) -> bool {
+        let mut current = lock(&self.shared.drain_deadline);
+        *current = Some(current.map_or(deadline, |current| current.min(deadline)));
+        self.must_wake()
+    }
+
+    fn must_wake(&self) -> bool {
+        !self.shared.woken.swap(true, Ordering::SeqCst)
     }
 
     /// Whether `token` names an open connection at this moment.
     #[must_use]
     pub fn is_open(&self, token: Token) -> bool {
-        let generations = self.shared.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let generations = lock(&self.shared.generations);
         generations.get(token.index as usize) == Some(&token.generation)
     }
+}
+
+/// What these locks guard is whole at every moment: a thread that panicked with one is no matter.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

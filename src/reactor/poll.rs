@@ -46,7 +46,7 @@ impl Reactor {
     /// As epoll_wait(2), which for a valid descriptor is never.
     pub(crate) fn run<H: Handler>(&mut self, worker: &mut Worker<Net, H>) -> io::Result<()> {
         while !worker.is_done() {
-            match self.poll.poll(&mut self.events, worker.wait(Instant::now())) {
+            match self.poll.poll(&mut self.events, worker.wait()) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),

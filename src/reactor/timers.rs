@@ -103,17 +103,22 @@ mod tests {
     }
 
     #[test]
-    fn no_entry_is_lost_over_many_rounds() {
+    fn over_many_rounds_each_entry_comes_up_once_and_in_time() {
         let mut timers = Timers::new();
-        let mut now = 0;
+        let mut due = Vec::new();
+        let mut came_up = 0;
         for round in 0..10_000 {
-            timers.schedule(token(round), tick(now + round % 97));
-            now += 31;
-            let due = timers.expired(tick(now)).len();
-            assert!(due <= 5, "round {round}");
+            let now = round * 31;
+            for entry in timers.expired(tick(now)) {
+                let due: u32 = due[entry.index as usize];
+                assert!(due <= now && now < due + 31, "entry {} at {now}", entry.index);
+                came_up += 1;
+            }
+            due.push(now + 1 + round * 7 % (BUCKETS - 1));
+            timers.schedule(token(round), tick(due[round as usize]));
         }
-        let rest = timers.expired(tick(now + 97)).len();
-        assert!(rest > 0);
+        came_up += timers.expired(tick(10_000 * 31 + BUCKETS)).len();
+        assert_eq!(came_up, due.len());
         assert_eq!(timers.next(), None);
     }
 }

@@ -36,9 +36,6 @@ const OUT_BYTES_KEPT: usize = 256 * 1024;
 /// Connections accepted from one listener before others get their turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// Commands taken before connections get their turn.
-const COMMANDS_PER_TURN: usize = 256;
-
 /// How long accepting pauses when file descriptors or memory ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -97,7 +94,9 @@ pub struct Worker<D: Driver, H: Handler> {
     /// What cannot be laid out in place; empty between turns.
     out: Vec<u8>,
     start: Instant,
-    now: Tick,
+    /// When the turn began: the time is not asked for again.
+    now: Instant,
+    tick: Tick,
     accept_paused_until: Option<Tick>,
     /// Commands may be left in the mailbox.
     has_mail: bool,
@@ -124,7 +123,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             scratch: vec![0; HEADROOM_BYTES + READ_BYTES].into_boxed_slice(),
             out: Vec::new(),
             start: now,
-            now: Tick::default(),
+            now,
+            tick: Tick::default(),
             accept_paused_until: None,
             has_mail: false,
             drain_deadline: None,
@@ -134,7 +134,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Does everything that can be done now: what is `ready`, what earlier turns left, commands,
     /// deadlines.
     pub fn turn(&mut self, ready: impl Iterator<Item = (Token, Readiness)>, now: Instant) {
-        self.now = Tick::at(now.saturating_duration_since(self.start));
+        self.now = now;
+        self.tick = Tick::at(now.saturating_duration_since(self.start));
         let again = std::mem::take(&mut self.again);
         for (token, readiness) in ready {
             if token.is_connection() {
@@ -145,7 +146,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 self.mailbox.wakened();
                 self.has_mail = true;
             } else {
-                self.accept(token);
+                self.accept(token, ACCEPTS_PER_TURN);
             }
         }
         for token in again {
@@ -155,13 +156,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                     connection.resume(scratch, turn)
                 });
             } else {
-                self.accept(token);
+                self.accept(token, ACCEPTS_PER_TURN);
             }
         }
         if self.has_mail {
             self.read_mail();
         }
-        self.expire(now);
+        self.expire();
         if self.out.capacity() > OUT_BYTES_KEPT {
             self.out = Vec::new();
         }
@@ -169,13 +170,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// How long the next turn may wait for readiness; `None` for as long as it takes.
     #[must_use]
-    pub fn wait(&self, now: Instant) -> Option<Duration> {
+    pub fn wait(&self) -> Option<Duration> {
         if !self.again.is_empty() || self.has_mail {
             return Some(Duration::ZERO);
         }
         let ticks = self.timers.next().into_iter().chain(self.accept_paused_until);
         let due = ticks.map(|tick| self.start + tick.elapsed()).chain(self.drain_deadline).min();
-        due.map(|due| due.saturating_duration_since(now))
+        due.map(|due| due.saturating_duration_since(self.now))
     }
 
     /// Whether the worker has been drained: nothing is left to do.
@@ -202,7 +203,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             out: &mut self.out,
             config: &self.shared.config,
             counters: &self.shared.counters,
-            now: self.now,
+            now: self.tick,
         };
         let outcome = act(connection, &mut self.scratch, &mut turn);
         debug_assert!(self.out.is_empty(), "a turn sends or queues all that it lays out");
@@ -220,9 +221,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// Accepts what waits at a listener, up to the budget.
-    fn accept(&mut self, listener: Token) {
-        for _ in 0..ACCEPTS_PER_TURN {
+    /// Accepts what waits at a listener, up to `budget` connections.
+    fn accept(&mut self, listener: Token, budget: usize) {
+        for _ in 0..budget {
             if self.accept_paused_until.is_some() || listener.index >= self.driver.listeners() {
                 return;
             }
@@ -240,7 +241,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                     // The edge is spent and connections may wait: only time brings us back.
                     log::warn!("accepting pauses for {ACCEPT_PAUSE:?}: {error}");
                     self.shared.counters.accept_pauses.add(1);
-                    self.accept_paused_until = Some(self.now.after(ACCEPT_PAUSE));
+                    self.accept_paused_until = Some(self.tick.after(ACCEPT_PAUSE));
                     return;
                 }
             }
@@ -262,7 +263,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             log::warn!("the connection of {address} cannot be watched: {error}");
             return self.turn_away(stream, "no resources");
         }
-        let connection = Connection::new(stream, address, self.now);
+        let connection = Connection::new(stream, address, self.tick);
         self.timers.schedule(token, connection.deadline(&self.shared.config));
         self.slots.insert(connection);
         self.mailbox.open(token);
@@ -294,12 +295,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Does what other threads asked for, up to the budget.
+    /// Does what other threads asked for: at most a full mailbox, then connections get their turn.
     fn read_mail(&mut self) {
-        for _ in 0..COMMANDS_PER_TURN {
+        for _ in 0..self.shared.config.mailbox_capacity {
             let Some(command) = self.mailbox.take() else {
                 self.has_mail = false;
-                return;
+                break;
             };
             match command {
                 Command::Send(token, message) => match self.slots.get_mut(token) {
@@ -312,24 +313,26 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                     self.with(token, |connection, _, turn| connection.close(code, &reason, turn));
                 }
                 Command::Adopt(stream, address) => self.admit(stream, address),
-                Command::Drain(deadline) => self.drain(deadline),
             }
+        }
+        // Whatever was posted before the drain has been done by now.
+        if let Some(deadline) = self.mailbox.drain_deadline() {
+            self.drain(deadline);
         }
     }
 
     /// Stops accepting and asks every peer to go.
     fn drain(&mut self, deadline: Instant) {
-        let deadline = self.drain_deadline.map_or(deadline, |earlier| earlier.min(deadline));
         if self.drain_deadline.replace(deadline).is_some() {
             return;
         }
-        // Connections that the kernel has completed are turned away; closing the listener would
+        // Connections that the kernel has completed are turned away: closing the listener would
         // reset them.
         for index in 0..self.driver.listeners() {
-            self.accept_paused_until = None;
-            self.accept(Token::listener(index));
+            self.accept(Token::listener(index), self.shared.config.listen_backlog as usize);
         }
         self.driver.stop_listening();
+        self.accept_paused_until = None;
         for token in self.slots.tokens() {
             self.with(token, |connection, _, turn| {
                 connection.close(CloseCode::GOING_AWAY, "the server is shutting down", turn)
@@ -338,23 +341,23 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     /// Sees to every deadline that has come.
-    fn expire(&mut self, now: Instant) {
-        for token in self.timers.expired(self.now) {
+    fn expire(&mut self) {
+        for token in self.timers.expired(self.tick) {
             let Some(connection) = self.slots.get_mut(token) else { continue };
-            if connection.deadline(&self.shared.config) <= self.now {
+            if connection.deadline(&self.shared.config) <= self.tick {
                 self.with(token, |connection, _, turn| connection.expire(turn));
             }
             if let Some(connection) = self.slots.get_mut(token) {
                 self.timers.schedule(token, connection.deadline(&self.shared.config));
             }
         }
-        if self.accept_paused_until.is_some_and(|until| until <= self.now) {
+        if self.accept_paused_until.is_some_and(|until| until <= self.tick) {
             self.accept_paused_until = None;
             for index in 0..self.driver.listeners() {
-                self.accept(Token::listener(index));
+                self.accept(Token::listener(index), ACCEPTS_PER_TURN);
             }
         }
-        if self.drain_deadline.is_some_and(|deadline| deadline <= now) {
+        if self.drain_deadline.is_some_and(|deadline| deadline <= self.now) {
             for token in self.slots.tokens() {
                 self.with(token, |connection, _, turn| connection.gone(CloseCause::Shutdown, turn));
             }

@@ -1,0 +1,39 @@
+//! What a message may come to, counted as its headers announce it.
+
+use super::ProtocolError;
+use super::frame::FrameHeader;
+
+/// What a peer may send, enforced while it arrives.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Payload bytes of a message, all fragments together; inclusive.
+    pub message_bytes_max: usize,
+    /// Fragments of a message; inclusive.
+    pub fragments_max: u32,
+}
+
+/// What counts towards the limits of a message, as its headers announce it.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    bytes: u64,
+    fragments: u32,
+}
+
+impl Tally {
+    /// Counts a further frame.
+    pub(super) const fn add(
+        &mut self,
+        header: &FrameHeader,
+        limits: &Limits,
+    ) -> Result<(), ProtocolError> {
+        self.bytes = self.bytes.saturating_add(header.payload_len);
+        if self.bytes > limits.message_bytes_max as u64 {
+            return Err(ProtocolError::MessageTooBig);
+        }
+        self.fragments += 1;
+        if self.fragments > limits.fragments_max {
+            return Err(ProtocolError::TooManyFragments);
+        }
+        Ok(())
+    }
+}
