@@ -92,6 +92,11 @@ pub use protocol::{Accept, CloseCode, Delivery, Message, Request, Response};
 pub use server::{SendError, Server, ServerBuilder, ServerHandle, StartError};
 pub use stats::Stats;
 
+/// Compiles what the README shows.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
 /// What tests of a whole worker over made-up sockets need. Not part of the public interface.
 #[doc(hidden)]
 pub mod internal {
