@@ -1,8 +1,8 @@
 //! The server inside another program: a handler with a state for each connection, counters, a
 //! message sent from another thread, and a shutdown.
 //!
-//! `cargo run --example embed`, then talk to it with any WebSocket client:
-//! each line is answered with its number, and every ten seconds all clients are told the time of
+//! `cargo run --example embed [IP:PORT]`, then talk to it with any WebSocket client, at a path that
+//! is your name: each line is answered with its number, and every ten seconds all clients are told the time of
 //! the server. `quit` on standard input ends it.
 
 use std::collections::BTreeSet;
@@ -77,9 +77,10 @@ impl Handler for Numbered {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let address = std::env::args().nth(1);
     let members = Members::default();
     let server = Server::builder()
-        .bind("127.0.0.1:9002".parse()?)
+        .bind(address.as_deref().unwrap_or("127.0.0.1:9002").parse()?)
         .workers(2)
         .config(Config { message_bytes_max: 64 * 1024, ..Config::default() })
         .start(|| Numbered { members: Arc::clone(&members) })?;

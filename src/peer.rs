@@ -92,17 +92,19 @@ pub(crate) struct Outbox<'o> {
     /// Bytes that the kernel has refused so far.
     backlog_bytes: usize,
     backlog_bytes_max: usize,
-    sent: &'o mut Sent,
+    tally: &'o mut Tally,
 }
 
-/// What a callback did.
+/// What came of a turn's callbacks.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sent {
-    pub(crate) messages: u64,
-    pub(crate) bytes: u64,
-    /// Whether the run was moved to the out buffer.
+pub(crate) struct Tally {
+    pub(crate) messages_in: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) messages_out: u64,
+    pub(crate) bytes_out: u64,
+    /// The run was moved to the out buffer.
     pub(crate) run_moved: bool,
-    /// Whether more was sent than the connection may hold.
+    /// More was sent than the connection may hold.
     pub(crate) overflowed: bool,
 }
 
@@ -113,9 +115,9 @@ impl<'o> Outbox<'o> {
         out: &'o mut Vec<u8>,
         backlog_bytes: usize,
         backlog_bytes_max: usize,
-        sent: &'o mut Sent,
+        tally: &'o mut Tally,
     ) -> Self {
-        Self { session, run, out, backlog_bytes, backlog_bytes_max, sent }
+        Self { session, run, out, backlog_bytes, backlog_bytes_max, tally }
     }
 
     pub(crate) fn send(&mut self, message: Message<'_>) {
@@ -124,8 +126,8 @@ impl<'o> Outbox<'o> {
         }
         self.move_run();
         if self.session.send(message, self.out).is_ok() {
-            self.sent.messages += 1;
-            self.sent.bytes += message.as_bytes().len() as u64;
+            self.tally.messages_out += 1;
+            self.tally.bytes_out += message.as_bytes().len() as u64;
         }
     }
 
@@ -134,14 +136,14 @@ impl<'o> Outbox<'o> {
     }
 
     fn has_room(&mut self) -> bool {
-        self.sent.overflowed |= self.queued_bytes() > self.backlog_bytes_max;
-        !self.sent.overflowed
+        self.tally.overflowed |= self.queued_bytes() > self.backlog_bytes_max;
+        !self.tally.overflowed
     }
 
     /// What is laid out in place goes on the wire before what is sent now.
     fn move_run(&mut self) {
         self.out.extend_from_slice(self.run);
         self.run = &[];
-        self.sent.run_moved = true;
+        self.tally.run_moved = true;
     }
 }

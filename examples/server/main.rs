@@ -21,15 +21,26 @@ use handlers::{LoggedEcho, PrefixedEcho};
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        // Help and version are no mistakes.
+        Err(asked) if !asked.use_stderr() => asked.exit(),
+        Err(error) => {
+            let error = error.to_string();
+            let line = error.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            return fail(&format!("{line} (--help lists the options)"));
+        }
+    };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     match serve(&args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("server: {error}");
-            ExitCode::from(EXIT_USAGE)
-        }
+        Err(error) => fail(&*error),
     }
+}
+
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("server: {error}");
+    ExitCode::from(EXIT_USAGE)
 }
 
 fn serve(args: &Args) -> Result<(), Box<dyn std::error::Error>> {

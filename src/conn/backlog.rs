@@ -45,13 +45,19 @@ impl Backlog {
         queue.bytes.extend_from_slice(bytes);
     }
 
+    /// Queues all of `bytes` but the first `sent`, without a copy; the backlog must be empty.
+    pub(super) fn take_over(&mut self, bytes: Vec<u8>, sent: usize) {
+        debug_assert!(self.is_empty() && sent < bytes.len());
+        self.0 = Some(Box::new(Queue { bytes, sent }));
+    }
+
     /// Writes until the kernel refuses; says whether it took anything.
     pub(super) fn write_to(&mut self, transport: &mut impl Transport) -> io::Result<bool> {
         let mut progress = false;
         while let Some(queue) = &mut self.0 {
             let owed = &queue.bytes[queue.sent..];
             let owed_len = owed.len();
-            let len = transport::write(transport, owed)?;
+            let len = transport::write(transport, owed, &[])?;
             queue.sent += len;
             progress |= len > 0;
             if len == owed_len {

@@ -17,12 +17,15 @@ use super::tick::Tick;
 use super::transport::{self, ReadResult, Readiness, Transport};
 use crate::config::Config;
 use crate::handler::{CloseCause, CloseEvent, Handler, Reply};
-use crate::peer::{Outbox, Peer, PeerId, Sent};
+use crate::peer::{Outbox, Peer, PeerId, Tally};
 use crate::protocol::{CloseCode, Event, HEADROOM_BYTES, HeadReader, Received, Session, Window};
 use crate::stats::Counters;
 
 /// Reads of one connection before the others get their turn.
 const READS_PER_TURN: usize = 8;
+
+/// What the kernel refuses of the out buffer is copied up to this; more is queued as it is.
+const BACKLOG_BYTES_COPIED: usize = 16 * 1024;
 
 /// What a worker lends to a connection for one turn.
 pub(crate) struct Turn<'t, H> {
@@ -33,6 +36,18 @@ pub(crate) struct Turn<'t, H> {
     pub(crate) config: &'t Config,
     pub(crate) counters: &'t Counters,
     pub(crate) now: Tick,
+    pub(crate) tally: Tally,
+}
+
+impl<H> Turn<'_, H> {
+    /// Adds what came of the turn to the worker's counters.
+    #[inline]
+    pub(crate) fn count(&self) {
+        self.counters.messages_in.add(self.tally.messages_in);
+        self.counters.bytes_in.add(self.tally.bytes_in);
+        self.counters.messages_out.add(self.tally.messages_out);
+        self.counters.bytes_out.add(self.tally.bytes_out);
+    }
 }
 
 /// What the worker has to do after a connection's turn.
@@ -54,6 +69,8 @@ pub(crate) struct Connection<T, S> {
     pub(super) backlog: Backlog,
     /// When the phase's deadline was last pushed back.
     pub(super) since: Tick,
+    /// When the worker's timers bring it up.
+    scheduled: Tick,
     pub(super) flags: Flags,
 }
 
@@ -97,14 +114,21 @@ pub(super) struct Flags {
     pub(super) pinged: bool,
     /// On the worker's list for another turn.
     pub(super) queued: bool,
-    /// The deadline is nearer than the one that the worker knows.
+    /// The deadline may be nearer than the one that the worker knows.
     pub(super) deadline_moved: bool,
 }
 
 impl<T: Transport, S: Default> Connection<T, S> {
     pub(crate) fn new(transport: T, address: SocketAddr, now: Tick) -> Self {
         let phase = Phase::Handshake(Box::new(Opening { address, reader: HeadReader::default() }));
-        Self { transport, phase, backlog: Backlog::default(), since: now, flags: Flags::default() }
+        Self {
+            transport,
+            phase,
+            backlog: Backlog::default(),
+            since: now,
+            scheduled: now,
+            flags: Flags::default(),
+        }
     }
 
     /// An edge arrived.
@@ -135,10 +159,21 @@ impl<T: Transport, S: Default> Connection<T, S> {
         self.flags.queued = false;
     }
 
-    /// Whether the deadline has come nearer since the worker asked last.
+    /// Whether the deadline may have come nearer than what is scheduled.
     #[inline]
-    pub(crate) const fn take_deadline_moved(&mut self) -> bool {
-        std::mem::replace(&mut self.flags.deadline_moved, false)
+    pub(crate) const fn has_nearer_deadline(&self) -> bool {
+        self.flags.deadline_moved
+    }
+
+    /// The deadline is in the worker's timers, where it comes up at `due`.
+    pub(crate) const fn scheduled(&mut self, due: Tick) {
+        self.flags.deadline_moved = false;
+        self.scheduled = due;
+    }
+
+    /// Whether the entry that came up at `due` is the one that counts.
+    pub(crate) fn is_scheduled(&self, due: Tick) -> bool {
+        self.scheduled == due
     }
 
     /// Goes on with what is readable.
@@ -199,12 +234,31 @@ impl<T: Transport, S: Default> Connection<T, S> {
         mut window: Window<'_>,
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
+        let result = loop {
+            match guarded(turn.id, turn.counters, || self.take_events(&mut window, turn)) {
+                Some(result) => break result,
+                // From here on the session skips messages, so the handler is left alone.
+                None => self.panicked(&mut window, turn),
+            }
+        };
+        result?;
+        self.flush(window.run(), turn)
+    }
+
+    fn take_events<H: Handler<State = S>>(
+        &mut self,
+        window: &mut Window<'_>,
+        turn: &mut Turn<'_, H>,
+    ) -> Result<(), CloseCause> {
         let limits = turn.config.limits();
         while let Phase::Open { session, .. } = &mut self.phase {
-            match session.next_event(&mut window, &limits, turn.out) {
-                Ok(Some(Event::Message(received))) => self.deliver(received, &mut window, turn)?,
+            match session.next_event(window, &limits, turn.out) {
+                Ok(Some(Event::Message(received))) => self.deliver(received, window, turn)?,
                 Ok(Some(Event::Streamed { payload_len, message_end })) => {
-                    count_echo(turn.counters, u64::from(message_end), payload_len);
+                    turn.tally.messages_in += u64::from(message_end);
+                    turn.tally.messages_out += u64::from(message_end);
+                    turn.tally.bytes_in += payload_len as u64;
+                    turn.tally.bytes_out += payload_len as u64;
                 }
                 Ok(Some(Event::Ping | Event::Pong(_))) => {}
                 Ok(Some(Event::Close { code, reason, answers_ours })) => {
@@ -217,7 +271,7 @@ impl<T: Transport, S: Default> Connection<T, S> {
                 Err(error) => self.failed(error, turn),
             }
         }
-        self.flush(window.run(), turn)
+        Ok(())
     }
 
     /// Lends a message to the handler, and echoes it if it says so.
@@ -228,28 +282,39 @@ impl<T: Transport, S: Default> Connection<T, S> {
         window: &mut Window<'_>,
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
+        let Phase::Open { session, state } = &mut self.phase else { return Ok(()) };
         let message = match received.lend(window) {
             Ok(message) => message,
             Err(error) => {
-                if let Phase::Open { session, .. } = &mut self.phase {
-                    session.fail(error, window, turn.out);
-                }
+                let error = session.fail(error, window, turn.out);
                 self.failed(error, turn);
                 return Ok(());
             }
         };
         let len = message.as_bytes().len();
-        turn.counters.messages_in.add(1);
-        turn.counters.bytes_in.add(len as u64);
-        let (reply, run_moved) =
-            self.call(window.run(), turn, |handler, peer| handler.message(peer, message))?;
-        if run_moved {
+        turn.tally.messages_in += 1;
+        turn.tally.bytes_in += len as u64;
+        let outbox = Outbox::new(
+            session,
+            window.run(),
+            turn.out,
+            self.backlog.len(),
+            turn.config.backlog_bytes_max,
+            &mut turn.tally,
+        );
+        let reply = turn.handler.message(&mut Peer::new(turn.id, state, outbox), message);
+        if std::mem::take(&mut turn.tally.run_moved) {
             window.clear_run();
         }
-        if reply == Some(Reply::Echo) && self.is_open() {
-            turn.counters.messages_out.add(1);
-            turn.counters.bytes_out.add(len as u64);
+        if !session.is_open() {
+            self.close_sent(turn.now);
+        } else if reply == Reply::Echo {
+            turn.tally.messages_out += 1;
+            turn.tally.bytes_out += len as u64;
             received.echo(window, turn.out);
+        }
+        if turn.tally.overflowed {
+            return Err(CloseCause::BacklogOverflow);
         }
         // A handler may answer much to little: what it says goes out before more is asked.
         if turn.out.len() >= turn.config.backlog_bytes_high {
@@ -258,42 +323,21 @@ impl<T: Transport, S: Default> Connection<T, S> {
         Ok(())
     }
 
-    /// Calls the handler with this connection, which must be open. Returns what it answered,
-    /// `None` if it panicked, and whether `run` was moved to the out buffer.
-    #[inline]
-    pub(super) fn call<H: Handler<State = S>, R>(
-        &mut self,
-        run: &[u8],
-        turn: &mut Turn<'_, H>,
-        callback: impl FnOnce(&mut H, &mut Peer<'_, S>) -> R,
-    ) -> Result<(Option<R>, bool), CloseCause> {
-        let Phase::Open { session, state } = &mut self.phase else { return Ok((None, false)) };
-        let mut sent = Sent::default();
-        let outbox = Outbox::new(
-            session,
-            run,
-            turn.out,
-            self.backlog.len(),
-            turn.config.backlog_bytes_max,
-            &mut sent,
-        );
-        let mut peer = Peer::new(turn.id, state, outbox);
-        let answer = guarded(turn.id, turn.counters, || callback(turn.handler, &mut peer));
-        if answer.is_none() {
-            peer.close(CloseCode::INTERNAL_ERROR, "");
+    /// The handler panicked over a message: every reply before it goes out, then 1011.
+    #[cold]
+    fn panicked<H: Handler<State = S>>(&mut self, window: &mut Window<'_>, turn: &mut Turn<'_, H>) {
+        if std::mem::take(&mut turn.tally.run_moved) {
+            window.clear_run();
         }
-        if !session.is_open() {
-            self.close_sent(turn.now);
-        }
-        self.account(sent, turn)?;
-        Ok((answer, sent.run_moved))
+        window.move_run(turn.out);
+        self.close_for_panic(turn);
     }
 
-    /// Counts what was sent; more than the connection may hold ends it.
-    pub(super) fn account<H>(&self, sent: Sent, turn: &Turn<'_, H>) -> Result<(), CloseCause> {
-        turn.counters.messages_out.add(sent.messages);
-        turn.counters.bytes_out.add(sent.bytes);
-        if sent.overflowed { Err(CloseCause::BacklogOverflow) } else { Ok(()) }
+    pub(super) fn close_for_panic<H>(&mut self, turn: &mut Turn<'_, H>) {
+        let Phase::Open { session, .. } = &mut self.phase else { return };
+        if session.close(CloseCode::INTERNAL_ERROR, "", turn.out).is_ok() {
+            self.close_sent(turn.now);
+        }
     }
 
     /// Sends what the turn has laid out: the out buffer, then `run`. What the kernel refuses is
@@ -303,27 +347,33 @@ impl<T: Transport, S: Default> Connection<T, S> {
         run: &[u8],
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
-        let result = if turn.out.is_empty() {
-            self.write_or_queue(run)
-        } else {
-            turn.out.extend_from_slice(run);
-            self.write_or_queue(turn.out)
-        };
+        let result = self.write_or_queue(turn.out, run);
         turn.out.clear();
         result?;
         self.flags.paused |= self.backlog.len() > turn.config.backlog_bytes_high;
         self.settle()
     }
 
+    /// Writes `out` and `run`, and queues what the kernel refuses.
     #[inline]
-    fn write_or_queue(&mut self, bytes: &[u8]) -> Result<(), CloseCause> {
-        let mut sent = 0;
+    fn write_or_queue(&mut self, out: &mut Vec<u8>, run: &[u8]) -> Result<(), CloseCause> {
         // With a backlog the kernel has refused bytes, and would again until a writable edge.
-        if !bytes.is_empty() && self.backlog.is_empty() {
-            let written = transport::write(&mut self.transport, bytes);
-            sent = written.map_err(|_| CloseCause::Transport)?;
+        if self.backlog.is_empty() {
+            let written = transport::write(&mut self.transport, out, run);
+            let sent = written.map_err(|_| CloseCause::Transport)?;
+            if sent >= out.len() {
+                self.backlog.push(&run[sent - out.len()..]);
+                return Ok(());
+            }
+            if out.len() - sent >= BACKLOG_BYTES_COPIED {
+                self.backlog.take_over(std::mem::take(out), sent);
+            } else {
+                self.backlog.push(&out[sent..]);
+            }
+        } else {
+            self.backlog.push(out);
         }
-        self.backlog.push(&bytes[sent..]);
+        self.backlog.push(run);
         Ok(())
     }
 
@@ -344,27 +394,12 @@ impl<T: Transport, S: Default> Connection<T, S> {
     const fn wants_read(&self) -> bool {
         self.flags.readable && (!self.flags.paused || matches!(self.phase, Phase::Lingering))
     }
-
-    fn is_open(&self) -> bool {
-        matches!(&self.phase, Phase::Open { session, .. } if session.is_open())
-    }
 }
 
 /// Whether a read of `len` bytes into `room` has emptied the socket: on Linux a short read of a
 /// stream means so (epoll(7), question 9), which saves the read that would say WouldBlock.
 const fn is_drained(len: usize, room: usize) -> bool {
     len < room
-}
-
-fn count_echo(counters: &Counters, messages: u64, bytes: usize) {
-    for (count, n) in [
-        (&counters.messages_in, messages),
-        (&counters.messages_out, messages),
-        (&counters.bytes_in, bytes as u64),
-        (&counters.bytes_out, bytes as u64),
-    ] {
-        count.add(n);
-    }
 }
 
 /// Runs a callback; `None` if it panicked, which its connection pays for and no other.

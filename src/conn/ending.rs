@@ -2,9 +2,9 @@
 //!
 //! | phase | deadline | then |
 //! |---|---|---|
-//! | handshake | `handshake_timeout` after accept | 408 |
+//! | handshake | `handshake_timeout` after accept | 408, lingering |
 //! | open | half of `idle_timeout` after anything moved | a ping |
-//! | open | `idle_timeout` after anything moved | close 1001 |
+//! | open | `idle_timeout` after anything moved | close 1001, lingering |
 //! | close frame sent | `close_timeout` after it | dropped |
 //! | lingering | `close_timeout` after anything was taken by the kernel | dropped |
 
@@ -13,7 +13,7 @@ use super::tick::Tick;
 use super::transport::Transport;
 use crate::config::Config;
 use crate::handler::{CloseCause, CloseEvent, Handler};
-use crate::peer::{Outbox, Sent};
+use crate::peer::Outbox;
 use crate::protocol::{CloseCode, Message, ProtocolError, Response};
 
 impl<T: Transport, S: Default> Connection<T, S> {
@@ -30,34 +30,42 @@ impl<T: Transport, S: Default> Connection<T, S> {
 
     /// The deadline has come.
     pub(crate) fn expire<H: Handler<State = S>>(&mut self, turn: &mut Turn<'_, H>) -> Outcome {
-        let cause = match &mut self.phase {
+        let result = match &mut self.phase {
             Phase::Handshake(_) => {
                 turn.counters.handshake_timeouts.add(1);
-                // The best that can be done for a client that is merely slow; a failure to send
-                // it changes nothing.
-                let _ = self.respond(&Response::text(408, "the request took too long"), turn);
-                return Outcome::Gone;
+                self.respond(&Response::text(408, "the request took too long"), turn)
             }
             Phase::Open { session, .. } if session.is_open() && !self.flags.pinged => {
                 self.flags.pinged = true;
                 // Closed cannot be: the session is open.
                 let _ = session.ping(b"", turn.out);
-                return match self.flush(&[], turn) {
-                    Ok(()) => Outcome::Wait,
-                    Err(cause) => self.gone(cause, turn),
-                };
+                self.flush(&[], turn)
             }
-            Phase::Open { session, .. } if session.is_open() => {
-                if self.backlog.is_empty() && !session.owes_frame() {
-                    // A failure to send it changes nothing.
-                    let _ = session.close(CloseCode::GOING_AWAY, "idle timeout", turn.out);
-                    let _ = self.flush(&[], turn);
-                }
-                CloseCause::IdleTimeout
+            Phase::Open { session, .. } if session.is_open() => self.give_up(turn),
+            Phase::Open { .. } => {
+                turn.counters.close_timeouts.add(1);
+                Err(CloseCause::CloseTimeout)
             }
-            Phase::Open { .. } | Phase::Lingering => CloseCause::CloseTimeout,
+            Phase::Lingering => Err(CloseCause::CloseTimeout),
         };
-        self.gone(cause, turn)
+        match result {
+            Ok(()) => Outcome::Wait,
+            Err(cause) => self.gone(cause, turn),
+        }
+    }
+
+    /// Nothing has moved for too long: says so to a peer that may listen.
+    fn give_up<H: Handler<State = S>>(&mut self, turn: &mut Turn<'_, H>) -> Result<(), CloseCause> {
+        let cause = CloseCause::IdleTimeout;
+        turn.counters.idle_timeouts.add(1);
+        let Phase::Open { session, .. } = &mut self.phase else { return Ok(()) };
+        if !self.backlog.is_empty() || session.owes_frame() {
+            return Err(cause);
+        }
+        // Closed cannot be: the session is open.
+        let _ = session.close(CloseCode::GOING_AWAY, "idle timeout", turn.out);
+        self.leave_open(CloseEvent { code: CloseCode::ABNORMAL, reason: "", cause }, turn);
+        self.flush(&[], turn)
     }
 
     /// Sends a message from outside a callback.
@@ -70,18 +78,12 @@ impl<T: Transport, S: Default> Connection<T, S> {
             turn.counters.stale_sends.add(1);
             return Outcome::Wait;
         };
-        let mut sent = Sent::default();
-        let backlog_bytes = self.backlog.len();
-        Outbox::new(
-            session,
-            &[],
-            turn.out,
-            backlog_bytes,
-            turn.config.backlog_bytes_max,
-            &mut sent,
-        )
-        .send(message);
-        match self.account(sent, turn).and_then(|()| self.flush(&[], turn)) {
+        let (backlog_bytes, max) = (self.backlog.len(), turn.config.backlog_bytes_max);
+        Outbox::new(session, &[], turn.out, backlog_bytes, max, &mut turn.tally).send(message);
+        if turn.tally.overflowed {
+            return self.gone(CloseCause::BacklogOverflow, turn);
+        }
+        match self.flush(&[], turn) {
             Ok(()) => Outcome::Wait,
             Err(cause) => self.gone(cause, turn),
         }
@@ -121,12 +123,8 @@ impl<T: Transport, S: Default> Connection<T, S> {
     ) -> Outcome {
         turn.out.clear();
         if matches!(self.phase, Phase::Open { .. }) {
-            let counters = turn.counters;
-            match cause {
-                CloseCause::IdleTimeout => counters.idle_timeouts.add(1),
-                CloseCause::CloseTimeout => counters.close_timeouts.add(1),
-                CloseCause::BacklogOverflow => counters.backlog_overflows.add(1),
-                _ => {}
+            if cause == CloseCause::BacklogOverflow {
+                turn.counters.backlog_overflows.add(1);
             }
             self.leave_open(CloseEvent { code: CloseCode::ABNORMAL, reason: "", cause }, turn);
         }

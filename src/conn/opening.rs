@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::connection::{Connection, Phase, Turn, guarded};
 use super::transport::Transport;
 use crate::handler::{Answer, CloseCause, Handler};
+use crate::peer::{Outbox, Peer};
 use crate::protocol::{Delivery, HEADROOM_BYTES, Request, Response, Session, Window};
 
 /// What becomes of a request.
@@ -33,8 +34,9 @@ impl<T: Transport, S: Default> Connection<T, S> {
             Verdict::Open(state, delivery) => {
                 self.phase = Phase::Open { session: Session::new(delivery), state };
                 self.since = turn.now;
+                self.flags.deadline_moved = true;
                 turn.counters.opened.add(1);
-                self.call(&[], turn, |handler, peer| handler.open(peer, address))?;
+                self.call_open(address, turn)?;
                 self.serve(Window::new(read, HEADROOM_BYTES + consumed), turn)
             }
             Verdict::Refuse(response) => {
@@ -47,6 +49,26 @@ impl<T: Transport, S: Default> Connection<T, S> {
                 self.respond(&response, turn)
             }
         }
+    }
+
+    /// Tells the handler that the connection is open.
+    fn call_open<H: Handler<State = S>>(
+        &mut self,
+        address: SocketAddr,
+        turn: &mut Turn<'_, H>,
+    ) -> Result<(), CloseCause> {
+        let Phase::Open { session, state } = &mut self.phase else { return Ok(()) };
+        let backlog_bytes_max = turn.config.backlog_bytes_max;
+        let outbox = Outbox::new(session, &[], turn.out, 0, backlog_bytes_max, &mut turn.tally);
+        let mut peer = Peer::new(turn.id, state, outbox);
+        let opened = guarded(turn.id, turn.counters, || turn.handler.open(&mut peer, address));
+        if opened.is_none() {
+            self.close_for_panic(turn);
+        } else if !session.is_open() {
+            self.close_sent(turn.now);
+        }
+        turn.tally.run_moved = false;
+        if turn.tally.overflowed { Err(CloseCause::BacklogOverflow) } else { Ok(()) }
     }
 
     /// Sends a response instead of opening the connection, and ends it.

@@ -1,6 +1,6 @@
 //! The byte stream under a connection, and what the readiness of one means.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 
 /// A nonblocking byte stream with two directions that end separately.
@@ -51,16 +51,26 @@ pub(super) fn read(transport: &mut impl Transport, buf: &mut [u8]) -> io::Result
     }
 }
 
-/// Writes once and says how much was taken; an interrupted write is tried again.
+/// Writes two buffers, one behind the other, with one call; says how much was taken. An interrupted
+/// write is tried again, and nothing is written with none.
 ///
-/// Less than `bytes` means that the kernel's buffer is full: a writable edge will come.
-pub(super) fn write(transport: &mut impl Transport, bytes: &[u8]) -> io::Result<usize> {
+/// Less than all of it means that the kernel's buffer is full: a writable edge will come.
+#[inline]
+pub(super) fn write(
+    transport: &mut impl Transport,
+    first: &[u8],
+    second: &[u8],
+) -> io::Result<usize> {
     loop {
-        return match transport.write(bytes) {
-            Ok(len) => Ok(len),
+        let written = match (first, second) {
+            ([], []) => Ok(0),
+            ([], bytes) | (bytes, []) => transport.write(bytes),
+            _ => transport.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]),
+        };
+        return match written {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => Err(error),
+            written => written,
         };
     }
 }

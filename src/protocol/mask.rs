@@ -16,47 +16,66 @@ impl MaskKey {
     }
 }
 
+/// Bytes that are moved before they are unmasked; a multiple of the key's length.
+const CHUNK: usize = 8 * 1024;
+
+impl MaskKey {
+    /// Two keys end to end.
+    const fn word(self) -> u64 {
+        let [a, b, c, d] = self.0;
+        u64::from_ne_bytes([a, b, c, d, a, b, c, d])
+    }
+}
+
 /// Bytes that one step of the main loop takes: enough to vectorise on the default target.
 const BLOCK: usize = 32;
 
 /// Unmasks `payload` where it stands.
 pub fn unmask(payload: &mut [u8], key: MaskKey) {
-    let [a, b, c, d] = key.0;
-    let word = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let word = key.word();
     let mut blocks = payload.chunks_exact_mut(BLOCK);
     for block in &mut blocks {
-        for lane in block.chunks_exact_mut(size_of::<u64>()) {
-            xor_word(lane, word);
+        for lane in block.chunks_exact_mut(8) {
+            store(lane, 0, load(lane, 0) ^ word);
         }
     }
     // A block holds whole keys, so the key starts afresh here, and again after the words.
-    let mut words = blocks.into_remainder().chunks_exact_mut(size_of::<u64>());
+    let mut words = blocks.into_remainder().chunks_exact_mut(8);
     for lane in &mut words {
-        xor_word(lane, word);
+        store(lane, 0, load(lane, 0) ^ word);
     }
     for (byte, key) in words.into_remainder().iter_mut().zip(key.0.into_iter().cycle()) {
         *byte ^= key;
     }
 }
 
-/// Moves the payload at `source` down to `target` within `buf` and unmasks it there.
+/// Moves the payload at `source` down to `target` within `buf` and unmasks it on the way.
 ///
 /// ```text
 /// before  | ... | target      | source: masked payload |
 /// after   | ... | payload              | stale bytes   |
 /// ```
+#[inline]
 pub(super) fn unmask_down(buf: &mut [u8], source: Range<usize>, target: usize, key: MaskKey) {
     debug_assert!(target <= source.start && source.end <= buf.len());
-    let len = source.len();
-    if target != source.start {
-        buf.copy_within(source, target);
+    if target == source.start {
+        return unmask(&mut buf[source], key);
     }
-    unmask(&mut buf[target..target + len], key);
+    let len = source.len();
+    // A chunk is moved, and unmasked while it is in the first-level cache.
+    for at in (0..len).step_by(CHUNK) {
+        let end = len.min(at + CHUNK);
+        buf.copy_within(source.start + at..source.start + end, target + at);
+        unmask(&mut buf[target + at..target + end], key);
+    }
 }
 
-fn xor_word(lane: &mut [u8], word: u64) {
-    let lane: &mut [u8; 8] = lane.try_into().expect("the chunks are eight bytes");
-    *lane = (u64::from_ne_bytes(*lane) ^ word).to_ne_bytes();
+fn load(bytes: &[u8], at: usize) -> u64 {
+    u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes are eight bytes"))
+}
+
+fn store(bytes: &mut [u8], at: usize, word: u64) {
+    bytes[at..at + 8].copy_from_slice(&word.to_ne_bytes());
 }
 
 #[cfg(test)]

@@ -109,8 +109,7 @@ impl Received {
             }
             Place::Assembled(assembled) => {
                 window.move_run(out);
-                let message = assembled.message();
-                push_frame(out, message.opcode(), message.as_bytes());
+                assembled.echo(out);
             }
         }
     }
@@ -270,7 +269,7 @@ impl Session {
             partial.message = match header.opcode {
                 OpCode::Continuation => return Err(ProtocolError::ContinuationWithoutStart),
                 _ if is_streamed => UnderWay::Streaming { tally, waiting: Waiting::default() },
-                opcode => UnderWay::Assembling { tally, assembly: Assembly::new(opcode) },
+                _ => UnderWay::Assembling { tally, assembly: Assembly::new(header) },
             };
         } else if header.opcode != OpCode::Continuation {
             return Err(ProtocolError::MessageInterrupted);

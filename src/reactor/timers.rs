@@ -3,7 +3,7 @@
 //! A connection whose deadline moves away does not touch the wheel: its entry comes up at the old
 //! time, the worker asks for the new one, and schedules again. So a message costs a store of the
 //! time, and nothing here. Only a deadline that moves nearer is scheduled at once; the entry that
-//! it leaves behind comes up later and finds it gone, or not yet due.
+//! it leaves behind is known by its time when it comes up, and dropped.
 
 use super::slots::Token;
 use crate::conn::tick::Tick;
@@ -28,11 +28,12 @@ impl Timers {
         Self { buckets, cursor: Tick::default(), next: None }
     }
 
-    /// Brings `token` up at `due`, or earlier if that is too far ahead.
-    pub(super) fn schedule(&mut self, token: Token, due: Tick) {
+    /// Brings `token` up at `due`, or earlier if that is too far ahead; returns when.
+    pub(super) fn schedule(&mut self, token: Token, due: Tick) -> Tick {
         let due = due.clamp(self.cursor, self.cursor.plus(BUCKETS - 1));
         self.bucket(due).push(token);
         self.next = Some(self.next.map_or(due, |next| next.min(due)));
+        due
     }
 
     /// When the next entry comes up.
@@ -40,16 +41,17 @@ impl Timers {
         self.next
     }
 
-    /// Takes the entries that come up at `now` or came up before.
-    pub(super) fn expired(&mut self, now: Tick) -> Vec<Token> {
-        let mut expired = Vec::new();
-        while let Some(due) = self.next.filter(|due| *due <= now) {
-            expired.append(&mut std::mem::take(self.bucket(due)));
-            self.cursor = due;
-            self.next = self.next_entry();
-        }
-        self.cursor = self.cursor.max(now);
-        expired
+    /// Takes the first entries that come up at `now` or before, all of one tick; `None` if there
+    /// are no more.
+    pub(super) fn pop(&mut self, now: Tick) -> Option<(Tick, Vec<Token>)> {
+        let Some(due) = self.next.filter(|due| *due <= now) else {
+            self.cursor = self.cursor.max(now);
+            return None;
+        };
+        let tokens = std::mem::take(self.bucket(due));
+        self.cursor = due;
+        self.next = self.next_entry();
+        Some((due, tokens))
     }
 
     /// The first tick from the cursor on whose bucket has an entry.
@@ -75,6 +77,10 @@ mod tests {
         Tick::from_index(index)
     }
 
+    fn expired(timers: &mut Timers, now: Tick) -> Vec<Token> {
+        std::iter::from_fn(|| timers.pop(now)).flat_map(|(_, tokens)| tokens).collect()
+    }
+
     #[test]
     fn entries_come_up_at_their_tick_and_once() {
         let mut timers = Timers::new();
@@ -82,24 +88,24 @@ mod tests {
         timers.schedule(token(1), tick(10));
         timers.schedule(token(2), tick(10));
         assert_eq!(timers.next(), Some(tick(10)));
-        assert_eq!(timers.expired(tick(9)), []);
-        assert_eq!(timers.expired(tick(10)), [token(1), token(2)]);
+        assert_eq!(expired(&mut timers, tick(9)), []);
+        assert_eq!(expired(&mut timers, tick(10)), [token(1), token(2)]);
         assert_eq!(timers.next(), Some(tick(30)));
-        assert_eq!(timers.expired(tick(1000)), [token(3)]);
+        assert_eq!(expired(&mut timers, tick(1000)), [token(3)]);
         assert_eq!(timers.next(), None);
-        assert_eq!(timers.expired(tick(9000)), []);
+        assert_eq!(expired(&mut timers, tick(9000)), []);
     }
 
     #[test]
     fn what_is_far_ahead_comes_up_early_and_what_is_past_at_once() {
         let mut timers = Timers::new();
-        assert_eq!(timers.expired(tick(5000)), []);
+        assert_eq!(expired(&mut timers, tick(5000)), []);
         timers.schedule(token(1), tick(90_000));
         timers.schedule(token(2), tick(3));
         assert_eq!(timers.next(), Some(tick(5000)));
-        assert_eq!(timers.expired(tick(5000)), [token(2)]);
+        assert_eq!(expired(&mut timers, tick(5000)), [token(2)]);
         assert_eq!(timers.next(), Some(tick(5000 + BUCKETS - 1)));
-        assert_eq!(timers.expired(tick(5000 + BUCKETS)), [token(1)]);
+        assert_eq!(expired(&mut timers, tick(5000 + BUCKETS)), [token(1)]);
     }
 
     #[test]
@@ -109,7 +115,7 @@ mod tests {
         let mut came_up = 0;
         for round in 0..10_000 {
             let now = round * 31;
-            for entry in timers.expired(tick(now)) {
+            for entry in expired(&mut timers, tick(now)) {
                 let due: u32 = due[entry.index as usize];
                 assert!(due <= now && now < due + 31, "entry {} at {now}", entry.index);
                 came_up += 1;
@@ -117,7 +123,7 @@ mod tests {
             due.push(now + 1 + round * 7 % (BUCKETS - 1));
             timers.schedule(token(round), tick(due[round as usize]));
         }
-        came_up += timers.expired(tick(10_000 * 31 + BUCKETS)).len();
+        came_up += expired(&mut timers, tick(10_000 * 31 + BUCKETS)).len();
         assert_eq!(came_up, due.len());
         assert_eq!(timers.next(), None);
     }

@@ -23,7 +23,7 @@ use crate::conn::connection::{Connection, Outcome, Turn};
 use crate::conn::tick::Tick;
 use crate::conn::transport::{Readiness, Transport};
 use crate::handler::{CloseCause, Handler};
-use crate::peer::PeerId;
+use crate::peer::{PeerId, Tally};
 use crate::protocol::{CloseCode, HEADROOM_BYTES, Response};
 use crate::stats::Counters;
 
@@ -204,8 +204,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             config: &self.shared.config,
             counters: &self.shared.counters,
             now: self.tick,
+            tally: Tally::default(),
         };
         let outcome = act(connection, &mut self.scratch, &mut turn);
+        turn.count();
         debug_assert!(self.out.is_empty(), "a turn sends or queues all that it lays out");
         match outcome {
             Outcome::Wait => {}
@@ -216,8 +218,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
             Outcome::Gone => return self.remove(token),
         }
-        if connection.take_deadline_moved() {
-            self.timers.schedule(token, connection.deadline(&self.shared.config));
+        if connection.has_nearer_deadline() {
+            let due = connection.deadline(&self.shared.config);
+            connection.scheduled(self.timers.schedule(token, due));
         }
     }
 
@@ -263,8 +266,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             log::warn!("the connection of {address} cannot be watched: {error}");
             return self.turn_away(stream, "no resources");
         }
-        let connection = Connection::new(stream, address, self.tick);
-        self.timers.schedule(token, connection.deadline(&self.shared.config));
+        let mut connection = Connection::new(stream, address, self.tick);
+        let due = connection.deadline(&self.shared.config);
+        connection.scheduled(self.timers.schedule(token, due));
         self.slots.insert(connection);
         self.mailbox.open(token);
     }
@@ -340,15 +344,28 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
+    /// An entry of the wheel has come up: the connection's deadline has come, or has moved away.
+    fn expire_connection(&mut self, token: Token, due: Tick) {
+        let Some(connection) = self.slots.get_mut(token) else { return };
+        if !connection.is_scheduled(due) {
+            return;
+        }
+        if connection.deadline(&self.shared.config) <= self.tick {
+            self.with(token, |connection, _, turn| connection.expire(turn));
+        }
+        if let Some(connection) = self.slots.get_mut(token)
+            && connection.is_scheduled(due)
+        {
+            let due = connection.deadline(&self.shared.config);
+            connection.scheduled(self.timers.schedule(token, due));
+        }
+    }
+
     /// Sees to every deadline that has come.
     fn expire(&mut self) {
-        for token in self.timers.expired(self.tick) {
-            let Some(connection) = self.slots.get_mut(token) else { continue };
-            if connection.deadline(&self.shared.config) <= self.tick {
-                self.with(token, |connection, _, turn| connection.expire(turn));
-            }
-            if let Some(connection) = self.slots.get_mut(token) {
-                self.timers.schedule(token, connection.deadline(&self.shared.config));
+        while let Some((due, tokens)) = self.timers.pop(self.tick) {
+            for token in tokens {
+                self.expire_connection(token, due);
             }
         }
         if self.accept_paused_until.is_some_and(|until| until <= self.tick) {

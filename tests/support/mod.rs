@@ -9,3 +9,8 @@
 pub mod cases;
 pub mod frames;
 pub mod requests;
+pub mod client;
+pub mod programs;
+pub mod random;
+/// The exception: it starts and stops the library, and judges nothing.
+pub mod servers;

@@ -1,0 +1,375 @@
+//! The examples as their users run them: what they print, how they end.
+
+mod support;
+
+use std::net::{SocketAddr, TcpListener};
+
+use support::client::{
+    ask, close, connect, dial, exchange, expect_bytes, expect_close, open_raw, read_all, refused,
+    request, upgrade, wait_until,
+};
+use support::frames;
+use support::programs::{Ended, Program, run};
+use support::servers::{LOCAL, local};
+use tungstenite::Message;
+
+/// What the server says to every peer when it ends.
+const REASON: &str = "the server is shutting down";
+
+/// The server example on a free port, and its address.
+#[track_caller]
+fn server(arguments: &str) -> (Program, SocketAddr) {
+    let server = Program::start("server", &format!("--addr 127.0.0.1:0 {arguments}"));
+    let address = listening(&server);
+    (server, address)
+}
+
+/// The address in the first line that the server prints.
+#[track_caller]
+fn listening(server: &Program) -> SocketAddr {
+    let line = server.line("listening on ");
+    let address = line.split(' ').nth(2).expect("an address");
+    address.parse().unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+/// Ends a server as an operator does, and checks that it ends well.
+#[track_caller]
+fn terminate(server: Program) -> Ended {
+    server.signal("TERM");
+    let ended = server.wait();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    ended
+}
+
+/// Runs the load example against `address`.
+fn load(address: SocketAddr, arguments: &str) -> Ended {
+    run("load", &format!("--url ws://{address}/ {arguments}"))
+}
+
+/// The number that `json`, a flat object, has under `key`.
+#[track_caller]
+fn number(json: &str, key: &str) -> f64 {
+    let start = format!("\"{key}\":");
+    let (_, rest) = json.split_once(&start).unwrap_or_else(|| panic!("no {key} in {json}"));
+    let end = rest.find([',', '}']).expect("a value ends");
+    rest[..end].parse().unwrap_or_else(|error| panic!("{key} in {json}: {error}"))
+}
+
+#[test]
+fn the_server_says_where_it_listens_and_echoes() {
+    let (server, address) = server("--workers 2");
+    assert_eq!(address.ip(), LOCAL.ip());
+    assert_ne!(address.port(), 0);
+    let mut client = connect(address);
+    ask(&mut client, "hi", "hi");
+    client.send(Message::binary(vec![1, 2, 3])).unwrap();
+    assert_eq!(client.read().unwrap(), Message::binary(vec![1, 2, 3]));
+    close(client);
+    let ended = terminate(server);
+    assert_eq!(ended.stdout, [format!("listening on {address} (2 workers)")]);
+}
+
+#[test]
+fn the_server_listens_on_every_address_that_is_given() {
+    let (server, first) = server("--addr [::1]:0 --workers 3");
+    let line = server.line("listening on [::1]:");
+    let second = line.split(' ').nth(2).and_then(|address| address.parse().ok()).expect("IPv6");
+    for address in [first, second] {
+        let mut client = connect(address);
+        ask(&mut client, "hi", "hi");
+        close(client);
+    }
+    let expected = [first, second].map(|address| format!("listening on {address} (3 workers)"));
+    assert_eq!(terminate(server).stdout, expected);
+}
+
+#[test]
+fn a_prefix_is_put_before_texts() {
+    let (server, address) = {
+        let arguments = ["--addr", "127.0.0.1:0", "--workers", "1", "--prefix", "Echo: "];
+        let server = Program::start_with("server", &arguments);
+        let address = listening(&server);
+        (server, address)
+    };
+    let mut client = connect(address);
+    ask(&mut client, "hi", "Echo: hi");
+    ask(&mut client, "", "Echo: ");
+    close(client);
+    terminate(server);
+}
+
+#[test]
+fn connections_and_their_ends_are_logged() {
+    let (server, address) = server("--workers 1");
+    let mut client = connect(address);
+    let from = client.get_ref().local_addr().unwrap();
+    ask(&mut client, "a secret", "a secret");
+    let opened = server.error_line(&format!(" connected from {from}"));
+    let (_, rest) = opened.split_once("peer ").expect("a peer");
+    let id = rest.split(' ').next().expect("its name").to_owned();
+    close(client);
+    server.error_line(&format!("peer {id} closed with 1000: closed by the peer"));
+    let dropped = connect(address);
+    let from = dropped.get_ref().local_addr().unwrap();
+    server.error_line(&format!(" connected from {from}"));
+    drop(dropped);
+    server.error_line(" closed with 1006: ");
+    let ended = terminate(server);
+    let log = ended.stderr.join("\n");
+    assert!(!log.contains("secret"), "messages are logged only when asked for: {log}");
+    assert!(log.contains("INFO"), "{log}");
+}
+
+#[test]
+fn sigterm_and_sigint_close_every_connection_with_1001() {
+    for signal in ["TERM", "INT"] {
+        let (server, address) = server("--workers 2");
+        let mut clients: Vec<_> = (0..5).map(|_| connect(address)).collect();
+        for client in &mut clients {
+            ask(client, "hi", "hi");
+        }
+        server.signal(signal);
+        for client in clients {
+            expect_close(client, 1001, REASON);
+        }
+        let ended = server.wait();
+        assert_eq!(ended.status.code(), Some(0), "{signal}: {ended:?}");
+        let log = ended.stderr.join("\n");
+        assert_eq!(log.matches(" closed with 1001: closed by the server").count(), 5, "{log}");
+    }
+}
+
+#[test]
+fn the_drain_timeout_ends_a_server_whose_peers_do_not_answer() {
+    let (server, address) = server("--workers 1 --drain-timeout 0.2");
+    let stream = open_raw(address);
+    let ended = terminate(server);
+    assert!(
+        ended.stderr.join("\n").contains("closed with 1006: the server shut down"),
+        "{ended:?}"
+    );
+    drop(stream);
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once() {
+    let (server, address) = server("--workers 1 --drain-timeout 3600");
+    let mut stream = open_raw(address);
+    server.signal("TERM");
+    let payload = frames::close_payload(1001, REASON.as_bytes());
+    expect_bytes(&mut stream, &frames::server(frames::CLOSE, &payload).bytes());
+    server.signal("TERM");
+    let ended = server.wait();
+    assert_eq!(ended.status.code(), Some(128 + 15), "{ended:?}");
+}
+
+#[test]
+fn the_limits_on_the_command_line_are_the_servers() {
+    let (server, address) = server(
+        "--workers 1 --message-max 10 --connections-max 2 --handshake-timeout 0.8 --idle-timeout 60",
+    );
+    let mut first = connect(address);
+    ask(&mut first, "0123456789", "0123456789");
+    let answer = read_all(&mut dial(address));
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    // The place of the connection that timed out is free again, in a moment.
+    let mut second = None;
+    wait_until("there is room for a second", || {
+        let stream = dial(address);
+        match tungstenite::client::client(request(address, "/", &[]), stream) {
+            Ok((client, _)) => second = Some(client),
+            Err(error) => println!("not yet: {error}"),
+        }
+        second.is_some()
+    });
+    let answer = read_all(&mut dial(address));
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    first.send(Message::text("0123456789A")).unwrap();
+    match first.read() {
+        Ok(Message::Close(Some(frame))) => assert_eq!(u16::from(frame.code), 1009),
+        other => panic!("not a close frame: {other:?}"),
+    }
+    drop((first, second));
+    terminate(server);
+}
+
+#[test]
+fn the_idle_timeout_on_the_command_line_is_the_servers() {
+    let (server, address) = server("--workers 1 --idle-timeout 0.2 --handshake-timeout 60");
+    let mut stream = open_raw(address);
+    expect_bytes(&mut stream, &frames::server(frames::PING, b"").bytes());
+    let payload = frames::close_payload(1001, b"idle timeout");
+    expect_bytes(&mut stream, &frames::server(frames::CLOSE, &payload).bytes());
+    assert_eq!(read_all(&mut stream), "");
+    server.error_line("closed with 1006: nothing moved for too long");
+    terminate(server);
+}
+
+#[test]
+fn the_counters_are_printed_as_often_as_asked() {
+    let (server, address) = server("--workers 1 --stats 0.05");
+    let mut client = connect(address);
+    ask(&mut client, "hi", "hi");
+    server.line("messages_out: 1");
+    close(client);
+    terminate(server);
+}
+
+#[test]
+fn an_address_in_use_is_exit_2_and_one_line() {
+    let listener = TcpListener::bind(LOCAL).unwrap();
+    let taken = listener.local_addr().unwrap();
+    for arguments in [format!("--addr {taken}"), format!("--addr 127.0.0.1:0 --addr {taken}")] {
+        let ended = run("server", &arguments);
+        assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+        assert_eq!(ended.stdout, [""; 0]);
+        assert_eq!(ended.stderr.len(), 1, "{ended:?}");
+        assert!(ended.stderr[0].contains(&taken.to_string()), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_second_server_needs_share_port() {
+    let (first, address) = server("--workers 2");
+    let ended = run("server", &format!("--addr {address}"));
+    assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+    assert_eq!(ended.stderr.len(), 1, "{ended:?}");
+    assert!(ended.stderr[0].contains(&address.to_string()), "{ended:?}");
+    let shared = format!("--addr {address} --workers 1 --share-port");
+    let second = Program::start("server", &shared);
+    assert_eq!(second.line("listening on "), format!("listening on {address} (1 workers)"));
+    terminate(first);
+    let mut client = connect(address);
+    ask(&mut client, "hi", "hi");
+    close(client);
+    terminate(second);
+}
+
+#[test]
+fn what_the_command_line_gets_wrong_is_exit_2() {
+    for (name, arguments, names) in [
+        ("server", "--bogus", "--bogus"),
+        ("server", "argument", "argument"),
+        ("server", "--addr nonsense", "nonsense"),
+        ("server", "--addr 127.0.0.1", "127.0.0.1"),
+        ("server", "--addr", "--addr"),
+        ("server", "--addr 127.0.0.1:0 --workers 0", "worker"),
+        ("server", "--workers many", "many"),
+        ("server", "--message-max=-1", "--message-max"),
+        ("server", "--addr 127.0.0.1:0 --connections-max 0", "connections_max"),
+        ("server", "--handshake-timeout 0", "--handshake-timeout"),
+        ("server", "--idle-timeout soon", "--idle-timeout"),
+        ("server", "--drain-timeout NaN", "--drain-timeout"),
+        ("server", "--stats=-1", "--stats"),
+        ("load", "--bogus", "--bogus"),
+        ("load", "--url http://127.0.0.1/", "ws://"),
+        ("load", "--connections 0", "--connections"),
+        ("load", "--size 1,x", "--size"),
+        ("load", "--depth 0", "--depth"),
+        ("load", "--duration 0", "--duration"),
+    ] {
+        let ended = run(name, arguments);
+        assert_eq!(ended.status.code(), Some(2), "{name} {arguments}: {ended:?}");
+        assert_eq!(ended.stdout, [""; 0], "{name} {arguments}");
+        let stderr = ended.stderr.join("\n");
+        assert!(stderr.contains(names), "{name} {arguments}: {stderr}");
+    }
+}
+
+#[test]
+fn load_measures_and_every_echo_is_right() {
+    let (server, address) = server("--workers 2");
+    let ended = load(address, "--connections 8 --size 32 --depth 4 --duration 1 --json");
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    assert_eq!(ended.stdout.len(), 1, "one line of JSON: {ended:?}");
+    let json = &ended.stdout[0];
+    assert!(json.starts_with('{') && json.ends_with('}'), "{json}");
+    assert_eq!(number(json, "connections"), 8.0);
+    assert_eq!(number(json, "depth"), 4.0);
+    assert!(number(json, "messages") > 100.0, "{json}");
+    assert!((0.9..1.5).contains(&number(json, "seconds")), "{json}");
+    assert!(number(json, "messages_per_s") > 0.0, "{json}");
+    assert!(number(json, "latency_p50_us") <= number(json, "latency_p99_us"), "{json}");
+    assert_eq!(number(json, "closes_unanswered"), 0.0);
+    let log = terminate(server).stderr.join("\n");
+    assert_eq!(log.matches(" closed with 1000: closed by the peer").count(), 8, "{log}");
+}
+
+#[test]
+fn load_sends_as_many_messages_as_it_is_told() {
+    let (server, address) = server("--workers 2");
+    let arguments = "--connections 3 --size 0,1,125,126,65535,65536,300000 --depth 8 --count 200";
+    for kind in ["", "--binary"] {
+        let ended = load(address, &format!("{arguments} {kind} --json"));
+        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+        assert_eq!(number(&ended.stdout[0], "messages"), 200.0);
+    }
+    terminate(server);
+}
+
+#[test]
+fn load_tells_an_answer_that_is_no_echo() {
+    let (server, address) = server("--workers 1 --prefix >");
+    let ended = load(address, "--connections 2 --count 10 --json");
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert_eq!(ended.stdout, [""; 0]);
+    assert_eq!(ended.stderr.len(), 1, "{ended:?}");
+    assert!(ended.stderr[0].contains("message 1: expected"), "{ended:?}");
+    let ended = load(address, "--connections 2 --count 10 --json --prefix >");
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    terminate(server);
+}
+
+#[test]
+fn load_tells_a_server_that_is_out_of_reach() {
+    let listener = TcpListener::bind(local(11)).unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let ended = load(address, "--connections 2 --json");
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert_eq!(ended.stdout, [""; 0]);
+    assert_eq!(ended.stderr.len(), 1, "{ended:?}");
+}
+
+#[test]
+fn plain_http_is_refused_by_the_server_example() {
+    let (server, address) = server("--workers 1");
+    let answer = exchange(address, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{answer}");
+    terminate(server);
+}
+
+#[test]
+fn embed_greets_numbers_and_quits() {
+    // Its address is fixed, and whoever else has it, such as this test elsewhere, gives it back.
+    let mut embed = Program::start("embed", "");
+    wait_until("the address of the embed example is free", || {
+        if embed.has_ended() {
+            embed = Program::start("embed", "");
+        }
+        embed.has_printed("listening on ")
+    });
+    let line = embed.line("listening on ");
+    let address = line.split([' ', ';']).nth(2).and_then(|address| address.parse().ok());
+    let address = address.expect("an address");
+    assert_eq!(refused(dial(address), request(address, "/", &[])), 403);
+    let health = exchange(address, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(health.starts_with("HTTP/1.1 200 OK\r\n"), "{health}");
+    let (mut ada, _) = upgrade(dial(address), request(address, "/ada", &[]));
+    let from = ada.get_ref().local_addr().unwrap();
+    let greeting = Message::text(format!("Hello ada, you come from {from}."));
+    assert_eq!(ada.read().unwrap(), greeting);
+    let (mut bob, _) = upgrade(dial(address), request(address, "/bob", &[]));
+    bob.read().expect("a greeting");
+    ask(&mut ada, "hi", "1: hi");
+    ask(&mut bob, "hi", "1: hi");
+    ask(&mut ada, "hi again", "2: hi again");
+    close(ada);
+    assert_eq!(embed.line("ada said"), "ada said 2 things and left: closed by the peer");
+    embed.say("quit");
+    expect_close(bob, 1001, REASON);
+    let ended = embed.wait();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    let last = ended.stdout.last().map(String::as_str);
+    assert_eq!(last, Some("bob said 1 things and left: closed by the server"));
+}

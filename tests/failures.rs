@@ -1,0 +1,280 @@
+//! What goes wrong on one connection, a panic of the handler or a peer that is silent, ends that
+//! connection and no other.
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use support::client::{
+    DEADLINE, ask, close, connect, dial, exchange, expect_bytes, expect_close, open_raw, read_all,
+    refused, request, upgrade, wait_until,
+};
+use support::frames;
+use support::requests::GOOD_REQUEST;
+use support::servers::{address, serve, serve_with, stop};
+use tungstenite::Message;
+use ws_reactor::{
+    Answer, CloseCause, CloseEvent, Config, Echo, Handler, Peer, PeerId, Reply, Request, Response,
+};
+
+/// Panics where it is told to.
+struct Fragile;
+
+impl Handler for Fragile {
+    type State = String;
+
+    fn request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<String> {
+        assert_ne!(request.path(), "/request", "told to");
+        Answer::accept(request.path().to_owned())
+    }
+
+    fn http(&mut self, _: &Request<'_>, _: SocketAddr) -> Option<Response> {
+        panic!("told to");
+    }
+
+    fn open(&mut self, peer: &mut Peer<'_, String>, _: SocketAddr) {
+        assert_ne!(peer.state, "/open", "told to");
+    }
+
+    fn message(&mut self, peer: &mut Peer<'_, String>, message: ws_reactor::Message<'_>) -> Reply {
+        if message == ws_reactor::Message::Text("panic") {
+            peer.send("first this");
+            panic!("told to");
+        }
+        Reply::Echo
+    }
+
+    fn close(&mut self, _: PeerId, state: String, _: &CloseEvent<'_>) {
+        assert_ne!(state, "/close", "told to");
+    }
+}
+
+/// A client on a thread of its own that gets echoes until it is told to end.
+struct Bystander {
+    echoes: Arc<AtomicUsize>,
+    end: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Bystander {
+    fn new(address: SocketAddr) -> Self {
+        let (echoes, end) = (Arc::default(), Arc::default());
+        let (count, is_over) = (Arc::clone(&echoes), Arc::clone(&end));
+        let thread = thread::spawn(move || {
+            let mut client = connect(address);
+            while !AtomicBool::load(&is_over, Ordering::Relaxed) {
+                let text = AtomicUsize::fetch_add(&count, 1, Ordering::Relaxed).to_string();
+                ask(&mut client, &text, &text);
+            }
+            close(client);
+        });
+        Self { echoes, end, thread }
+    }
+
+    fn echoes(&self) -> usize {
+        self.echoes.load(Ordering::Relaxed)
+    }
+
+    /// Waits until more echoes have come since.
+    #[track_caller]
+    fn wait_for_more(&self) {
+        let before = self.echoes();
+        wait_until("the other client gets its echoes", || self.echoes() > before + 10);
+    }
+
+    fn finish(self) {
+        self.end.store(true, Ordering::Relaxed);
+        self.thread.join().expect("every echo is right");
+    }
+}
+
+#[test]
+fn a_panic_over_a_message_loses_its_connection_only() {
+    const PANICS: u64 = 10;
+    let server = serve(1, || Fragile);
+    let bystander = Bystander::new(address(&server));
+    for _ in 0..PANICS {
+        let mut client = connect(address(&server));
+        ask(&mut client, "fine", "fine");
+        client.write(Message::text("panic")).unwrap();
+        client.send(Message::text("never seen")).unwrap();
+        // What was sent before the panic still goes out.
+        assert_eq!(client.read().unwrap(), Message::text("first this"));
+        expect_close(client, 1011, "");
+        bystander.wait_for_more();
+    }
+    bystander.finish();
+    let stats = stop(&server);
+    assert_eq!((stats.handler_panics, stats.opened), (PANICS, PANICS + 1));
+}
+
+#[test]
+fn a_panic_over_a_request_is_answered_500() {
+    let server = serve(1, || Fragile);
+    let bystander = Bystander::new(address(&server));
+    let address = address(&server);
+    assert_eq!(refused(dial(address), request(address, "/request", &[])), 500);
+    let answer = exchange(address, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 500 Internal Server Error\r\n"), "{answer}");
+    bystander.wait_for_more();
+    bystander.finish();
+    let stats = stop(&server);
+    assert_eq!((stats.handler_panics, stats.opened), (2, 1));
+}
+
+#[test]
+fn a_panic_at_the_begin_or_the_end_of_a_connection_is_survived() {
+    let server = serve(1, || Fragile);
+    let bystander = Bystander::new(address(&server));
+    let address = address(&server);
+    let (client, _) = upgrade(dial(address), request(address, "/open", &[]));
+    expect_close(client, 1011, "");
+    let (mut client, _) = upgrade(dial(address), request(address, "/close", &[]));
+    ask(&mut client, "fine", "fine");
+    close(client);
+    bystander.wait_for_more();
+    bystander.finish();
+    let stats = stop(&server);
+    assert_eq!((stats.handler_panics, stats.opened), (2, 3));
+}
+
+/// Echoes, and tells why connections ended.
+struct Coroner(Sender<CloseCause>);
+
+impl Handler for Coroner {
+    type State = ();
+
+    fn message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
+        Reply::Echo
+    }
+
+    fn close(&mut self, _: PeerId, (): (), event: &CloseEvent<'_>) {
+        self.0.send(event.cause).expect("the test listens");
+    }
+}
+
+#[test]
+fn a_silent_peer_is_pinged_and_then_given_up() {
+    const IDLE: Duration = Duration::from_millis(300);
+    let (sender, causes) = channel();
+    let config = Config { idle_timeout: IDLE, ..Config::default() };
+    let server = serve_with(config, 1, || Coroner(sender.clone()));
+    let start = Instant::now();
+    let mut stream = open_raw(address(&server));
+    expect_bytes(&mut stream, &frames::server(frames::PING, b"").bytes());
+    assert!(start.elapsed() >= IDLE / 2, "{:?} is too early", start.elapsed());
+    let close_frame = frames::close_payload(1001, b"idle timeout");
+    expect_bytes(&mut stream, &frames::server(frames::CLOSE, &close_frame).bytes());
+    assert_eq!(read_all(&mut stream), "");
+    let elapsed = start.elapsed();
+    assert!(elapsed >= IDLE, "{elapsed:?} is too early");
+    // The handshake timeout is longer, and over: it must not be the one that is waited for.
+    assert!(elapsed < Config::default().handshake_timeout / 2, "{elapsed:?} is too late");
+    assert_eq!(causes.recv_timeout(DEADLINE), Ok(CloseCause::IdleTimeout));
+    wait_until("the connection has ended", || server.stats().ended == 1);
+    assert_eq!(stop(&server).idle_timeouts, 1);
+}
+
+#[test]
+fn a_peer_that_answers_pings_is_kept() {
+    // The client has half of it to answer, also on a machine that is busy.
+    let idle_timeout = Duration::from_secs(1);
+    let server = serve_with(Config { idle_timeout, ..Config::default() }, 1, || Echo);
+    let mut client = connect(address(&server));
+    let start = Instant::now();
+    let mut pings = 0;
+    // Two timeouts pass, and it is still there.
+    while start.elapsed() < 2 * idle_timeout {
+        assert_eq!(client.read().expect("a ping"), Message::Ping(Vec::new().into()));
+        client.flush().expect("the pong goes out");
+        pings += 1;
+    }
+    assert!(pings >= 2, "{pings} pings in {:?}", start.elapsed());
+    client.send(Message::text("still here")).unwrap();
+    let answer = loop {
+        match client.read().expect("an answer") {
+            Message::Ping(_) => {}
+            answer => break answer,
+        }
+    };
+    assert_eq!(answer, Message::text("still here"));
+    drop(client);
+    assert_eq!(stop(&server).idle_timeouts, 0);
+}
+
+#[test]
+fn a_peer_that_does_not_answer_a_close_frame_is_dropped() {
+    let (sender, causes) = channel();
+    let config = Config { close_timeout: Duration::from_millis(200), ..Config::default() };
+    let server = serve_with(config, 1, || Coroner(sender.clone()));
+    let mut other = connect(address(&server));
+    let mut stream = open_raw(address(&server));
+    // A frame that is not masked is the peer's fault; it never ends its direction of TCP.
+    stream.write_all(&frames::client(frames::TEXT, b"no mask").unmasked().bytes()).unwrap();
+    let mut close_frame = [0; 4];
+    stream.read_exact(&mut close_frame).unwrap();
+    assert_eq!((close_frame[0], &close_frame[2..]), (0x88, &1002_u16.to_be_bytes()[..]));
+    assert!(matches!(causes.recv_timeout(DEADLINE), Ok(CloseCause::Protocol(_))));
+    wait_until("it is dropped all the same", || server.stats().ended == 1);
+    ask(&mut other, "still here", "still here");
+    drop((stream, other));
+    assert_eq!(stop(&server).protocol_errors, 1);
+}
+
+/// Sends a request that never ends, a byte now and then, until the server answers.
+fn drip(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: ").expect("the server reads");
+    stream.set_read_timeout(Some(Duration::from_millis(10))).expect("a socket option");
+    loop {
+        let mut buf = [0; 1024];
+        match stream.read(&mut buf) {
+            Ok(0) => return String::from_utf8(answer).expect("UTF-8"),
+            Ok(len) => answer.extend_from_slice(&buf[..len]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                stream.write_all(b"x").expect("the server reads");
+            }
+            // A byte that crossed the answer on the way makes the end a reset.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset && !answer.is_empty() => {
+                return String::from_utf8(answer).expect("UTF-8");
+            }
+            Err(error) => panic!("{error}, after {:?}", String::from_utf8_lossy(&answer)),
+        }
+    }
+}
+
+#[test]
+fn a_request_that_does_not_end_in_time_is_answered_408() {
+    const TIMEOUT: Duration = Duration::from_millis(600);
+    let config = Config { handshake_timeout: TIMEOUT, ..Config::default() };
+    let server = serve_with(config, 1, || Echo);
+    let start = Instant::now();
+    let mut silent = dial(address(&server));
+    let mut begun = dial(address(&server));
+    begun.write_all(&GOOD_REQUEST[..100]).unwrap();
+    for stream in [&mut silent, &mut begun] {
+        let answer = read_all(stream);
+        assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
+    }
+    assert!(start.elapsed() >= TIMEOUT, "{:?} is too early", start.elapsed());
+    wait_until("both have ended", || server.stats().ended == 2);
+    let stats = stop(&server);
+    assert_eq!((stats.handshake_timeouts, stats.opened), (2, 0));
+}
+
+#[test]
+fn a_byte_now_and_then_does_not_put_off_the_handshake_timeout() {
+    let handshake_timeout = Duration::from_millis(250);
+    let server = serve_with(Config { handshake_timeout, ..Config::default() }, 1, || Echo);
+    let start = Instant::now();
+    let answer = drip(&mut dial(address(&server)));
+    assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
+    assert!(start.elapsed() >= handshake_timeout, "{:?} is too early", start.elapsed());
+    assert_eq!(stop(&server).handshake_timeouts, 1);
+}

@@ -1,0 +1,355 @@
+//! The handle of a running server: what other threads do to its connections.
+
+mod support;
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use support::client::{
+    DEADLINE, ask, close, connect, dial, expect_bytes, expect_close, open_raw, request, upgrade,
+    wait_until,
+};
+use support::frames;
+use support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
+use support::servers::{LOCAL, address, serve, serve_with, stop};
+use tungstenite::Message;
+use ws_reactor::{
+    CloseCause, CloseCode, CloseEvent, Config, Echo, Handler, Peer, PeerId, Reply, SendError,
+    ServerHandle,
+};
+
+/// Hands out the ids of its peers, and tells why they went.
+struct Register {
+    opened: Sender<PeerId>,
+    closed: Sender<(PeerId, CloseCause)>,
+}
+
+impl Handler for Register {
+    type State = ();
+
+    fn open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
+        self.opened.send(peer.id()).expect("the test listens");
+    }
+
+    fn message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
+        Reply::Echo
+    }
+
+    fn close(&mut self, id: PeerId, (): (), event: &CloseEvent<'_>) {
+        self.closed.send((id, event.cause)).expect("the test listens");
+    }
+}
+
+/// A server whose peers are known to the test.
+struct Registered {
+    server: ServerHandle,
+    opened: Receiver<PeerId>,
+    closed: Receiver<(PeerId, CloseCause)>,
+}
+
+fn registered(workers: usize) -> Registered {
+    let (opened_sender, opened) = channel();
+    let (closed_sender, closed) = channel();
+    let server = serve(workers, || Register {
+        opened: opened_sender.clone(),
+        closed: closed_sender.clone(),
+    });
+    Registered { server, opened, closed }
+}
+
+/// The id of the peer that has just connected.
+#[track_caller]
+fn id(opened: &Receiver<PeerId>) -> PeerId {
+    opened.recv_timeout(DEADLINE).expect("the connection opens")
+}
+
+/// Sends, and tries again while the mailbox is full.
+fn send_patiently(server: &ServerHandle, peer: PeerId, text: &str) {
+    let mut result = Err(SendError::MailboxFull);
+    wait_until("the mailbox has room", || {
+        result = server.send(peer, text);
+        result != Err(SendError::MailboxFull)
+    });
+    assert_eq!(result, Ok(()));
+}
+
+#[test]
+fn messages_of_each_thread_arrive_in_its_order() {
+    const THREADS: usize = 4;
+    const MESSAGES: usize = 1000;
+    let Registered { server, opened, .. } = registered(2);
+    let mut client = connect(address(&server));
+    let peer = id(&opened);
+    let threads: Vec<_> = (0..THREADS)
+        .map(|number| {
+            let server = server.clone();
+            thread::spawn(move || {
+                for message in 0..MESSAGES {
+                    send_patiently(&server, peer, &format!("{number} {message}"));
+                }
+            })
+        })
+        .collect();
+    let mut counts = HashMap::new();
+    for _ in 0..THREADS * MESSAGES {
+        let text = client.read().expect("a message").into_text().expect("text");
+        let (number, message) = text.split_once(' ').expect("two numbers");
+        let count = counts.entry(number.to_owned()).or_insert(0);
+        assert_eq!(message.parse(), Ok(*count), "of thread {number}");
+        *count += 1;
+    }
+    threads.into_iter().for_each(|thread| thread.join().expect("everything is sent"));
+    ask(&mut client, "nothing else was under way", "nothing else was under way");
+    close(client);
+    assert_eq!(stop(&server).messages_out, (THREADS * MESSAGES) as u64 + 1);
+}
+
+#[test]
+fn a_message_goes_to_its_connection_only() {
+    let Registered { server, opened, .. } = registered(2);
+    let mut clients = Vec::new();
+    for number in 0..20 {
+        let client = connect(address(&server));
+        let peer = id(&opened);
+        clients.push((number, client, peer));
+    }
+    for (number, _, peer) in &clients {
+        server.send(*peer, format!("text {number}").as_str()).unwrap();
+        server.send(*peer, &[*number; 70_000][..]).unwrap();
+    }
+    for (number, mut client, _) in clients {
+        assert_eq!(client.read().unwrap(), Message::text(format!("text {number}")));
+        assert_eq!(client.read().unwrap(), Message::binary(vec![number; 70_000]));
+        close(client);
+    }
+    stop(&server);
+}
+
+#[test]
+fn a_close_from_another_thread_comes_after_what_was_sent_before() {
+    let Registered { server, opened, closed } = registered(1);
+    let mut client = connect(address(&server));
+    let peer = id(&opened);
+    let other_thread = thread::spawn({
+        let server = server.clone();
+        move || {
+            server.send(peer, "last words")?;
+            server.close(peer, CloseCode::TRY_AGAIN_LATER, "come back")?;
+            // The connection may or may not have ended by now; nobody hears it.
+            let _ = server.send(peer, "nobody hears this");
+            Ok::<_, SendError>(())
+        }
+    });
+    assert_eq!(client.read().unwrap(), Message::text("last words"));
+    expect_close(client, 1013, "come back");
+    other_thread.join().unwrap().unwrap();
+    assert_eq!(closed.recv_timeout(DEADLINE).unwrap(), (peer, CloseCause::Local));
+    stop(&server);
+}
+
+#[test]
+fn an_id_is_stale_for_good_once_its_connection_has_ended() {
+    let Registered { server, opened, .. } = registered(1);
+    close(connect(address(&server)));
+    let gone = id(&opened);
+    wait_until("the id is stale", || server.send(gone, "hello") == Err(SendError::Stale));
+    assert_eq!(server.close(gone, CloseCode::NORMAL, ""), Err(SendError::Stale));
+    for _ in 0..10 {
+        // Whatever takes the place of the old connection is not spoken to by its name.
+        let mut client = connect(address(&server));
+        let peer = id(&opened);
+        assert_ne!(peer, gone);
+        assert_eq!(server.send(gone, "hello"), Err(SendError::Stale));
+        server.send(peer, "to you").unwrap();
+        assert_eq!(client.read().unwrap(), Message::text("to you"));
+        close(client);
+        wait_until("it has ended", || server.stats().ended == server.stats().accepted);
+    }
+    stop(&server);
+}
+
+#[test]
+fn an_id_of_another_server_is_stale() {
+    let many = registered(8);
+    let few = registered(1);
+    let client = loop {
+        let client = connect(address(&many.server));
+        let peer = id(&many.opened);
+        if peer.to_string().starts_with("0/") {
+            continue;
+        }
+        // It names a worker that the other server does not have.
+        assert_eq!(few.server.send(peer, "hello"), Err(SendError::Stale));
+        assert_eq!(few.server.close(peer, CloseCode::NORMAL, ""), Err(SendError::Stale));
+        break client;
+    };
+    close(client);
+    stop(&many.server);
+    stop(&few.server);
+}
+
+#[test]
+fn a_stopped_server_takes_nothing() {
+    let Registered { server, opened, closed } = registered(1);
+    let mut client = connect(address(&server));
+    let peer = id(&opened);
+    server.shutdown(Duration::ZERO);
+    server.join().unwrap();
+    assert_eq!(closed.recv_timeout(DEADLINE).unwrap(), (peer, CloseCause::Shutdown));
+    assert_eq!(server.send(peer, "hello"), Err(SendError::Stale));
+    let listener = TcpListener::bind(LOCAL).unwrap();
+    let _client = dial(listener.local_addr().unwrap());
+    let error = server.adopt(0, listener.accept().unwrap().0).unwrap_err();
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<SendError>());
+    assert_eq!(inner, Some(&SendError::Stopped));
+    match client.read() {
+        Ok(Message::Close(Some(frame))) => assert_eq!(u16::from(frame.code), 1001),
+        other => panic!("not a close frame: {other:?}"),
+    }
+    stop(&server);
+}
+
+#[test]
+fn a_full_mailbox_is_an_error_and_what_it_holds_is_still_done() {
+    /// Waits for the test in the middle of a message.
+    struct Stuck {
+        opened: Sender<PeerId>,
+        stuck: Sender<()>,
+        go_on: Receiver<()>,
+    }
+
+    impl Handler for Stuck {
+        type State = ();
+
+        fn open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
+            self.opened.send(peer.id()).expect("the test listens");
+        }
+
+        fn message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
+            self.stuck.send(()).expect("the test listens");
+            self.go_on.recv_timeout(DEADLINE).expect("the test goes on");
+            Reply::Echo
+        }
+    }
+
+    let (opened_sender, opened) = channel();
+    let (stuck_sender, stuck) = channel();
+    let (go_on, receiver) = channel();
+    let mut handler = Some(Stuck { opened: opened_sender, stuck: stuck_sender, go_on: receiver });
+    let config = Config { mailbox_capacity: 2, ..Config::default() };
+    let server = serve_with(config, 1, || handler.take().expect("one worker"));
+    let mut client = connect(address(&server));
+    let peer = id(&opened);
+    client.send(Message::text("echo")).unwrap();
+    stuck.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(server.send(peer, "first"), Ok(()));
+    assert_eq!(server.send(peer, "second"), Ok(()));
+    assert_eq!(server.send(peer, "third"), Err(SendError::MailboxFull));
+    assert_eq!(server.close(peer, CloseCode::NORMAL, ""), Err(SendError::MailboxFull));
+    go_on.send(()).unwrap();
+    for text in ["echo", "first", "second"] {
+        assert_eq!(client.read().unwrap(), Message::text(text));
+    }
+    send_patiently(&server, peer, "fourth");
+    assert_eq!(client.read().unwrap(), Message::text("fourth"));
+    close(client);
+    stop(&server);
+}
+
+#[test]
+fn a_socket_accepted_elsewhere_is_adopted_by_the_worker_that_is_named() {
+    /// Tells its number.
+    struct Numbered(usize);
+
+    impl Handler for Numbered {
+        type State = ();
+
+        fn open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
+            peer.send(self.0.to_string().as_str());
+        }
+
+        fn message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
+            Reply::Echo
+        }
+    }
+
+    let numbers = Mutex::new(0..);
+    let server = serve(2, || Numbered(numbers.lock().unwrap().next().expect("no end")));
+    let listener = TcpListener::bind(LOCAL).unwrap();
+    let elsewhere = listener.local_addr().unwrap();
+    for number in 0..6_usize {
+        let stream = dial(elsewhere);
+        server.adopt(number, listener.accept().unwrap().0).unwrap();
+        let (mut client, _) = upgrade(stream, request(elsewhere, "/", &[]));
+        assert_eq!(client.read().unwrap(), Message::text((number % 2).to_string()));
+        ask(&mut client, "hello", "hello");
+        close(client);
+    }
+    let stats = stop(&server);
+    assert_eq!((stats.accepted, stats.opened), (6, 6));
+}
+
+#[test]
+fn what_an_adopted_socket_has_received_already_is_read() {
+    let server = serve(1, || Echo);
+    let listener = TcpListener::bind(LOCAL).unwrap();
+    let mut stream = dial(listener.local_addr().unwrap());
+    let frame = frames::client(frames::TEXT, b"early").bytes();
+    stream.write_all(&[GOOD_REQUEST, &frame].concat()).unwrap();
+    let (accepted, _) = listener.accept().unwrap();
+    // All of it has arrived before the server knows of the socket.
+    let mut peeked = vec![0; GOOD_REQUEST.len() + frame.len()];
+    wait_until("the request has arrived", || accepted.peek(&mut peeked).unwrap() == peeked.len());
+    server.adopt(0, accepted).unwrap();
+    expect_bytes(&mut stream, GOOD_RESPONSE);
+    expect_bytes(&mut stream, &frames::server(frames::TEXT, b"early").bytes());
+    drop(stream);
+    stop(&server);
+}
+
+#[test]
+fn a_server_outlives_its_handles() {
+    let server = serve(2, || Echo);
+    let address = address(&server);
+    let mut before = connect(address);
+    let clone = server.clone();
+    drop(server);
+    ask(&mut before, "one handle left", "one handle left");
+    drop(clone);
+    ask(&mut before, "none left", "none left");
+    for _ in 0..10 {
+        let mut after = connect(address);
+        ask(&mut after, "hello", "hello");
+        close(after);
+    }
+    close(before);
+}
+
+#[test]
+fn more_than_a_peer_takes_loses_it_and_no_other() {
+    let Registered { server, opened, closed } = registered(1);
+    let mut other = connect(address(&server));
+    id(&opened);
+    let mut stream = open_raw(address(&server));
+    let peer = id(&opened);
+    let chunk = vec![7; 1024 * 1024];
+    // The kernel takes some mebibytes, the backlog one more; then the connection is lost.
+    wait_until("the peer is lost", || server.send(peer, &chunk[..]) == Err(SendError::Stale));
+    assert_eq!(closed.recv_timeout(DEADLINE).unwrap(), (peer, CloseCause::BacklogOverflow));
+    ask(&mut other, "still here", "still here");
+    // Whole frames, then an end in the middle of one or between two: never a wrong byte.
+    let frame = frames::server(frames::BINARY, &chunk).bytes();
+    let mut received = Vec::new();
+    let _ = stream.read_to_end(&mut received);
+    assert!(!received.is_empty());
+    for (index, piece) in received.chunks(frame.len()).enumerate() {
+        assert!(frame.starts_with(piece), "frame {index}");
+    }
+    close(other);
+    assert_eq!(stop(&server).backlog_overflows, 1);
+}

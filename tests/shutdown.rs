@@ -1,0 +1,221 @@
+//! The end of a server: every peer is told, and nobody can hold it up for longer than is allowed.
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::client::{
+    DEADLINE, ask, close, connect, dial, expect_bytes, expect_close, expect_raw_close, open_raw,
+    read_all, wait_until,
+};
+use support::frames;
+use support::requests::GOOD_REQUEST;
+use support::servers::{address, local, serve, stop};
+use tungstenite::Message;
+use ws_reactor::{Echo, Server, ServerHandle};
+
+/// What the server says to every peer.
+const REASON: &str = "the server is shutting down";
+
+/// Longer than any test waits.
+const FOREVER: Duration = Duration::from_secs(3600);
+
+/// A server on a host of its own, whose port nobody else takes afterwards.
+fn serve_on(host: u8, workers: usize) -> ServerHandle {
+    let builder = Server::builder().bind(local(host)).workers(workers);
+    builder.start(|| Echo).expect("the server starts")
+}
+
+/// Whether nobody listens there.
+fn is_refused(address: SocketAddr) -> bool {
+    TcpStream::connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+#[track_caller]
+fn expect_close_frame(stream: &mut TcpStream, code: u16) {
+    let payload = frames::close_payload(code, REASON.as_bytes());
+    expect_bytes(stream, &frames::server(frames::CLOSE, &payload).bytes());
+}
+
+#[test]
+fn every_peer_gets_1001_and_then_nobody_listens() {
+    let server = serve_on(3, 3);
+    let address = address(&server);
+    let mut clients: Vec<_> = (0..30).map(|_| connect(address)).collect();
+    for client in &mut clients {
+        ask(client, "hello", "hello");
+    }
+    server.shutdown(FOREVER);
+    for client in clients {
+        expect_close(client, 1001, REASON);
+    }
+    server.join().expect("no worker has failed");
+    assert!(is_refused(address));
+    let stats = stop(&server);
+    assert_eq!((stats.opened, stats.closed, stats.ended), (30, 30, 30));
+    assert_eq!((stats.protocol_errors, stats.close_timeouts), (0, 0));
+}
+
+#[test]
+fn a_server_without_peers_stops_at_once_and_its_address_is_free() {
+    let server = serve_on(4, 2);
+    let address = address(&server);
+    server.shutdown(FOREVER);
+    server.join().expect("no worker has failed");
+    server.join().expect("a second join has nothing to wait for");
+    server.shutdown(Duration::ZERO);
+    assert!(is_refused(address));
+    let again = Server::builder().bind(address).workers(1).start(|| Echo);
+    let again = again.expect("the address is free");
+    let mut client = connect(address);
+    ask(&mut client, "hello", "hello");
+    close(client);
+    stop(&again);
+}
+
+#[test]
+fn an_address_is_free_while_old_connections_linger_in_the_kernel() {
+    let server = serve_on(5, 1);
+    let address = address(&server);
+    // The server ends first, so that its side is the one in TIME_WAIT.
+    let client = connect(address);
+    server.shutdown(FOREVER);
+    expect_close(client, 1001, REASON);
+    server.join().expect("no worker has failed");
+    let again = Server::builder().bind(address).workers(2).start(|| Echo);
+    stop(&again.expect("the address is free"));
+}
+
+#[test]
+fn join_waits_for_the_last_peer() {
+    let server = serve_on(6, 1);
+    let address = address(&server);
+    let mut stream = open_raw(address);
+    server.shutdown(FOREVER);
+    let (sender, joined) = channel();
+    let joiner = thread::spawn({
+        let server = server.clone();
+        move || sender.send(server.join().is_ok()).expect("the test listens")
+    });
+    expect_close_frame(&mut stream, 1001);
+    wait_until("nobody listens while the peer is awaited", || is_refused(address));
+    assert!(joined.try_recv().is_err(), "the peer has not answered yet");
+    let answer = frames::client(frames::CLOSE, &frames::close_payload(1001, b"")).bytes();
+    stream.write_all(&answer).unwrap();
+    assert_eq!(read_all(&mut stream), "");
+    drop(stream);
+    assert_eq!(joined.recv_timeout(DEADLINE), Ok(true));
+    joiner.join().unwrap();
+    assert_eq!(stop(&server).close_timeouts, 0);
+}
+
+#[test]
+fn what_a_peer_sent_before_is_answered_before_the_close_frame() {
+    let server = serve(1, || Echo);
+    let mut stream = open_raw(address(&server));
+    let frame = frames::client(frames::TEXT, b"before").bytes();
+    stream.write_all(&frame).unwrap();
+    wait_until("it has arrived", || server.stats().messages_in == 1);
+    server.shutdown(FOREVER);
+    expect_bytes(&mut stream, &frames::server(frames::TEXT, b"before").bytes());
+    expect_raw_close(stream, 1001, REASON);
+    stop(&server);
+}
+
+#[test]
+fn a_peer_that_does_not_answer_is_dropped_when_the_drain_is_over() {
+    const DRAIN: Duration = Duration::from_millis(300);
+    let server = serve(2, || Echo);
+    let mut streams: Vec<_> = (0..4).map(|_| open_raw(address(&server))).collect();
+    let start = Instant::now();
+    server.shutdown(DRAIN);
+    for stream in &mut streams {
+        expect_close_frame(stream, 1001);
+    }
+    server.join().expect("no worker has failed");
+    let elapsed = start.elapsed();
+    // The close timeout of five seconds would have done it too.
+    assert!((DRAIN..Duration::from_secs(4)).contains(&elapsed), "{elapsed:?}");
+    for stream in &mut streams {
+        let mut rest = Vec::new();
+        // An orderly end or a reset, but an end.
+        let _ = stream.read_to_end(&mut rest);
+        assert_eq!(rest, b"");
+    }
+    let stats = stop(&server);
+    assert_eq!((stats.closed, stats.ended), (4, 4));
+}
+
+#[test]
+fn a_later_call_brings_the_end_nearer_and_never_puts_it_off() {
+    let server = serve(1, || Echo);
+    let mut stream = open_raw(address(&server));
+    server.shutdown(FOREVER);
+    expect_close_frame(&mut stream, 1001);
+    let start = Instant::now();
+    server.shutdown(Duration::ZERO);
+    server.shutdown(FOREVER);
+    server.join().expect("no worker has failed");
+    assert!(start.elapsed() < Duration::from_secs(4), "the close timeout was not waited for");
+    stop(&server);
+}
+
+#[test]
+fn a_client_in_the_middle_of_its_request_gets_503() {
+    let server = serve(1, || Echo);
+    let mut stream = dial(address(&server));
+    stream.write_all(&GOOD_REQUEST[..60]).unwrap();
+    let mut silent = dial(address(&server));
+    wait_until("both are accepted", || server.stats().accepted == 2);
+    server.shutdown(FOREVER);
+    for stream in [&mut stream, &mut silent] {
+        let answer = read_all(stream);
+        assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{REASON}\n")), "{answer}");
+    }
+    drop((stream, silent));
+    let stats = stop(&server);
+    assert_eq!((stats.opened, stats.turned_away), (0, 2));
+}
+
+#[test]
+fn a_busy_server_stops_too() {
+    const CLIENTS: usize = 4;
+    let server = serve(2, || Echo);
+    let address = address(&server);
+    let (busy, is_busy) = channel();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let busy = busy.clone();
+            thread::spawn(move || {
+                let mut client = connect(address);
+                let mut number = 0;
+                loop {
+                    let message = Message::text(number.to_string());
+                    client.send(message.clone()).expect("the server reads");
+                    match client.read().expect("an echo, or the close frame") {
+                        Message::Close(Some(frame)) => break u16::from(frame.code),
+                        echo => assert_eq!(echo, message),
+                    }
+                    if number == 100 {
+                        busy.send(()).expect("the test listens");
+                    }
+                    number += 1;
+                }
+            })
+        })
+        .collect();
+    for _ in 0..CLIENTS {
+        is_busy.recv_timeout(DEADLINE).expect("the client gets its echoes");
+    }
+    server.shutdown(FOREVER);
+    for client in clients {
+        assert_eq!(client.join().expect("every echo is right"), 1001);
+    }
+    let stats = stop(&server);
+    assert_eq!(stats.messages_in, stats.messages_out);
+}

@@ -1,0 +1,173 @@
+//! How a server starts, why it does not, and what it has counted in the end.
+
+mod support;
+
+use std::error::Error;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+use std::time::Duration;
+
+use support::client::{ask, close, connect, dial, exchange, wait_until};
+use support::random::{Random, seed};
+use support::servers::{LOCAL, address, local, serve, stop};
+
+use ws_reactor::{Config, ConfigError, Echo, Server, ServerBuilder, StartError, Stats};
+
+#[track_caller]
+fn start_error(builder: ServerBuilder) -> StartError {
+    builder.start(|| Echo).expect_err("it cannot start")
+}
+
+#[track_caller]
+fn expect_in_use(error: &StartError, taken: SocketAddr) {
+    match error {
+        StartError::Bind { address, source } => {
+            assert_eq!(*address, taken);
+            assert_eq!(source.kind(), ErrorKind::AddrInUse);
+        }
+        other => panic!("not the address: {other:?}"),
+    }
+    assert!(error.to_string().contains(&taken.to_string()), "{error}");
+    assert!(error.source().is_some());
+}
+
+#[test]
+fn an_address_in_use_is_an_error_that_names_it() {
+    let listener = TcpListener::bind(LOCAL).unwrap();
+    let taken = listener.local_addr().unwrap();
+    expect_in_use(&start_error(Server::builder().bind(taken)), taken);
+    expect_in_use(&start_error(Server::builder().bind(taken).share_port(true)), taken);
+}
+
+#[test]
+fn a_second_server_is_an_error_and_never_a_silent_half_of_the_first() {
+    let first = serve(2, || Echo);
+    let taken = address(&first);
+    expect_in_use(&start_error(Server::builder().bind(taken).workers(1)), taken);
+    for _ in 0..20 {
+        let mut client = connect(taken);
+        ask(&mut client, "hello", "hello");
+        close(client);
+    }
+    assert_eq!(stop(&first).opened, 20);
+}
+
+#[test]
+fn the_same_address_twice_is_an_error() {
+    let listener = TcpListener::bind(local(8)).unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    expect_in_use(&start_error(Server::builder().bind(address).bind(address)), address);
+}
+
+#[test]
+fn nothing_is_left_of_a_server_that_did_not_start() {
+    let free = TcpListener::bind(local(9)).unwrap().local_addr().unwrap();
+    let listener = TcpListener::bind(LOCAL).unwrap();
+    let taken = listener.local_addr().unwrap();
+    expect_in_use(&start_error(Server::builder().bind(free).bind(taken)), taken);
+    let server = Server::builder().bind(free).workers(2).start(|| Echo);
+    stop(&server.expect("the first address is free again"));
+}
+
+#[test]
+fn two_servers_share_a_port_if_they_are_told_to() {
+    // Each connection goes to either with the same chance: 2^-200 that one gets none.
+    const CONNECTIONS_MAX: usize = 200;
+    let first = serve(1, || Echo);
+    let shared = address(&first);
+    let builder = Server::builder().bind(shared).workers(1).share_port(true);
+    let second = builder.start(|| Echo).expect("the port is shared");
+    assert_eq!(second.local_addresses(), [shared]);
+    let connections = (1..=CONNECTIONS_MAX).find(|_| {
+        let mut client = connect(shared);
+        ask(&mut client, "hello", "hello");
+        close(client);
+        first.stats().opened > 0 && second.stats().opened > 0
+    });
+    let connections = connections.expect("both get some of the connections");
+    assert_eq!(stop(&first).opened + stop(&second).opened, connections as u64);
+}
+
+#[test]
+fn a_server_needs_an_address_and_a_worker() {
+    let error = start_error(Server::builder());
+    assert!(matches!(error, StartError::NoAddress), "{error:?}");
+    assert!(error.source().is_none());
+    let error = start_error(Server::builder().bind(LOCAL).workers(0));
+    assert!(matches!(error, StartError::NoWorker), "{error:?}");
+}
+
+#[test]
+fn settings_that_do_not_make_sense_are_an_error_before_anything_starts() {
+    let config = Config { idle_timeout: Duration::ZERO, ..Config::default() };
+    let listener = TcpListener::bind(LOCAL).unwrap();
+    // The settings come first: that the address is taken is not even seen.
+    let builder = Server::builder().bind(listener.local_addr().unwrap()).config(config);
+    let mut handlers = 0;
+    let error = builder.start(|| {
+        handlers += 1;
+        Echo
+    });
+    match error.expect_err("it cannot start") {
+        StartError::Config(error) => assert_eq!(error, ConfigError::Zero("idle_timeout")),
+        other => panic!("not the settings: {other:?}"),
+    }
+    assert_eq!(handlers, 0);
+    let config = Config { backlog_bytes_low: 1 << 20, ..Config::default() };
+    let error = start_error(Server::builder().bind(LOCAL).config(config));
+    assert_eq!(error.to_string(), "backlog_bytes_low must not be above backlog_bytes_high");
+}
+
+#[test]
+fn without_a_number_there_is_a_worker_for_each_core() {
+    let cores = thread::available_parallelism().unwrap().get();
+    let server = Server::builder().bind(LOCAL).start(|| Echo).expect("the server starts");
+    assert_eq!(server.workers(), cores);
+    stop(&server);
+}
+
+#[test]
+fn the_counters_add_up_after_a_busy_run() {
+    const CLIENTS: u64 = 8;
+    const MESSAGES: u64 = 300;
+    let seed = seed();
+    let server = serve(3, || Echo);
+    let address = address(&server);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            thread::spawn(move || {
+                let mut random = Random::new(seed.wrapping_add(number));
+                let mut client = connect(address);
+                let mut bytes = 0;
+                for _ in 0..MESSAGES {
+                    let len = random.below(3000);
+                    let message = random.message(len);
+                    bytes += message.len() as u64;
+                    client.send(message.clone()).expect("the server reads");
+                    assert_eq!(client.read().expect("an echo"), message);
+                }
+                close(client);
+                bytes
+            })
+        })
+        .collect();
+    let bytes: u64 = clients.into_iter().map(|client| client.join().expect("it is right")).sum();
+    // One that never speaks, and one that is refused.
+    drop(dial(address));
+    let answer = exchange(address, "BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    wait_until("all connections have ended", || server.stats().ended == CLIENTS + 2);
+    let mut expected = Stats::default();
+    expected.accepted = CLIENTS + 2;
+    expected.ended = CLIENTS + 2;
+    expected.refused = 1;
+    expected.opened = CLIENTS;
+    expected.closed = CLIENTS;
+    expected.messages_in = CLIENTS * MESSAGES;
+    expected.messages_out = CLIENTS * MESSAGES;
+    expected.bytes_in = bytes;
+    expected.bytes_out = bytes;
+    assert_eq!(stop(&server), expected);
+}

@@ -1,0 +1,198 @@
+//! Clients over real sockets: tungstenite, which shares no code with the library, and bare TCP for
+//! what a well-behaved client would not do.
+//!
+//! Every socket has a timeout, so that a test of a server that is silent fails and does not hang.
+//! Nothing waits for a fixed time: [`wait_until`] waits for a condition.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use tungstenite::client::IntoClientRequest;
+use tungstenite::error::ProtocolError;
+use tungstenite::handshake::client::{Request, Response};
+use tungstenite::http::{HeaderName, HeaderValue};
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tungstenite::{Error, Message, WebSocket};
+
+use super::frames;
+use super::requests::{GOOD_REQUEST, GOOD_RESPONSE};
+
+pub type Client = WebSocket<TcpStream>;
+
+/// What a server may take, on a machine that has other things to do.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Between two looks at a condition that nothing announces.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// Waits for `condition`, and panics with `what` if it does not come true.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited {DEADLINE:?} in vain until {what}");
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// A TCP connection to `address`.
+#[track_caller]
+pub fn dial(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("the server accepts");
+    stream.set_nodelay(true).expect("a socket option");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a socket option");
+    stream.set_write_timeout(Some(DEADLINE)).expect("a socket option");
+    stream
+}
+
+/// An open WebSocket connection to `address`.
+#[track_caller]
+pub fn connect(address: SocketAddr) -> Client {
+    upgrade(dial(address), request(address, "/", &[])).0
+}
+
+/// A request for an upgrade, with `headers` beside those that it needs.
+pub fn request(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Request {
+    let mut request =
+        format!("ws://{address}{path}").into_client_request().expect("the URL is good");
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
+        request.headers_mut().append(name, HeaderValue::from_str(value).expect("a header value"));
+    }
+    request
+}
+
+/// The open connection, and the response that opened it.
+#[track_caller]
+pub fn upgrade(stream: TcpStream, request: Request) -> (Client, Response) {
+    tungstenite::client::client_with_config(request, stream, Some(unlimited()))
+        .expect("the server agrees to the upgrade")
+}
+
+/// The status of a refusal.
+#[track_caller]
+pub fn refused(stream: TcpStream, request: Request) -> u16 {
+    match tungstenite::client::client(request, stream) {
+        Err(tungstenite::HandshakeError::Failure(Error::Http(response))) => {
+            response.status().as_u16()
+        }
+        other => panic!("not a refusal: {other:?}"),
+    }
+}
+
+/// A second half of `client` for another thread: one of them writes, the other reads.
+pub fn writing_half(client: &Client) -> Client {
+    let stream = client.get_ref().try_clone().expect("a descriptor");
+    WebSocket::from_raw_socket(stream, Role::Client, Some(unlimited()))
+}
+
+/// The limits under test are the server's.
+fn unlimited() -> WebSocketConfig {
+    WebSocketConfig::default().max_message_size(None).max_frame_size(None)
+}
+
+/// Sends a text message and expects the answer.
+#[track_caller]
+pub fn ask(client: &mut Client, question: &str, answer: &str) {
+    client.send(Message::text(question)).expect("the server reads");
+    assert_eq!(client.read().expect("an answer"), Message::text(answer));
+}
+
+/// Expects a close frame, answers it, sees the server end its direction of TCP, and ends the other.
+#[track_caller]
+pub fn expect_close(mut client: Client, code: u16, reason: &str) {
+    let frame = CloseFrame { code: CloseCode::from(code), reason: reason.to_owned().into() };
+    assert_eq!(client.read().expect("a close frame"), Message::Close(Some(frame)));
+    expect_end(&mut client);
+}
+
+/// Closes with 1000, sees the server agree and end its direction of TCP, and ends the other.
+#[track_caller]
+pub fn close(mut client: Client) {
+    let frame = CloseFrame { code: CloseCode::Normal, reason: "done".into() };
+    client.close(Some(frame)).expect("the server reads");
+    // RFC 6455 5.5.1: the answer typically echoes the code; the reason is the server's affair.
+    match client.read().expect("the server's close frame") {
+        Message::Close(Some(CloseFrame { code: CloseCode::Normal, .. })) => expect_end(&mut client),
+        other => panic!("not the answer to a close frame: {other:?}"),
+    }
+}
+
+/// Expects the end of TCP after the closing handshake.
+#[track_caller]
+fn expect_end(client: &mut Client) {
+    match client.read() {
+        Err(Error::ConnectionClosed) => {}
+        other => panic!("not an orderly end: {other:?}"),
+    }
+}
+
+/// Expects the end of TCP without a closing handshake.
+#[track_caller]
+pub fn expect_end_without_close(client: &mut Client) {
+    match client.read() {
+        Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {}
+        other => panic!("not an end of the stream without a close frame: {other:?}"),
+    }
+}
+
+/// A TCP connection on which the handshake is done, for frames by hand.
+#[track_caller]
+pub fn open_raw(address: SocketAddr) -> TcpStream {
+    let mut stream = dial(address);
+    stream.write_all(GOOD_REQUEST).expect("the server reads");
+    expect_bytes(&mut stream, GOOD_RESPONSE);
+    stream
+}
+
+/// Expects exactly `bytes` next.
+#[track_caller]
+pub fn expect_bytes(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut read = vec![0; bytes.len()];
+    stream.read_exact(&mut read).expect("the server answers");
+    assert!(
+        read == bytes,
+        "got {:?}\nnot {:?}",
+        String::from_utf8_lossy(&read),
+        String::from_utf8_lossy(bytes)
+    );
+}
+
+/// Expects a close frame, answers it, and sees the server end TCP.
+#[track_caller]
+pub fn expect_raw_close(mut stream: TcpStream, code: u16, reason: &str) {
+    let payload = frames::close_payload(code, reason.as_bytes());
+    expect_bytes(&mut stream, &frames::server(frames::CLOSE, &payload).bytes());
+    stream.write_all(&frames::client(frames::CLOSE, &payload).bytes()).expect("the server reads");
+    assert_eq!(read_all(&mut stream), "", "nothing follows a close frame");
+}
+
+/// Everything until the server ends its direction.
+#[track_caller]
+pub fn read_all(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("the server ends the stream");
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+/// Sends `request` and returns the whole response, headers and body.
+#[track_caller]
+pub fn exchange(address: SocketAddr, request: &str) -> String {
+    let mut stream = dial(address);
+    stream.write_all(request.as_bytes()).expect("the server reads");
+    read_all(&mut stream)
+}
+
+/// Ends TCP with a reset instead of an orderly end.
+pub fn reset(stream: TcpStream) {
+    let socket = socket2::SockRef::from(&stream);
+    // A linger of zero makes close(2) send RST (socket(7)).
+    socket.set_linger(Some(Duration::ZERO)).expect("a socket option");
+}
+
+/// Says that nothing more will come; the server's direction stays open.
+pub fn half_close(stream: &TcpStream) {
+    stream.shutdown(Shutdown::Write).expect("the connection is open");
+}

@@ -1,0 +1,173 @@
+//! The examples as their users run them: a process, its output line by line, its exit status.
+//!
+//! `cargo test` builds them before it runs a test. `cargo test --test examples` does not: it runs
+//! what the last `cargo build --examples` made.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use super::client::wait_until;
+
+/// A running example; killed if the test ends before it.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+/// What an example that has ended leaves behind.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stdout: Vec<String>,
+    pub stderr: Vec<String>,
+}
+
+impl Program {
+    /// Starts the example `name` with arguments that are separated by spaces.
+    #[track_caller]
+    pub fn start(name: &str, arguments: &str) -> Self {
+        Self::start_with(name, &arguments.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// Starts the example `name`.
+    #[track_caller]
+    pub fn start_with(name: &str, arguments: &[&str]) -> Self {
+        let path = path(name);
+        let mut child = Command::new(&path)
+            .args(arguments)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("{}: {error}; `cargo build --examples` makes it", path.display())
+            });
+        let stdout = Lines::of(child.stdout.take().expect("it is piped"));
+        let stderr = Lines::of(child.stderr.take().expect("it is piped"));
+        Self { child, stdout, stderr }
+    }
+
+    /// The first line on standard output that has `part` in it; waits for it.
+    #[track_caller]
+    pub fn line(&self, part: &str) -> String {
+        self.stdout.wait_for(part)
+    }
+
+    /// The first line on standard error that has `part` in it; waits for it.
+    #[track_caller]
+    pub fn error_line(&self, part: &str) -> String {
+        self.stderr.wait_for(part)
+    }
+
+    /// Writes a line to its standard input.
+    #[track_caller]
+    pub fn say(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("it is piped");
+        writeln!(stdin, "{line}").expect("the example reads");
+    }
+
+    /// Whether it has ended.
+    #[track_caller]
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_some()
+    }
+
+    /// Whether it has printed a line that has `part` in it.
+    pub fn has_printed(&self, part: &str) -> bool {
+        self.stdout.snapshot().iter().any(|line| line.contains(part))
+    }
+
+    /// Sends a signal, by its name.
+    #[track_caller]
+    pub fn signal(&self, name: &str) {
+        // Every shell has kill built in.
+        let command = format!("kill -{name} {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &command]).status().expect("there is a shell");
+        assert!(status.success(), "{command}: {status}");
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(mut self) -> Ended {
+        let mut status = None;
+        wait_until("the example ends", || {
+            status = self.child.try_wait().expect("it is our child");
+            status.is_some()
+        });
+        Ended {
+            status: status.expect("it has ended"),
+            stdout: self.stdout.finish(),
+            stderr: self.stderr.finish(),
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Both fail if it has ended and been waited for, which is what they are for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs the example `name` to its end.
+#[track_caller]
+pub fn run(name: &str, arguments: &str) -> Ended {
+    Program::start(name, arguments).wait()
+}
+
+/// `target/PROFILE/examples/NAME`, beside the `deps` in which this test is.
+fn path(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a path");
+    let profile = test.ancestors().nth(2).expect("cargo's layout");
+    profile.join("examples").join(name)
+}
+
+/// The lines of a stream, collected by a thread of their own.
+#[derive(Debug)]
+struct Lines {
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Lines {
+    fn of(stream: impl Read + Send + 'static) -> Self {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let collected = Arc::clone(&lines);
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines() {
+                let line = line.expect("an example prints UTF-8");
+                collected.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        });
+        Self { lines, reader: Some(reader) }
+    }
+
+    fn snapshot(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, part: &str) -> String {
+        let mut found = None;
+        wait_until(&format!("a line has {part:?} in it"), || {
+            found = self.snapshot().into_iter().find(|line| line.contains(part));
+            found.is_some()
+        });
+        found.expect("it has been found")
+    }
+
+    /// All lines, once the stream has ended.
+    fn finish(&mut self) -> Vec<String> {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the lines are read");
+        }
+        self.snapshot()
+    }
+}
