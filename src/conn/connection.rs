@@ -214,11 +214,11 @@ impl<T: Transport, S: Default> Connection<T, S> {
             let read = &mut scratch[..HEADROOM_BYTES + len];
             match &mut self.phase {
                 Phase::Open { session, .. } => {
-                    if session.is_open() {
-                        self.since = turn.now;
-                        self.flags.pinged = false;
-                    }
+                    let is_open = session.is_open();
                     let window = session.window(read);
+                    if is_open {
+                        self.moved(turn.now);
+                    }
                     self.serve(window, turn)?;
                 }
                 Phase::Handshake(_) => self.receive_request(read, turn)?,
@@ -382,11 +382,17 @@ impl<T: Transport, S: Default> Connection<T, S> {
         let progress =
             self.backlog.write_to(&mut self.transport).map_err(|_| CloseCause::Transport)?;
         if progress {
-            self.since = turn.now;
-            self.flags.pinged = false;
+            self.moved(turn.now);
         }
         self.flags.paused &= self.backlog.len() >= turn.config.backlog_bytes_low.max(1);
         self.settle()
+    }
+
+    /// Bytes came or went: the deadline is pushed back.
+    #[inline]
+    pub(super) const fn moved(&mut self, now: Tick) {
+        self.since = now;
+        self.flags.pinged = false;
     }
 
     /// Whether there may be something to read, and it may be read.

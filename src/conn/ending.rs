@@ -84,7 +84,12 @@ impl<T: Transport, S: Default> Connection<T, S> {
             return self.gone(CloseCause::BacklogOverflow, turn);
         }
         match self.flush(&[], turn) {
-            Ok(()) => Outcome::Wait,
+            Ok(()) => {
+                if self.backlog.is_empty() {
+                    self.moved(turn.now);
+                }
+                Outcome::Wait
+            }
             Err(cause) => self.gone(cause, turn),
         }
     }

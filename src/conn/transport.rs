@@ -4,6 +4,9 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 
 /// A nonblocking byte stream with two directions that end separately.
+///
+/// Like a socket it reads and writes all that it can at once, with `write_vectored` too: less than
+/// asked means that there is no more, until the next edge.
 pub trait Transport: Read + Write {
     /// Ends the direction to the peer, once everything written is sent.
     ///

@@ -318,7 +318,7 @@ impl Session {
                     window.move_run(out);
                     out.append(&mut waiting.controls);
                 }
-                if message_end && !waiting.messages.is_empty() {
+                if message_end && self.phase == Phase::Open && !waiting.messages.is_empty() {
                     window.move_run(out);
                     out.append(&mut waiting.messages);
                 }

@@ -76,15 +76,24 @@ impl<'b> Window<'b> {
     pub(super) fn reply(&mut self, header: &ServerHeader, payload: &Range<usize>) {
         let header = header.as_bytes();
         let start = payload.start - header.len();
-        debug_assert_eq!(start, self.run.end, "the payload was laid out for this header");
         self.buf[start..payload.start].copy_from_slice(header);
-        self.run.end = payload.end;
+        self.join_run(start..payload.end);
     }
 
     /// Lets a further piece of a streamed frame join the run; its header went ahead.
     pub(super) fn reply_piece(&mut self, payload: &Range<usize>) {
-        debug_assert_eq!(payload.start, self.run.end, "the piece was laid out for no header");
-        self.run.end = payload.end;
+        self.join_run(payload.clone());
+    }
+
+    #[inline]
+    fn join_run(&mut self, reply: Range<usize>) {
+        if self.run.is_empty() {
+            // What was here when the payload was laid out may have been moved since.
+            self.run.start = reply.start;
+        } else {
+            debug_assert_eq!(reply.start, self.run.end, "the payload was laid out for this reply");
+        }
+        self.run.end = reply.end;
     }
 
     /// The bytes not yet consumed.

@@ -136,7 +136,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     pub fn turn(&mut self, ready: impl Iterator<Item = (Token, Readiness)>, now: Instant) {
         self.now = now;
         self.tick = Tick::at(now.saturating_duration_since(self.start));
-        let again = std::mem::take(&mut self.again);
+        let mut again = std::mem::take(&mut self.again);
         for (token, readiness) in ready {
             if token.is_connection() {
                 self.with(token, |connection, scratch, turn| {
@@ -145,8 +145,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             } else if token == Token::WAKER {
                 self.mailbox.wakened();
                 self.has_mail = true;
-            } else {
-                self.accept(token, ACCEPTS_PER_TURN);
+            } else if !again.contains(&token) {
+                again.push(token);
             }
         }
         for token in again {

@@ -1,0 +1,193 @@
+//! A worker, the sockets that it sees, and the clock that it is told.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(unreachable_pub, reason = "a module of a test binary has no outside")]
+
+use std::cell::RefMut;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use ws_reactor::internal::{Command, Counters, Readiness, Sender, Shared, Token, Worker, mailbox};
+use ws_reactor::{Config, Handler, Stats};
+
+use crate::scripted::{Kernel, Net, Socket, SocketId, Stream};
+
+/// A worker with the sockets and the clock that it sees.
+pub struct World<H: Handler> {
+    pub worker: Worker<Net, H>,
+    pub sender: Sender<Stream>,
+    net: Net,
+    counters: Arc<Counters>,
+    now: Instant,
+    /// When the last turn was: what the worker asks to wait counts from there.
+    turned: Instant,
+}
+
+impl<H: Handler> World<H> {
+    /// A world in which nothing has happened yet.
+    pub fn new(handler: H, config: Config) -> Self {
+        config.check().expect("a test's settings make sense");
+        let net = Net::default();
+        let now = Instant::now();
+        let counters = Arc::new(Counters::default());
+        let (sender, mailbox) = mailbox(config.mailbox_capacity);
+        let shared = Shared {
+            config: Arc::new(config),
+            counters: Arc::clone(&counters),
+            connections: Arc::new(AtomicUsize::new(0)),
+            index: 0,
+        };
+        let worker = Worker::new(net.clone(), handler, shared, mailbox, now);
+        Self { worker, sender, net, counters, now, turned: now }
+    }
+
+    /// A client connects: it waits at the listener.
+    pub fn connect(&self) -> SocketId {
+        let mut kernel = self.kernel();
+        let id = kernel.connect();
+        kernel.push_accept(Ok(id));
+        id
+    }
+
+    /// A client connects, sends `request` and takes the answer to it, which is returned.
+    pub fn open(&mut self, request: &[u8]) -> (SocketId, Vec<u8>) {
+        let id = self.connect();
+        self.send(id, request);
+        self.run_until_quiet();
+        (id, self.take_received(id))
+    }
+
+    /// The next accept fails.
+    pub fn fail_accept(&self, error: io::Error) {
+        self.kernel().push_accept(Err(error));
+    }
+
+    /// A client sends what one read shall bring.
+    pub fn send(&self, id: SocketId, bytes: &[u8]) {
+        self.socket(id).push_chunk(bytes);
+    }
+
+    /// A client sends FIN behind its bytes.
+    pub fn finish(&self, id: SocketId) {
+        self.socket(id).finish();
+    }
+
+    /// A client resets the connection.
+    pub fn reset(&self, id: SocketId) {
+        self.socket(id).reset();
+    }
+
+    /// Another thread posts a command; `false` if the mailbox is full.
+    pub fn post(&self, command: Command<Stream>) -> bool {
+        let posted = self.sender.post(command);
+        if let Ok(true) = posted {
+            self.kernel().wake();
+        }
+        posted.is_ok()
+    }
+
+    /// Another thread asks the worker to end, at the latest in so long.
+    pub fn drain(&self, within: Duration) {
+        if self.sender.drain(self.now + within) {
+            self.kernel().wake();
+        }
+    }
+
+    /// A socket that was accepted elsewhere, for [`Command::Adopt`].
+    pub fn accepted_elsewhere(&self) -> (SocketId, Stream) {
+        let id = self.kernel().connect();
+        (id, self.net.stream(id))
+    }
+
+    /// One turn with all edges that have come, perhaps none.
+    pub fn turn(&mut self) {
+        let ready = self.poll();
+        self.turn_with(ready);
+    }
+
+    /// One turn with these edges.
+    pub fn turn_with(&mut self, ready: Vec<(Token, Readiness)>) {
+        self.turned = self.now;
+        self.worker.turn(ready.into_iter(), self.now);
+    }
+
+    /// Takes the edges that have come, for a test that hands them over itself.
+    pub fn poll(&self) -> Vec<(Token, Readiness)> {
+        self.kernel().poll()
+    }
+
+    /// Turns until nothing is ready and the worker would wait, or is done.
+    pub fn run_until_quiet(&mut self) {
+        for _ in 0..TURNS_MAX {
+            let ready = self.poll();
+            let waits = self.wait() != Some(Duration::ZERO);
+            if ready.is_empty() && waits || self.worker.is_done() {
+                return;
+            }
+            self.turn_with(ready);
+        }
+        panic!("the worker spins");
+    }
+
+    /// Lets time pass; the worker has its turns when it asked for them, and not between.
+    pub fn advance(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        self.run_until_quiet();
+        while let Some(wait) = self.wait().filter(|wait| self.now + *wait <= end) {
+            if self.worker.is_done() {
+                break;
+            }
+            self.now += wait;
+            self.run_until_quiet();
+        }
+        self.now = end;
+        self.run_until_quiet();
+    }
+
+    /// How long the worker would wait from now on.
+    pub fn wait(&self) -> Option<Duration> {
+        self.worker.wait().map(|wait| (self.turned + wait).saturating_duration_since(self.now))
+    }
+
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// All that the client has read.
+    pub fn received(&self, id: SocketId) -> Vec<u8> {
+        self.socket(id).received().to_vec()
+    }
+
+    /// What the client has read since this was called last.
+    pub fn take_received(&self, id: SocketId) -> Vec<u8> {
+        self.socket(id).take_received()
+    }
+
+    /// The token that the worker registered the socket with.
+    pub fn token(&self, id: SocketId) -> Token {
+        self.socket(id).token()
+    }
+
+    /// Whether the worker has dropped the socket.
+    pub fn is_gone(&self, id: SocketId) -> bool {
+        self.socket(id).is_gone()
+    }
+
+    pub fn stats(&self) -> Stats {
+        Stats::sum([&*self.counters].into_iter())
+    }
+
+    pub fn kernel(&self) -> RefMut<'_, Kernel> {
+        self.net.kernel()
+    }
+
+    /// A socket, for a test that scripts it.
+    pub fn socket(&self, id: SocketId) -> RefMut<'_, Socket> {
+        RefMut::map(self.kernel(), |kernel| &mut kernel.sockets[id])
+    }
+}
+
+/// More than any test needs.
+const TURNS_MAX: usize = 1_000_000;

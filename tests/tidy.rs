@@ -1,0 +1,292 @@
+//! The rules of the house that a machine can hold.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rooms of `src` from the ground up: a room may name those below it, and itself.
+const FLOORS: [&[&str]; 7] = [
+    &["protocol"],
+    &["config", "stats"],
+    &["peer"],
+    &["handler"],
+    &["conn"],
+    &["reactor"],
+    &["server"],
+];
+
+/// What the protocol must not name: it knows no socket, clock, thread or log.
+const NOT_IN_PROTOCOL: [&str; 8] =
+    ["std::io", "std::net", "std::time", "std::thread", "std::sync", "std::{", "mio::", "log::"];
+
+/// The one pause of the tests, between two looks at a condition that nothing announces.
+const PAUSE: (&str, &str) =
+    ("tests/support/client.rs", concat!("std::thread::sl", "eep(LOOK_AGAIN);"));
+
+/// Formatting into memory is an `io::Write`, and the one exception.
+const BUT_IN_RESPONSE: &str = "use std::io::Write;";
+
+const FILE_LINES_MAX: usize = 600;
+const FUNCTION_LINES_MAX: usize = 70;
+
+#[test]
+fn imports_go_down_only() {
+    let mut faults = Faults::default();
+    for file in sources(&["src"]) {
+        let room = file.room();
+        if room == "lib" {
+            continue;
+        }
+        let Some(floor) = floor(&room) else {
+            faults.add(&file, 1, &format!("`{room}` has no floor: give it one in FLOORS"));
+            continue;
+        };
+        for (number, line) in file.code() {
+            for named in rooms_named(line) {
+                let is_below = self::floor(named).is_some_and(|below| below < floor);
+                if named != room && !is_below {
+                    faults.add(&file, number, &format!("`{room}` must not name `{named}`"));
+                }
+            }
+            if line.contains("super::super::") {
+                faults.add(&file, number, "name the room: `crate::`, not `super::super::`");
+            }
+            if !file.name.trim_start_matches("src/").contains('/') && line.contains("super::") {
+                faults.add(&file, number, "name the room: `crate::`, not `super::`");
+            }
+        }
+    }
+    faults.none("an import goes up, or sideways");
+}
+
+#[test]
+fn the_protocol_knows_no_socket_clock_thread_or_log() {
+    let mut faults = Faults::default();
+    for file in sources(&["src/protocol"]) {
+        for (number, line) in file.code() {
+            if file.name.ends_with("/response.rs") && line == BUT_IN_RESPONSE {
+                continue;
+            }
+            for name in NOT_IN_PROTOCOL {
+                if line.contains(name) {
+                    faults.add(&file, number, &format!("`{name}` in the protocol"));
+                }
+            }
+        }
+    }
+    faults.none("the protocol takes bytes and gives bytes");
+}
+
+#[test]
+fn lib_only_declares_and_reexports() {
+    let mut faults = Faults::default();
+    // The struct carries the README's examples to the documentation tests.
+    let starts = ["mod ", "pub mod ", "pub use ", "#[", "#![", "}", "pub struct Readme;"];
+    for file in sources(&["src/lib.rs"]) {
+        assert!(file.text.contains("#![forbid(unsafe_code)]"), "lib.rs forbids unsafe code");
+        for (number, line) in file.code() {
+            if !starts.iter().any(|start| line.starts_with(start)) {
+                faults.add(&file, number, "lib.rs holds declarations and exports only");
+            }
+        }
+    }
+    faults.none("code in lib.rs");
+}
+
+#[test]
+fn nothing_is_unwrapped_outside_tests() {
+    let mut faults = Faults::default();
+    for file in sources(&["src", "examples"]) {
+        for (number, line) in file.code() {
+            if line.contains(".unwrap()") {
+                faults.add(&file, number, "`expect` says why it cannot fail");
+            }
+            if line.contains(".expect(\"\")") {
+                faults.add(&file, number, "`expect` says nothing");
+            }
+        }
+    }
+    faults.none("unwrap");
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let mut faults = Faults::default();
+    for file in sources(&EVERYWHERE) {
+        if !file.text.starts_with("//! ") {
+            faults.add(&file, 1, "a file begins with `//!`");
+        }
+    }
+    faults.none("a file without its first words");
+}
+
+#[test]
+fn files_and_functions_are_short() {
+    let mut faults = Faults::default();
+    for file in sources(&["src"]) {
+        let lines: Vec<_> = file.text.lines().collect();
+        if lines.len() > FILE_LINES_MAX {
+            faults.add(&file, lines.len(), &format!("more than {FILE_LINES_MAX} lines"));
+        }
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| begins_function(line)) {
+            let length = function_lines(&lines[at..]);
+            if length > FUNCTION_LINES_MAX {
+                let fault = format!("a function of {length} lines: {}", line.trim());
+                faults.add(&file, at + 1, &fault);
+            }
+        }
+    }
+    faults.none("too long");
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    // Written apart, so that this file may keep the rule.
+    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
+    let calls = [concat!("to", "do!("), concat!("unimple", "mented!("), concat!("db", "g!(")];
+    let mut faults = Faults::default();
+    for file in sources(&EVERYWHERE) {
+        for (at, line) in file.text.lines().enumerate() {
+            for found in words.iter().chain(&calls).filter(|word| line.contains(**word)) {
+                faults.add(&file, at + 1, &format!("`{found}`: do it, or open an issue"));
+            }
+        }
+    }
+    faults.none("left for later");
+}
+
+#[test]
+fn no_test_is_ignored_or_sleeps() {
+    let forbidden = [concat!("#[ig", "nore"), concat!("sl", "eep(")];
+    let mut faults = Faults::default();
+    for file in sources(&["src", "tests"]) {
+        for (at, line) in file.text.lines().enumerate() {
+            if (&*file.name, line.trim()) == PAUSE {
+                continue;
+            }
+            for found in forbidden.iter().filter(|found| line.contains(**found)) {
+                faults.add(&file, at + 1, &format!("`{found}` in a test"));
+            }
+        }
+    }
+    faults.none("a test that does not run, or waits for time instead of a condition");
+}
+
+#[test]
+fn the_ruler_measures_functions() {
+    let text = "    pub(crate) const fn one(&self) -> u32 { 1 }\n    fn two(\n        a: u32,\n    ) \
+                {\n        if a > 1 {\n        }\n    }\n    fn three(\n        a: u32,\n    );\n";
+    let lines: Vec<_> = text.lines().collect();
+    let lengths: Vec<_> = (0..lines.len())
+        .filter(|at| begins_function(lines[*at]))
+        .map(|at| function_lines(&lines[at..]))
+        .collect();
+    assert_eq!(lengths, [1, 6, 3]);
+}
+
+/// Where a `.rs` file is the project's own.
+const EVERYWHERE: [&str; 4] = ["src", "examples", "tests", "benches"];
+
+/// A source file.
+struct Source {
+    /// Its path from the top of the repository.
+    name: String,
+    text: String,
+}
+
+impl Source {
+    /// The module of `src` that it belongs to.
+    fn room(&self) -> String {
+        let inside = self.name.trim_start_matches("src/");
+        let end = inside.find(['/', '.']).unwrap_or(inside.len());
+        inside[..end].to_owned()
+    }
+
+    /// Its lines of code with their numbers: no comments, no tests at its end.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let end = self.text.find("#[cfg(test)]\nmod tests {").unwrap_or(self.text.len());
+        let lines = self.text[..end].lines().map(without_comment);
+        (1..).zip(lines).filter(|(_, line)| !line.is_empty())
+    }
+}
+
+/// A line up to its comment, trimmed. A `//` behind a quote may be text, and is left.
+fn without_comment(line: &str) -> &str {
+    match line.find("//") {
+        Some(at) if !line[..at].contains('"') => line[..at].trim(),
+        _ => line.trim(),
+    }
+}
+
+/// The rooms that a line names behind `crate::`.
+fn rooms_named(line: &str) -> impl Iterator<Item = &str> {
+    line.split("crate::").skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
+
+fn floor(room: &str) -> Option<usize> {
+    FLOORS.iter().position(|rooms| rooms.contains(&room))
+}
+
+fn begins_function(line: &str) -> bool {
+    let mut words = line.trim_start().split([' ', '(']);
+    let modifiers = ["pub", "crate)", "super)", "const", "async", "unsafe", "extern"];
+    words.find(|word| !modifiers.contains(word)) == Some("fn")
+}
+
+/// The lines of the function that begins with the first of `lines`, laid out by rustfmt: its last
+/// is the next with the same indentation that closes it.
+fn function_lines(lines: &[&str]) -> usize {
+    let first = lines[0];
+    if first.ends_with(['}', ';']) {
+        return 1;
+    }
+    let indentation = &first[..first.len() - first.trim_start().len()];
+    let closes = |line: &&str| {
+        line.strip_prefix(indentation).is_some_and(|rest| {
+            rest.starts_with('}') || (rest.starts_with(')') && rest.ends_with(';'))
+        })
+    };
+    lines.iter().skip(1).position(closes).map_or(lines.len(), |at| at + 2)
+}
+
+/// The `.rs` files in these folders, or these files themselves.
+fn sources(places: &[&str]) -> Vec<Source> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = Vec::new();
+    for place in places {
+        collect(&top.join(place), &mut paths);
+    }
+    paths.sort();
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).expect("a source file can be read");
+        let inside = path.strip_prefix(top).expect("it was found there");
+        Source { name: inside.to_string_lossy().into_owned(), text }
+    };
+    paths.into_iter().map(read).collect()
+}
+
+fn collect(path: &Path, paths: &mut Vec<PathBuf>) {
+    if path.extension().is_some_and(|extension| extension == "rs") {
+        paths.push(path.to_owned());
+    } else if path.is_dir() && !path.ends_with("target") {
+        for entry in fs::read_dir(path).expect("a folder can be listed") {
+            collect(&entry.expect("a folder can be listed").path(), paths);
+        }
+    }
+}
+
+/// What was found, for one message about all of it.
+#[derive(Default)]
+struct Faults(Vec<String>);
+
+impl Faults {
+    fn add(&mut self, file: &Source, line: usize, what: &str) {
+        self.0.push(format!("{}:{line}: {what}", file.name));
+    }
+
+    fn none(self, rule: &str) {
+        assert!(self.0.is_empty(), "{rule}:\n{}\n", self.0.join("\n"));
+    }
+}

@@ -1,0 +1,204 @@
+//! Accepting: errors, limits, and tokens of connections that are no more.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use ws_reactor::internal::{Readiness, Token};
+use ws_reactor::{Config, Echo};
+
+use crate::probe::{ask, assert_echoes, close, echo_world, has_status, open, text};
+use crate::scripted::Call;
+use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
+use crate::world::World;
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepted connections before others get their turn.
+const ACCEPTS_PER_TURN: usize = 64;
+
+#[test]
+fn want_of_descriptors_or_memory_pauses_accepting() {
+    // EMFILE, ENFILE, ENOBUFS, ENOMEM
+    for errno in [24, 23, 105, 12] {
+        let mut world = echo_world();
+        let neighbour = open(&mut world);
+        let accepts = world.kernel().accepts;
+        world.fail_accept(io::Error::from_raw_os_error(errno));
+        let id = world.connect();
+        world.send(id, GOOD_REQUEST);
+        world.run_until_quiet();
+        assert_eq!(world.kernel().accepts, accepts + 1, "errno {errno}: no spin");
+        assert_eq!(world.stats().accept_pauses, 1);
+        let wait = world.wait().expect("it comes back by itself");
+        assert!(wait >= ACCEPT_PAUSE && wait <= 2 * ACCEPT_PAUSE, "{wait:?}");
+        // Neither turns for others nor further connections end the pause.
+        let late = world.connect();
+        world.send(late, GOOD_REQUEST);
+        for _ in 0..10 {
+            assert_echoes(&mut world, neighbour);
+        }
+        assert_eq!(world.kernel().accepts, accepts + 1);
+        world.advance(wait);
+        assert_eq!(world.received(id), GOOD_RESPONSE);
+        assert_eq!(world.received(late), GOOD_RESPONSE);
+        assert_eq!(world.stats().accept_pauses, 1);
+    }
+}
+
+#[test]
+fn a_lasting_want_of_descriptors_pauses_again_and_again() {
+    let mut world = echo_world();
+    for _ in 0..10 {
+        world.fail_accept(io::Error::from_raw_os_error(24));
+    }
+    let id = world.connect();
+    world.send(id, GOOD_REQUEST);
+    world.advance(10 * ACCEPT_PAUSE - Duration::from_millis(1));
+    let pauses = world.stats().accept_pauses;
+    assert!((5..=10).contains(&pauses), "{pauses} pauses in a second");
+    assert_eq!(world.kernel().accepts as u64, pauses);
+    world.advance(10 * ACCEPT_PAUSE);
+    assert_eq!(world.received(id), GOOD_RESPONSE);
+    assert_eq!(world.stats().accept_pauses, 10);
+}
+
+#[test]
+fn connections_that_fail_before_they_are_accepted_stop_nothing() {
+    let mut world = echo_world();
+    let kinds = [ErrorKind::ConnectionAborted, ErrorKind::Interrupted, ErrorKind::ConnectionReset];
+    let mut ids = Vec::new();
+    for kind in kinds.repeat(10) {
+        world.fail_accept(kind.into());
+        ids.push(world.connect());
+    }
+    for id in &ids {
+        world.send(*id, GOOD_REQUEST);
+    }
+    world.turn();
+    world.run_until_quiet();
+    for id in ids {
+        assert_eq!(world.received(id), GOOD_RESPONSE);
+    }
+    let stats = world.stats();
+    assert_eq!((stats.accepted, stats.accept_pauses), (30, 0));
+}
+
+#[test]
+fn a_crowd_at_the_door_is_accepted_without_a_further_edge() {
+    let mut world = echo_world();
+    let neighbour = open(&mut world);
+    let ids: Vec<_> = (0..1000).map(|_| world.connect()).collect();
+    world.turn();
+    assert_eq!(world.stats().accepted as usize, 1 + ACCEPTS_PER_TURN);
+    assert_eq!(world.wait(), Some(Duration::ZERO));
+    assert_echoes(&mut world, neighbour);
+    assert_eq!(world.stats().accepted, 1001);
+    for id in ids {
+        assert_eq!(ask(&mut world, id, GOOD_REQUEST), GOOD_RESPONSE);
+    }
+}
+
+/// Clients that go on connecting raise an edge before each turn.
+#[test]
+fn a_crowd_that_grows_gets_no_more_than_its_share_of_a_turn() {
+    let mut world = echo_world();
+    for _ in 0..1000 {
+        world.connect();
+    }
+    for turn in 1..=10 {
+        world.connect();
+        let before = world.stats().accepted;
+        world.turn();
+        let accepted = (world.stats().accepted - before) as usize;
+        assert!(accepted <= ACCEPTS_PER_TURN, "{accepted} accepted in turn {turn}");
+    }
+}
+
+#[test]
+fn connections_above_the_limit_are_answered_503() {
+    let config = Config { connections_max: Some(2), ..Config::default() };
+    let mut world = World::new(Echo, config);
+    let (first, second) = (open(&mut world), world.connect());
+    // One that is at the handshake counts too.
+    world.run_until_quiet();
+    let third = world.connect();
+    world.run_until_quiet();
+    assert!(has_status(&world.received(third), 503));
+    assert!(world.is_gone(third));
+    assert_eq!(world.socket(third).calls(Call::Register), 0);
+    assert_eq!(ask(&mut world, second, GOOD_REQUEST), GOOD_RESPONSE);
+    world.send(first, &close(1000));
+    world.finish(first);
+    world.run_until_quiet();
+    assert!(world.is_gone(first));
+    let fourth = open(&mut world);
+    assert_echoes(&mut world, fourth);
+    let stats = world.stats();
+    assert_eq!((stats.accepted, stats.ended, stats.turned_away), (4, 2, 1));
+}
+
+#[test]
+fn a_connection_that_cannot_be_watched_is_answered_503() {
+    let mut world = echo_world();
+    let id = world.connect();
+    world.socket(id).fault(Call::Register, 1, ErrorKind::OutOfMemory);
+    world.run_until_quiet();
+    assert!(has_status(&world.received(id), 503));
+    assert!(world.is_gone(id));
+    let stats = world.stats();
+    assert_eq!((stats.accepted, stats.ended, stats.turned_away), (1, 1, 1));
+    let next = open(&mut world);
+    assert_echoes(&mut world, next);
+}
+
+#[test]
+fn edges_of_a_connection_that_is_gone_are_ignored() {
+    let all = Readiness { readable: true, writable: true, read_closed: true };
+    let mut world = echo_world();
+    let gone = open(&mut world);
+    let token = world.token(gone);
+    world.reset(gone);
+    // Twice in one batch: the first ends the connection.
+    world.turn_with(vec![(token, all), (token, all)]);
+    assert!(world.is_gone(gone));
+    let next = open(&mut world);
+    assert_ne!(world.token(next), token);
+    world.turn_with(vec![(token, all)]);
+    assert_echoes(&mut world, next);
+    assert_eq!(world.stats().ended, 1);
+}
+
+#[test]
+fn an_edge_of_a_connection_whose_slot_is_taken_in_the_same_batch_is_ignored() {
+    let all = Readiness { readable: true, writable: true, read_closed: true };
+    let mut world = echo_world();
+    let gone = open(&mut world);
+    let token = world.token(gone);
+    world.reset(gone);
+    let next = world.connect();
+    world.send(next, GOOD_REQUEST);
+    world.turn_with(vec![(token, all), (Token::listener(0), all), (token, all)]);
+    assert!(world.is_gone(gone));
+    assert_eq!(world.socket(next).calls(Call::Read), 0, "the edge was not its own");
+    world.run_until_quiet();
+    assert_eq!(world.received(next), GOOD_RESPONSE);
+    let (old, new) = (mio::Token::from(token).0, mio::Token::from(world.token(next)).0);
+    assert_eq!(old as u32, new as u32, "the slot is the same");
+    assert_ne!(old >> 32, new >> 32, "the generation is not");
+}
+
+#[test]
+fn a_connection_that_waits_for_its_turn_and_is_gone_is_forgotten() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    world.send(id, &text("x").repeat(400_000));
+    world.turn();
+    assert_eq!(world.wait(), Some(Duration::ZERO));
+    world.reset(id);
+    let next = world.connect();
+    world.send(next, GOOD_REQUEST);
+    world.run_until_quiet();
+    assert!(world.is_gone(id));
+    assert_eq!(world.take_received(next), GOOD_RESPONSE);
+    assert_echoes(&mut world, next);
+}

@@ -1,0 +1,320 @@
+//! Peers that do not read: what is held for them, and that nothing is lost when they do.
+
+use std::time::Duration;
+
+use ws_reactor::internal::{Command, Readiness};
+use ws_reactor::{Config, Message, Reply};
+
+use crate::probe::{
+    Probe, ask, assert_echoes, binary, binary_reply, close, close_reply, echo_world, open, text,
+    text_reply,
+};
+use crate::scripted::{Call, SocketId};
+use crate::world::World;
+
+/// Bytes that one read takes at most.
+const READ_BYTES: usize = 256 * 1024;
+
+/// What the kernel's send buffer takes in these tests.
+const CAPACITY: usize = 10_000;
+
+fn payload() -> String {
+    "x".repeat(996)
+}
+
+/// A peer that does not read, and `count` messages from it of 1004 bytes, whose echoes have 1000.
+fn deaf_peer<H: ws_reactor::Handler>(world: &mut World<H>) -> SocketId {
+    let id = open(world);
+    world.socket(id).peer_reads = false;
+    world.socket(id).capacity = CAPACITY;
+    id
+}
+
+#[test]
+fn reading_pauses_above_high_and_resumes_below_low() {
+    let config = Config::default();
+    let (high, low) = (config.backlog_bytes_high, config.backlog_bytes_low);
+    let mut world = echo_world();
+    let id = deaf_peer(&mut world);
+    let (frame, reply) = (text(&payload()), text_reply(&payload()));
+    assert_eq!((frame.len(), reply.len()), (1004, 1000));
+    let consumed_before = world.socket(id).consumed;
+    let all = consumed_before + 300 * frame.len();
+    for _ in 0..300 {
+        world.send(id, &frame);
+    }
+    world.run_until_quiet();
+    // Bytes of replies that the kernel has refused.
+    let owed = |world: &World<_>, received: &[u8]| {
+        let socket = world.socket(id);
+        let replies = (socket.consumed - consumed_before) / frame.len() * reply.len();
+        replies - socket.written() - received.len()
+    };
+    assert_eq!(owed(&world, b""), 66_000, "the first that is above {high}");
+    let mut received = Vec::new();
+    let mut is_paused = true;
+    while received.len() < 300 * reply.len() {
+        let (before, reads) = (owed(&world, &received), world.socket(id).calls(Call::Read));
+        world.socket(id).drain(700);
+        world.turn();
+        let has_read = world.socket(id).calls(Call::Read) > reads;
+        is_paused &= before.saturating_sub(700) >= low;
+        assert!(!(has_read && is_paused), "reads with {before} bytes owed");
+        assert!(has_read || is_paused || world.socket(id).consumed == all, "{before} bytes owed");
+        received.extend(world.take_received(id));
+        assert!(owed(&world, &received) <= high + reply.len());
+        is_paused |= owed(&world, &received) > high;
+    }
+    assert!(received == reply.repeat(300));
+    world.socket(id).peer_reads = true;
+    world.run_until_quiet();
+    assert_echoes(&mut world, id);
+    assert_eq!(world.socket(id).calls(Call::Register), 1);
+}
+
+#[test]
+fn a_peer_that_never_reads_holds_high_and_one_read() {
+    let high = Config::default().backlog_bytes_high;
+    for piece_bytes in [1004, 100_400, 10_000_000] {
+        let mut world = echo_world();
+        let id = deaf_peer(&mut world);
+        let input = text(&payload()).repeat(5000);
+        for piece in input.chunks(piece_bytes) {
+            world.send(id, piece);
+        }
+        world.run_until_quiet();
+        let consumed = world.socket(id).consumed;
+        let most = CAPACITY + high + READ_BYTES.min(piece_bytes) + 2048;
+        assert!(consumed <= most, "{consumed} of {most} in pieces of {piece_bytes}");
+        assert_ne!(world.wait(), Some(Duration::ZERO), "it waits for the peer");
+        let reads = world.socket(id).calls(Call::Read);
+        world.turn();
+        assert_eq!(world.socket(id).calls(Call::Read), reads, "nobody reads until it reads");
+        world.socket(id).peer_reads = true;
+        world.run_until_quiet();
+        assert!(world.take_received(id) == text_reply(&payload()).repeat(5000));
+        assert_echoes(&mut world, id);
+    }
+}
+
+#[test]
+fn a_large_message_to_a_peer_that_does_not_read_is_not_held() {
+    let mut world = echo_world();
+    let id = deaf_peer(&mut world);
+    let input = binary(1 << 20);
+    for piece in input.chunks(16 * 1024) {
+        world.send(id, piece);
+    }
+    world.run_until_quiet();
+    let consumed = world.socket(id).consumed;
+    assert!(consumed < 128 * 1024, "{consumed} of a message of 1 MiB were read");
+    world.socket(id).peer_reads = true;
+    world.run_until_quiet();
+    assert!(world.take_received(id) == binary_reply(1 << 20));
+}
+
+#[test]
+fn an_end_of_stream_behind_backpressure_is_not_lost() {
+    for drained in [1, 999, 50_000] {
+        let (probe, log) = Probe::echo();
+        let mut world = World::new(probe, Config::default());
+        let id = deaf_peer(&mut world);
+        let input = text(&payload()).repeat(200);
+        for piece in input.chunks(20_000) {
+            world.send(id, piece);
+        }
+        world.finish(id);
+        world.run_until_quiet();
+        assert!(!world.is_gone(id), "it is owed replies");
+        // So that the first edges are small ones.
+        world.socket(id).drain(drained);
+        world.run_until_quiet();
+        world.socket(id).peer_reads = true;
+        world.run_until_quiet();
+        assert!(world.take_received(id) == text_reply(&payload()).repeat(200));
+        assert!(world.is_gone(id));
+        assert_eq!((log.count("text"), log.count("close")), (200, 1));
+    }
+}
+
+#[test]
+fn a_close_frame_behind_backpressure_is_not_lost() {
+    let mut world = echo_world();
+    let id = deaf_peer(&mut world);
+    for _ in 0..200 {
+        world.send(id, &text(&payload()));
+    }
+    world.send(id, &close(1000));
+    world.run_until_quiet();
+    assert_eq!(world.socket(id).calls(Call::Shutdown), 0);
+    world.socket(id).peer_reads = true;
+    world.run_until_quiet();
+    let reply = [text_reply(&payload()).repeat(200), close_reply(1000, "")].concat();
+    assert!(world.take_received(id) == reply);
+    assert_eq!(world.socket(id).calls(Call::Shutdown), 1);
+}
+
+#[test]
+fn a_reset_behind_backpressure_is_noticed() {
+    let (probe, log) = Probe::echo();
+    let mut world = World::new(probe, Config::default());
+    let id = deaf_peer(&mut world);
+    world.send(id, &text(&payload()).repeat(200));
+    world.run_until_quiet();
+    world.reset(id);
+    world.run_until_quiet();
+    assert!(world.is_gone(id));
+    assert_eq!(log.count("close"), 1);
+}
+
+#[test]
+fn a_peer_that_does_not_read_holds_up_no_other() {
+    let mut world = echo_world();
+    let deaf = deaf_peer(&mut world);
+    let other = open(&mut world);
+    world.send(deaf, &text(&payload()).repeat(3000));
+    for _ in 0..100 {
+        assert_echoes(&mut world, other);
+    }
+}
+
+#[test]
+fn what_is_above_the_read_budget_waits_for_the_next_turn() {
+    for flood_is_first in [true, false] {
+        let mut world = echo_world();
+        let mut peers = [open(&mut world), open(&mut world)];
+        if !flood_is_first {
+            peers.reverse();
+        }
+        let [flood, other] = peers;
+        let count = 12 * READ_BYTES / 1004;
+        world.send(flood, &text(&payload()).repeat(count));
+        world.send(other, &text("hi"));
+        let reads = world.socket(flood).calls(Call::Read);
+        world.turn();
+        assert_eq!(world.socket(flood).calls(Call::Read), reads + 8);
+        assert_eq!(world.socket(other).written(), text_reply("hi").len(), "it had its turn");
+        assert_eq!(world.wait(), Some(Duration::ZERO));
+        // No further edge comes.
+        assert!(world.poll().is_empty());
+        world.turn_with(Vec::new());
+        world.run_until_quiet();
+        assert!(world.take_received(flood) == text_reply(&payload()).repeat(count));
+        assert_eq!(world.take_received(other), text_reply("hi"));
+    }
+}
+
+#[test]
+fn edges_that_come_while_a_connection_waits_for_its_turn_are_not_lost() {
+    let mut world = echo_world();
+    let (flood, other) = (open(&mut world), open(&mut world));
+    let count = 20 * READ_BYTES / 1004;
+    world.send(flood, &text(&payload()).repeat(count));
+    world.send(flood, &close(1000));
+    world.finish(flood);
+    for round in 0..3 {
+        world.turn();
+        assert_eq!(ask(&mut world, other, &text("hi")), text_reply("hi"), "round {round}");
+    }
+    world.run_until_quiet();
+    let reply = [text_reply(&payload()).repeat(count), close_reply(1000, "")].concat();
+    assert!(world.take_received(flood) == reply);
+    assert!(world.is_gone(flood));
+}
+
+/// An edge says what holds when it is taken; what comes after it has its own.
+#[test]
+fn room_that_comes_in_the_middle_of_a_turn_lets_nothing_overtake() {
+    let mut world = echo_world();
+    let id = deaf_peer(&mut world);
+    let mut reply = Vec::new();
+    for count in 0..50 {
+        let message = format!("{count} {}", payload());
+        world.send(id, &text(&message));
+        reply.extend(text_reply(&message));
+        let edges = world.poll();
+        world.socket(id).drain(500);
+        world.turn_with(edges);
+    }
+    world.socket(id).peer_reads = true;
+    world.run_until_quiet();
+    assert!(world.take_received(id) == reply);
+}
+
+#[test]
+fn an_edge_that_says_only_writable_takes_back_nothing() {
+    let mut world = echo_world();
+    let id = deaf_peer(&mut world);
+    world.send(id, &text(&payload()).repeat(200));
+    world.send(id, &text("the last"));
+    world.run_until_quiet();
+    let writable = Readiness { readable: false, writable: true, read_closed: false };
+    let token = world.token(id);
+    let mut received = Vec::new();
+    for _ in 0..100 {
+        world.socket(id).drain(CAPACITY);
+        received.extend(world.take_received(id));
+        world.turn_with(vec![(token, writable)]);
+    }
+    assert!(received == [text_reply(&payload()).repeat(200), text_reply("the last")].concat());
+}
+
+#[test]
+fn a_handler_that_sends_past_max_loses_the_connection() {
+    // A message is answered with 100 kB, the kernel takes 10 kB: what ten of them bring is below
+    // 1 MiB, the eleventh goes beyond it in the middle.
+    let (probe, log) = Probe::new(|peer, message| {
+        for _ in 0..100 {
+            peer.send(message);
+        }
+        Reply::None
+    });
+    let mut world = World::new(probe, Config::default());
+    let (neighbour, id, other) = (open(&mut world), deaf_peer(&mut world), deaf_peer(&mut world));
+    world.send(other, &text(&payload()).repeat(10));
+    world.send(id, &text(&payload()).repeat(12));
+    world.run_until_quiet();
+    assert!(world.is_gone(id) && !world.is_gone(other));
+    assert_eq!(log.count("text"), 10 + 11);
+    world.socket(other).peer_reads = true;
+    world.run_until_quiet();
+    assert!(world.take_received(other) == text_reply(&payload()).repeat(1000));
+    assert_eq!(log.count("close 1006 \"\" the peer did not take what was sent to it"), 1);
+    assert_eq!((world.stats().backlog_overflows, world.stats().closed), (1, 1));
+    world.send(neighbour, &text("a"));
+    world.run_until_quiet();
+    assert_eq!(world.take_received(neighbour), text_reply("a").repeat(100));
+}
+
+#[test]
+fn a_handler_that_answers_much_loses_nothing_to_a_peer_that_reads() {
+    let (probe, _) = Probe::new(|peer, message| {
+        for _ in 0..100 {
+            peer.send(message);
+        }
+        Reply::None
+    });
+    let mut world = World::new(probe, Config::default());
+    let id = open(&mut world);
+    let output = ask(&mut world, id, &text(&payload()).repeat(50));
+    assert!(output == text_reply(&payload()).repeat(5000), "{} bytes of 5 MB", output.len());
+}
+
+#[test]
+fn another_thread_that_sends_past_max_loses_the_connection() {
+    let config = Config { backlog_bytes_max: 100_000, ..Config::default() };
+    let (probe, log) = Probe::echo();
+    let mut world = World::new(probe, config);
+    let id = deaf_peer(&mut world);
+    let token = world.token(id);
+    // The kernel takes ten, a hundred and one are queued: the last of them is above.
+    for round in 1..=112 {
+        assert!(!world.is_gone(id), "before message {round}");
+        let message = Message::Text(&payload()).into();
+        assert!(world.post(Command::Send(token, message)));
+        world.run_until_quiet();
+    }
+    assert!(world.is_gone(id));
+    assert_eq!(world.stats().backlog_overflows, 1);
+    assert_eq!(log.count("close"), 1);
+}

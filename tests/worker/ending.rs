@@ -1,0 +1,283 @@
+//! The ways out: half-closed peers, draining, and what is left behind.
+
+use std::time::Duration;
+
+use ws_reactor::internal::Command;
+use ws_reactor::{Config, Handler, Message};
+
+use crate::probe::{
+    Probe, ask, binary, close, close_reply, echo_world, has_status, open, text, text_reply,
+};
+use crate::scripted::Call;
+use crate::support::frames::{PING, PONG, client, server};
+use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
+use crate::world::World;
+
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Asks the worker to drain, with 10 seconds for it.
+fn drain<H: Handler>(world: &mut World<H>) {
+    world.drain(DRAIN);
+    world.run_until_quiet();
+}
+
+fn going_away() -> Vec<u8> {
+    close_reply(1001, "the server is shutting down")
+}
+
+#[test]
+fn what_came_with_the_end_of_the_stream_is_answered() {
+    let (probe, log) = Probe::echo();
+    let mut world = World::new(probe, Config::default());
+    let id = world.connect();
+    let ping = client(PING, b"!").bytes();
+    world.send(id, &[GOOD_REQUEST, &text("one"), &ping, &text("two"), &text("half")[..8]].concat());
+    world.finish(id);
+    world.run_until_quiet();
+    let pong = server(PONG, b"!").bytes();
+    let reply = [GOOD_RESPONSE, &text_reply("one"), &pong, &text_reply("two")].concat();
+    assert_eq!(world.received(id), reply);
+    assert!(world.is_gone(id));
+    assert_eq!(log.count("close 1006 \"\" the peer ended the stream without a close frame"), 1);
+}
+
+#[test]
+fn an_end_of_stream_that_comes_alone_ends_the_connection() {
+    for sent in [&b""[..], &GOOD_REQUEST[..50], GOOD_REQUEST] {
+        let mut world = echo_world();
+        let id = world.connect();
+        world.send(id, sent);
+        world.run_until_quiet();
+        assert!(!world.is_gone(id));
+        world.finish(id);
+        world.run_until_quiet();
+        assert!(world.is_gone(id), "after {} bytes", sent.len());
+    }
+}
+
+#[test]
+fn what_a_half_closed_peer_is_owed_is_sent_before_the_end() {
+    let (probe, log) = Probe::new(|peer, message| {
+        peer.send(message);
+        peer.send("and");
+        ws_reactor::Reply::Echo
+    });
+    let mut world = World::new(probe, Config::default());
+    let id = open(&mut world);
+    world.socket(id).capacity = 100;
+    world.socket(id).peer_reads = false;
+    world.send(id, &binary(1000));
+    world.finish(id);
+    world.run_until_quiet();
+    assert!(!world.is_gone(id));
+    assert_eq!(log.count("close"), 1, "no message will come or go");
+    world.socket(id).peer_reads = true;
+    world.run_until_quiet();
+    assert_eq!(world.received(id).len(), 2 * (4 + 1000) + 2 + 3);
+    assert!(world.is_gone(id));
+    assert_eq!(log.count("close"), 1);
+}
+
+#[test]
+fn a_half_closed_peer_that_does_not_read_is_given_up() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    world.socket(id).capacity = 100;
+    world.socket(id).peer_reads = false;
+    world.send(id, &binary(1000));
+    world.finish(id);
+    world.advance(Duration::from_secs(6));
+    assert!(world.is_gone(id));
+}
+
+#[test]
+fn a_drain_closes_every_open_connection_with_1001() {
+    let (probe, log) = Probe::echo();
+    let mut world = World::new(probe, Config::default());
+    let ids: Vec<_> = (0..300).map(|_| open(&mut world)).collect();
+    drain(&mut world);
+    assert!(!world.worker.is_done());
+    for id in &ids {
+        assert_eq!(world.take_received(*id), going_away());
+        assert_eq!(world.socket(*id).calls(Call::Shutdown), 0, "the peer's close is awaited");
+        world.send(*id, &[text("unheard"), close(1001)].concat());
+        world.finish(*id);
+    }
+    world.run_until_quiet();
+    assert!(world.worker.is_done());
+    assert_eq!((log.count("text"), log.count("close 1001 \"\" closed by the server")), (0, 300));
+    let stats = world.stats();
+    assert_eq!((stats.accepted, stats.ended, stats.closed), (300, 300, 300));
+}
+
+#[test]
+fn a_drain_answers_those_at_the_handshake_503() {
+    let mut world = echo_world();
+    let (early, waiting) = (world.connect(), open(&mut world));
+    world.send(early, &GOOD_REQUEST[..30]);
+    world.run_until_quiet();
+    // This one is at the listener when the drain comes.
+    let at_the_door = world.connect();
+    world.drain(DRAIN);
+    let waker_only = world.poll().into_iter().take(1).collect();
+    world.turn_with(waker_only);
+    world.run_until_quiet();
+    assert!(has_status(&world.received(early), 503));
+    assert!(has_status(&world.received(at_the_door), 503));
+    assert_eq!(world.take_received(waiting), going_away());
+    assert_eq!(world.stats().turned_away, 2);
+    for id in [early, waiting] {
+        world.finish(id);
+    }
+    world.run_until_quiet();
+    assert!(world.worker.is_done());
+}
+
+/// Closing the listener would reset them.
+#[test]
+fn a_drain_answers_a_crowd_at_the_door_503() {
+    let mut world = echo_world();
+    let ids: Vec<_> = (0..200).map(|_| world.connect()).collect();
+    world.drain(DRAIN);
+    let waker_only = world.poll().into_iter().take(1).collect();
+    world.turn_with(waker_only);
+    world.run_until_quiet();
+    let answered = ids.iter().filter(|id| has_status(&world.received(**id), 503)).count();
+    assert_eq!(answered, ids.len());
+    assert!(world.worker.is_done());
+}
+
+#[test]
+fn a_drain_drops_who_is_left_at_its_deadline() {
+    let (probe, log) = Probe::echo();
+    // Longer than the drain may take.
+    let close_timeout = Duration::from_secs(30);
+    let mut world = World::new(probe, Config { close_timeout, ..Config::default() });
+    let id = open(&mut world);
+    drain(&mut world);
+    world.advance(DRAIN - Duration::from_millis(1));
+    assert!(!world.worker.is_done());
+    world.advance(Duration::from_millis(1));
+    assert!(world.is_gone(id));
+    assert!(world.worker.is_done());
+    assert_eq!(log.count("close 1006 \"\" the server shut down"), 1);
+}
+
+#[test]
+fn a_second_drain_can_only_shorten_the_first() {
+    for (first, second) in [(10, 3), (3, 10)] {
+        let mut world = echo_world();
+        open(&mut world);
+        for seconds in [first, second] {
+            world.drain(Duration::from_secs(seconds));
+        }
+        world.run_until_quiet();
+        world.advance(Duration::from_millis(2999));
+        assert!(!world.worker.is_done());
+        world.advance(Duration::from_millis(1));
+        assert!(world.worker.is_done());
+    }
+}
+
+#[test]
+fn a_drain_of_an_empty_worker_is_done_at_once() {
+    let mut world = echo_world();
+    assert!(!world.worker.is_done());
+    drain(&mut world);
+    assert!(world.worker.is_done());
+}
+
+#[test]
+fn a_socket_that_is_adopted_during_a_drain_is_answered_503() {
+    let mut world = echo_world();
+    let last = open(&mut world);
+    drain(&mut world);
+    let (id, stream) = world.accepted_elsewhere();
+    assert!(world.post(Command::Adopt(stream, crate::scripted::address(id))));
+    world.run_until_quiet();
+    assert!(has_status(&world.received(id), 503));
+    world.finish(last);
+    world.run_until_quiet();
+    assert!(world.worker.is_done());
+}
+
+/// A mailbox that is full must not stand in its way.
+#[test]
+fn a_drain_comes_through_a_full_mailbox_and_after_what_is_in_it() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    let token = world.token(id);
+    let mut posted = Vec::new();
+    while world.post(Command::Send(token, Message::Text("x").into())) {
+        posted.extend(text_reply("x"));
+    }
+    drain(&mut world);
+    assert!(world.take_received(id) == [posted, going_away()].concat());
+}
+
+#[test]
+fn a_drain_sends_what_is_owed_before_its_close() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    let token = world.token(id);
+    world.socket(id).capacity = 50;
+    world.send(id, &text(&"x".repeat(1000)));
+    assert!(world.post(Command::Send(token, Message::Text("last words").into())));
+    drain(&mut world);
+    let owed = [text_reply(&"x".repeat(1000)), text_reply("last words"), going_away()].concat();
+    assert_eq!(world.take_received(id), owed);
+}
+
+#[test]
+fn counters_add_up() {
+    let (probe, log) = Probe::echo();
+    let mut world = World::new(probe, Config { connections_max: Some(8), ..Config::default() });
+    let ids: Vec<_> = (0..10).map(|_| world.connect()).collect();
+    for (count, id) in ids.iter().enumerate() {
+        match count {
+            0 => world.send(*id, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            1 => world.send(*id, b"POST / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            _ => world.send(*id, GOOD_REQUEST),
+        }
+    }
+    world.run_until_quiet();
+    let stats = world.stats();
+    assert_eq!((stats.accepted, stats.turned_away, stats.ended), (10, 2, 2));
+    assert_eq!((stats.opened, stats.closed, stats.answered, stats.refused), (6, 0, 1, 1));
+    for (count, id) in ids[2..8].iter().enumerate() {
+        let input = [text("five!").repeat(count), binary(1000), client(PING, b"ping").bytes()];
+        ask(&mut world, *id, &input.concat());
+    }
+    let stats = world.stats();
+    assert_eq!((stats.messages_in, stats.messages_out), (15 + 6, 15 + 6));
+    assert_eq!((stats.bytes_in, stats.bytes_out), (15 * 5 + 6000, 15 * 5 + 6000));
+    world.send(ids[2], &close(1000));
+    world.send(ids[3], b"\xff\xff");
+    world.reset(ids[4]);
+    world.finish(ids[5]);
+    world.run_until_quiet();
+    let stats = world.stats();
+    assert_eq!((stats.opened, stats.closed, stats.protocol_errors), (6, 4, 1));
+    for id in &ids {
+        world.finish(*id);
+    }
+    world.advance(Duration::from_secs(300));
+    assert!(ids.iter().all(|id| world.is_gone(*id)));
+    let stats = world.stats();
+    assert_eq!((stats.accepted, stats.ended, stats.opened, stats.closed), (10, 10, 6, 6));
+    assert_eq!((log.count("open"), log.count("close")), (6, 6));
+    assert_eq!(world.wait(), None, "nothing is left to wait for");
+}
+
+#[test]
+fn a_streamed_message_counts_once_and_with_all_its_bytes() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    for piece in binary(100_000).chunks(7000) {
+        world.send(id, piece);
+    }
+    world.run_until_quiet();
+    let stats = world.stats();
+    assert_eq!((stats.messages_in, stats.messages_out), (1, 1));
+    assert_eq!((stats.bytes_in, stats.bytes_out), (100_000, 100_000));
+}

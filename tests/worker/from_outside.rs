@@ -1,0 +1,255 @@
+//! What other threads ask for through the mailbox.
+
+use ws_reactor::internal::{Command, OwnedMessage, Token};
+use ws_reactor::{CloseCode, Config, Echo, Message};
+
+use crate::probe::{
+    Probe, ask, assert_echoes, binary, binary_reply, close_reply, echo_world, has_status, open,
+    text, text_reply,
+};
+use crate::scripted::address;
+use crate::support::frames::{BINARY, CONTINUATION, client, server};
+use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
+use crate::world::World;
+
+fn send(token: Token, text: &str) -> Command<crate::scripted::Stream> {
+    Command::Send(token, Message::Text(text).into())
+}
+
+fn close(token: Token) -> Command<crate::scripted::Stream> {
+    Command::Close(token, CloseCode::NORMAL, "enough".into())
+}
+
+#[test]
+fn messages_arrive_in_the_order_of_posting() {
+    let mut world = echo_world();
+    let (one, two) = (open(&mut world), open(&mut world));
+    let (first, second) = (world.token(one), world.token(two));
+    for count in 0..500 {
+        assert!(world.post(send(first, &count.to_string())));
+        let bytes = Message::Binary(&[count as u8]).into();
+        assert!(world.post(Command::Send(second, bytes)));
+    }
+    world.run_until_quiet();
+    let texts: Vec<_> = (0..500).flat_map(|count: u32| text_reply(&count.to_string())).collect();
+    let bytes: Vec<_> =
+        (0..500).flat_map(|count: u32| server(BINARY, &[count as u8]).bytes()).collect();
+    assert!(world.take_received(one) == texts);
+    assert!(world.take_received(two) == bytes);
+    let stats = world.stats();
+    assert_eq!((stats.messages_out, stats.bytes_out), (1000, texts.len() as u64 - 1000 + 500));
+}
+
+#[test]
+fn a_full_mailbox_is_emptied_by_the_turn_that_it_wakes() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    let token = world.token(id);
+    while world.post(send(token, "x")) {}
+    world.send(id, &text("mine"));
+    world.turn();
+    world.turn();
+    let posted = Config::default().mailbox_capacity;
+    let output = [text_reply("mine"), text_reply("x").repeat(posted)].concat();
+    assert!(world.take_received(id) == output);
+    assert_eq!(world.stats().messages_out as usize, posted + 1);
+}
+
+#[test]
+fn a_message_to_a_connection_that_is_gone_is_counted() {
+    let (probe, log) = Probe::echo();
+    let mut world = World::new(probe, Config::default());
+    let gone = open(&mut world);
+    let token = world.token(gone);
+    assert!(world.sender.is_open(token));
+    assert!(world.post(send(token, "on its way")));
+    world.reset(gone);
+    let edges: Vec<_> = world.poll().into_iter().rev().collect();
+    world.turn_with(edges);
+    assert!(!world.sender.is_open(token));
+    let next = open(&mut world);
+    assert!(world.post(send(token, "to nobody")));
+    assert!(world.post(close(token)));
+    assert_echoes(&mut world, next);
+    assert_eq!(world.stats().stale_sends, 2);
+    assert_eq!(log.count("close"), 1);
+}
+
+#[test]
+fn a_message_to_a_connection_that_is_not_open_yet_is_counted() {
+    let mut world = echo_world();
+    let id = world.connect();
+    world.run_until_quiet();
+    let token = world.token(id);
+    assert!(world.post(send(token, "early")));
+    world.run_until_quiet();
+    assert_eq!(ask(&mut world, id, GOOD_REQUEST), GOOD_RESPONSE);
+    assert_eq!(world.stats().stale_sends, 1);
+    assert_eq!(world.stats().messages_out, 0);
+}
+
+#[test]
+fn a_full_mailbox_refuses_and_delivers_what_it_took() {
+    let mut world = World::new(Echo, Config { mailbox_capacity: 10, ..Config::default() });
+    let id = open(&mut world);
+    let token = world.token(id);
+    let taken = (0..20).filter(|count| world.post(send(token, &count.to_string()))).count();
+    assert_eq!(taken, 10);
+    world.run_until_quiet();
+    let texts: Vec<_> = (0..10).flat_map(|count: u32| text_reply(&count.to_string())).collect();
+    assert_eq!(world.take_received(id), texts);
+    assert!(world.post(send(token, "again")));
+    world.run_until_quiet();
+    assert_eq!(world.take_received(id), text_reply("again"));
+}
+
+#[test]
+fn an_adopted_socket_is_a_connection_like_any_other() {
+    let (probe, log) = Probe::echo();
+    let mut world = World::new(probe, Config::default());
+    let (id, stream) = world.accepted_elsewhere();
+    // It may have all its bytes before it is adopted.
+    world.send(id, &[GOOD_REQUEST, &text("early")].concat());
+    assert!(world.post(Command::Adopt(stream, address(id))));
+    world.run_until_quiet();
+    assert_eq!(world.take_received(id), [GOOD_RESPONSE, &text_reply("early")].concat());
+    assert_echoes(&mut world, id);
+    assert_eq!(log.count(&format!("open {}", address(id))), 1);
+    assert_eq!(world.stats().accepted, 1);
+}
+
+#[test]
+fn an_adopted_socket_above_the_limit_is_answered_503() {
+    let mut world = World::new(Echo, Config { connections_max: Some(1), ..Config::default() });
+    open(&mut world);
+    let (id, stream) = world.accepted_elsewhere();
+    assert!(world.post(Command::Adopt(stream, address(id))));
+    world.run_until_quiet();
+    assert!(has_status(&world.received(id), 503));
+    assert!(world.is_gone(id));
+}
+
+#[test]
+fn a_message_waits_for_the_end_of_the_streamed_one() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    let token = world.token(id);
+    let input = binary(20_000);
+    for cut in [14, 100, 19_999] {
+        world.send(id, &input[..cut]);
+        world.run_until_quiet();
+        assert!(world.post(send(token, "one")) && world.post(send(token, "two")));
+        world.run_until_quiet();
+        world.send(id, &input[cut..]);
+        world.run_until_quiet();
+        let reply = [binary_reply(20_000), text_reply("one"), text_reply("two")].concat();
+        assert!(world.take_received(id) == reply, "cut at {cut}");
+    }
+    assert_echoes(&mut world, id);
+}
+
+#[test]
+fn a_message_between_streamed_fragments_waits_for_the_last() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    let token = world.token(id);
+    let first = ask(&mut world, id, &client(BINARY, b"one").fin(false).bytes());
+    assert_eq!(first, server(BINARY, b"one").fin(false).bytes());
+    assert!(world.post(send(token, "later")));
+    world.run_until_quiet();
+    assert_eq!(world.take_received(id), b"");
+    let second = ask(&mut world, id, &client(CONTINUATION, b"two").fin(false).bytes());
+    assert_eq!(second, server(CONTINUATION, b"two").fin(false).bytes());
+    let last = [client(CONTINUATION, b"three").bytes(), text("own")].concat();
+    let reply = [server(CONTINUATION, b"three").bytes(), text_reply("later"), text_reply("own")];
+    assert_eq!(ask(&mut world, id, &last), reply.concat());
+}
+
+#[test]
+fn a_close_waits_for_the_end_of_the_streamed_frame() {
+    for fin in [true, false] {
+        let mut world = echo_world();
+        let id = open(&mut world);
+        let token = world.token(id);
+        let payload = vec![b'x'; 20_000];
+        let input = client(BINARY, &payload).fin(fin).bytes();
+        world.send(id, &input[..9000]);
+        world.run_until_quiet();
+        assert!(world.post(close(token)));
+        world.run_until_quiet();
+        world.send(id, &[&input[9000..], &text("unheard")].concat());
+        world.run_until_quiet();
+        let reply = [server(BINARY, &payload).fin(fin).bytes(), close_reply(1000, "enough")];
+        assert!(world.take_received(id) == reply.concat(), "fin {fin}");
+    }
+}
+
+/// RFC 6455 5.5.1: no frame of data after a close frame.
+#[test]
+fn nothing_follows_a_close_that_waited_with_a_message() {
+    for fin in [true, false] {
+        let mut world = echo_world();
+        let id = open(&mut world);
+        let token = world.token(id);
+        let payload = vec![b'x'; 20_000];
+        let input = client(BINARY, &payload).fin(fin).bytes();
+        world.send(id, &input[..9000]);
+        world.run_until_quiet();
+        assert!(world.post(send(token, "before")) && world.post(close(token)));
+        world.run_until_quiet();
+        world.send(id, &input[9000..]);
+        world.run_until_quiet();
+        let output = world.take_received(id);
+        let streamed = server(BINARY, &payload).fin(fin).bytes();
+        let last = close_reply(1000, "enough");
+        assert!(output.starts_with(&streamed), "fin {fin}");
+        let behind = output[streamed.len()..].escape_ascii().to_string();
+        assert!(output.ends_with(&last), "fin {fin}: after the streamed frame came \"{behind}\"");
+    }
+}
+
+#[test]
+fn a_close_ends_what_is_sent() {
+    let (probe, log) = Probe::echo();
+    let mut world = World::new(probe, Config::default());
+    let id = open(&mut world);
+    let token = world.token(id);
+    for command in [send(token, "before"), close(token), send(token, "after"), close(token)] {
+        assert!(world.post(command));
+    }
+    assert_eq!(
+        ask(&mut world, id, &text("unheard")),
+        [text_reply("unheard"), text_reply("before"), close_reply(1000, "enough")].concat(),
+        "readiness comes before commands"
+    );
+    assert_eq!(ask(&mut world, id, &text("unheard too")), b"");
+    assert_eq!(log.count("text"), 1);
+}
+
+#[test]
+fn messages_behind_a_backlog_keep_their_order() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    let token = world.token(id);
+    world.socket(id).peer_reads = false;
+    world.socket(id).capacity = 10;
+    let mut reply = Vec::new();
+    for count in 0..50 {
+        world.send(id, &text(&format!("mine {count}")));
+        world.run_until_quiet();
+        assert!(world.post(send(token, &format!("yours {count}"))));
+        world.run_until_quiet();
+        reply.extend(text_reply(&format!("mine {count}")));
+        reply.extend(text_reply(&format!("yours {count}")));
+    }
+    world.socket(id).peer_reads = true;
+    world.run_until_quiet();
+    assert_eq!(world.take_received(id), reply);
+}
+
+#[test]
+fn an_owned_message_is_the_message() {
+    for message in [Message::Text("é"), Message::Binary(b"\xff")] {
+        assert_eq!(OwnedMessage::from(message).as_message(), message);
+    }
+}
