@@ -6,15 +6,13 @@
 //! ends the connection or keeps it, as the case says.
 
 mod support;
-#[path = "support/dice.rs"]
-mod dice;
 #[path = "support/scripted.rs"]
 mod scripted;
 #[path = "support/world.rs"]
 mod world;
 
-use dice::Dice;
 use support::cases::{Case, MESSAGE_MAX_DEFAULT, frame_cases};
+use support::dice::Dice;
 use support::frames::CLOSE;
 use support::requests::{GOOD_REQUEST, GOOD_RESPONSE, RequestCase, request_cases};
 use world::World;

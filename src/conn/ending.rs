@@ -83,9 +83,10 @@ impl<T: Transport, S: Default> Connection<T, S> {
         if turn.tally.overflowed {
             return self.gone(CloseCause::BacklogOverflow, turn);
         }
+        let is_sent = !turn.out.is_empty();
         match self.flush(&[], turn) {
             Ok(()) => {
-                if self.backlog.is_empty() {
+                if is_sent && self.backlog.is_empty() {
                     self.moved(turn.now);
                 }
                 Outcome::Wait

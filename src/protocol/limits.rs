@@ -12,14 +12,14 @@ pub struct Limits {
     pub fragments_max: u32,
 }
 
-/// What counts towards the limits of a message, as its headers announce it.
+/// What a message comes to so far, by what its headers announce.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Extent {
     bytes: u64,
     fragments: u32,
 }
 
-impl Tally {
+impl Extent {
     /// Counts a further frame.
     pub(super) const fn add(
         &mut self,

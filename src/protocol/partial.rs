@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, MASK_KEY_BYTES};
-use super::limits::Tally;
+use super::limits::Extent;
 use super::mask::MaskKey;
 use super::message::{Assembled, Assembly};
 use super::{ProtocolError, Window};
@@ -77,9 +77,9 @@ pub(super) enum UnderWay {
     #[default]
     Nothing,
     /// It is delivered whole.
-    Assembling { assembly: Assembly, tally: Tally },
+    Assembling { assembly: Assembly, extent: Extent },
     /// It is echoed as it arrives.
-    Streaming { tally: Tally, waiting: Waiting },
+    Streaming { extent: Extent, waiting: Waiting },
 }
 
 /// The part of a frame's payload that has not arrived.

@@ -17,7 +17,7 @@ use simdutf8::compat::from_utf8;
 
 use super::close::{CODE_BYTES, parse_payload};
 use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader};
-use super::limits::{Limits, Tally};
+use super::limits::{Extent, Limits};
 use super::message::{Assembled, Assembly, Message};
 use super::partial::{FrameRest, HEADROOM_BYTES, Partial, UnderWay, Waiting};
 use super::{CloseCode, OpCode, ProtocolError, Window};
@@ -265,20 +265,20 @@ impl Session {
             return Ok(());
         }
         if matches!(partial.message, UnderWay::Nothing) {
-            let tally = Tally::default();
+            let extent = Extent::default();
             partial.message = match header.opcode {
                 OpCode::Continuation => return Err(ProtocolError::ContinuationWithoutStart),
-                _ if is_streamed => UnderWay::Streaming { tally, waiting: Waiting::default() },
-                _ => UnderWay::Assembling { tally, assembly: Assembly::new(header) },
+                _ if is_streamed => UnderWay::Streaming { extent, waiting: Waiting::default() },
+                _ => UnderWay::Assembling { extent, assembly: Assembly::new(header) },
             };
         } else if header.opcode != OpCode::Continuation {
             return Err(ProtocolError::MessageInterrupted);
         }
         match &mut partial.message {
             UnderWay::Nothing => {}
-            UnderWay::Assembling { tally, .. } => tally.add(header, limits)?,
-            UnderWay::Streaming { tally, .. } => {
-                tally.add(header, limits)?;
+            UnderWay::Assembling { extent, .. } => extent.add(header, limits)?,
+            UnderWay::Streaming { extent, .. } => {
+                extent.add(header, limits)?;
                 let reply = ServerHeader::new(header.fin, header.opcode, header.payload_len);
                 window.reply(&reply, &start);
             }

@@ -333,10 +333,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         // Connections that the kernel has completed are turned away: closing the listener would
         // reset them.
         for index in 0..self.driver.listeners() {
+            self.accept_paused_until = None;
             self.accept(Token::listener(index), self.shared.config.listen_backlog as usize);
         }
-        self.driver.stop_listening();
         self.accept_paused_until = None;
+        self.driver.stop_listening();
         for token in self.slots.tokens() {
             self.with(token, |connection, _, turn| {
                 connection.close(CloseCode::GOING_AWAY, "the server is shutting down", turn)

@@ -1,7 +1,7 @@
 //! What the test binaries share: frames by hand, and tables of what a strict server answers.
 //!
-//! **Nothing here uses the library under test.** The tables are the specification in bytes; a
-//! helper that borrowed the library's encoder would agree with its mistakes.
+//! **Nothing that judges uses the library under test.** The tables are the specification in bytes;
+//! a helper that borrowed the library's encoder would agree with its mistakes.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(unreachable_pub, reason = "a module of a test binary has no outside")]
@@ -11,6 +11,6 @@ pub mod frames;
 pub mod requests;
 pub mod client;
 pub mod programs;
+pub mod dice;
 pub mod random;
-/// The exception: it starts and stops the library, and judges nothing.
 pub mod servers;

@@ -6,9 +6,11 @@ use tungstenite::Message;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
-/// Splitmix64 (Steele, Lea and Flood 2014): a test needs no better.
+use super::dice::Dice;
+
+/// Dice that throw messages.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct Random(Dice);
 
 /// Sizes at which the form of a frame's length, or the server's way with it, changes.
 const EDGES: [usize; 10] = [0, 1, 125, 126, 127, 4095, 4096, 65_535, 65_536, 65_537];
@@ -28,19 +30,16 @@ pub fn seed() -> u64 {
 
 impl Random {
     pub const fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(Dice::new(seed))
     }
 
     pub const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.0.next()
     }
 
     /// A number less than `bound`.
     pub const fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
+        self.0.below(bound)
     }
 
     /// Mostly small, sometimes at an edge, seldom as large as `max`.

@@ -1,5 +1,7 @@
 //! What other threads ask for through the mailbox.
 
+use std::time::Duration;
+
 use ws_reactor::internal::{Command, OwnedMessage, Token};
 use ws_reactor::{CloseCode, Config, Echo, Message};
 
@@ -252,4 +254,19 @@ fn an_owned_message_is_the_message() {
     for message in [Message::Text("é"), Message::Binary(b"\xff")] {
         assert_eq!(OwnedMessage::from(message).as_message(), message);
     }
+}
+
+#[test]
+fn messages_from_outside_do_not_extend_the_time_for_a_close() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    let token = world.token(id);
+    assert!(world.post(close(token)));
+    for _ in 0..51 {
+        world.advance(Duration::from_millis(100));
+        world.post(send(token, "too late"));
+        world.run_until_quiet();
+    }
+    assert!(world.is_gone(id));
+    assert_eq!(world.stats().close_timeouts, 1);
 }

@@ -3,8 +3,6 @@
 
 #[path = "../support/mod.rs"]
 mod support;
-#[path = "../support/dice.rs"]
-mod dice;
 #[path = "../support/scripted.rs"]
 mod scripted;
 #[path = "../support/world.rs"]

@@ -9,9 +9,9 @@ use std::time::Duration;
 use ws_reactor::internal::Command;
 use ws_reactor::{CloseCode, Config, Echo, Message};
 
-use crate::dice::Dice;
 use crate::probe::close;
 use crate::scripted::{Call, SocketId};
+use crate::support::dice::Dice;
 use crate::support::frames::{BINARY, CLOSE, CONTINUATION, PING, TEXT, client};
 use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 use crate::world::World;
