@@ -88,7 +88,7 @@ mod server;
 pub use config::{Config, ConfigError};
 pub use handler::{Answer, CloseCause, CloseEvent, Echo, Handler, Reply};
 pub use peer::{Peer, PeerId};
-pub use protocol::{Accept, CloseCode, Delivery, Message, Request, Response};
+pub use protocol::{Accept, CloseCode, Delivery, Message, Request, Response, Text};
 pub use server::{SendError, Server, ServerBuilder, ServerHandle, StartError};
 pub use stats::Stats;
 

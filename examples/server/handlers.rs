@@ -54,7 +54,7 @@ impl Handler for PrefixedEcho {
         let Message::Text(text) = message else { return Reply::Echo };
         self.answer.clear();
         self.answer.push_str(&self.prefix);
-        self.answer.push_str(text);
+        self.answer.push_str(&text);
         peer.send(self.answer.as_str());
         Reply::None
     }

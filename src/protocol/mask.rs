@@ -1,5 +1,6 @@
 //! Unmasking (RFC 6455 5.3): a payload XOR a key of four bytes, repeated.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 /// A frame's masking key, advanced to the payload byte that comes next.
@@ -16,9 +17,6 @@ impl MaskKey {
     }
 }
 
-/// Bytes that are moved before they are unmasked; a multiple of the key's length.
-const CHUNK: usize = 8 * 1024;
-
 impl MaskKey {
     /// Two keys end to end.
     const fn word(self) -> u64 {
@@ -27,53 +25,91 @@ impl MaskKey {
     }
 }
 
-/// Bytes that one step of the main loop takes: enough to vectorise on the default target.
-const BLOCK: usize = 32;
+/// Words that one step of the main loop takes: enough to vectorise on the default target.
+const LANES: usize = 4;
 
-/// Unmasks `payload` where it stands.
-pub fn unmask(payload: &mut [u8], key: MaskKey) {
+/// The top bit of each byte: clear in all of ASCII.
+const TOP_BITS: u64 = 0x8080_8080_8080_8080;
+
+/// Unmasks `payload` where it stands; says whether it is all ASCII.
+pub fn unmask(payload: &mut [u8], key: MaskKey) -> bool {
     let word = key.word();
-    let mut blocks = payload.chunks_exact_mut(BLOCK);
+    let mut seen = [0; LANES];
+    let mut blocks = payload.chunks_exact_mut(8 * LANES);
     for block in &mut blocks {
-        for lane in block.chunks_exact_mut(8) {
-            store(lane, 0, load(lane, 0) ^ word);
+        for (lane, seen) in block.chunks_exact_mut(8).zip(&mut seen) {
+            let plain = load(lane, 0) ^ word;
+            store(lane, 0, plain);
+            *seen |= plain;
         }
     }
     // A block holds whole keys, so the key starts afresh here, and again after the words.
+    let mut seen = seen.into_iter().fold(0, |all, lane| all | lane);
     let mut words = blocks.into_remainder().chunks_exact_mut(8);
     for lane in &mut words {
-        store(lane, 0, load(lane, 0) ^ word);
+        let plain = load(lane, 0) ^ word;
+        store(lane, 0, plain);
+        seen |= plain;
     }
     for (byte, key) in words.into_remainder().iter_mut().zip(key.0.into_iter().cycle()) {
         *byte ^= key;
+        seen |= u64::from(*byte);
     }
+    seen & TOP_BITS == 0
 }
 
-/// Moves the payload at `source` down to `target` within `buf` and unmasks it on the way.
+/// Moves the payload at `source` down to `target` within `buf` and unmasks it on the way; says
+/// whether it is all ASCII.
 ///
 /// ```text
 /// before  | ... | target      | source: masked payload |
 /// after   | ... | payload              | stale bytes   |
 /// ```
 #[inline]
-pub(super) fn unmask_down(buf: &mut [u8], source: Range<usize>, target: usize, key: MaskKey) {
+pub(super) fn unmask_down(
+    buf: &mut [u8],
+    source: Range<usize>,
+    target: usize,
+    key: MaskKey,
+) -> bool {
     debug_assert!(target <= source.start && source.end <= buf.len());
     if target == source.start {
         return unmask(&mut buf[source], key);
     }
     let len = source.len();
-    // A chunk is moved, and unmasked while it is in the first-level cache.
-    for at in (0..len).step_by(CHUNK) {
-        let end = len.min(at + CHUNK);
-        buf.copy_within(source.start + at..source.start + end, target + at);
-        unmask(&mut buf[target + at..target + end], key);
+    let region = &mut buf[target..source.end];
+    // Front to back, and each step loads before it stores: what is overwritten has been moved.
+    // Cells may be seen through two slices at once, which spares a check at every step.
+    let cells = Cell::from_mut(region).as_slice_of_cells();
+    let source = &cells[cells.len() - len..];
+    let target = &cells[..len];
+    let word = key.word();
+    let mut seen = 0;
+    let mut targets = target.chunks_exact(8);
+    let mut sources = source.chunks_exact(8);
+    for (target, source) in (&mut targets).zip(&mut sources) {
+        let masked: [u8; 8] = std::array::from_fn(|i| source[i].get());
+        let plain = u64::from_ne_bytes(masked) ^ word;
+        for (target, byte) in target.iter().zip(plain.to_ne_bytes()) {
+            target.set(byte);
+        }
+        seen |= plain;
     }
+    let rest = targets.remainder().iter().zip(sources.remainder());
+    for ((target, source), key) in rest.zip(key.0.into_iter().cycle()) {
+        let plain = source.get() ^ key;
+        target.set(plain);
+        seen |= u64::from(plain);
+    }
+    seen & TOP_BITS == 0
 }
 
+#[inline]
 fn load(bytes: &[u8], at: usize) -> u64 {
     u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes are eight bytes"))
 }
 
+#[inline]
 fn store(bytes: &mut [u8], at: usize, word: u64) {
     bytes[at..at + 8].copy_from_slice(&word.to_ne_bytes());
 }
@@ -97,8 +133,9 @@ mod tests {
     fn every_length_equals_the_naive_loop() {
         for len in (0..300).chain([4095, 4096, 65_535, 65_537]) {
             let mut unmasked = payload(len);
-            unmask(&mut unmasked, MaskKey(KEY));
+            let is_ascii = unmask(&mut unmasked, MaskKey(KEY));
             assert_eq!(unmasked, naive(&payload(len), KEY), "{len}");
+            assert_eq!(is_ascii, unmasked.is_ascii(), "{len}");
         }
     }
 
@@ -116,12 +153,35 @@ mod tests {
 
     #[test]
     fn moving_down_keeps_every_byte() {
-        for len in 0..150 {
-            for distance in 0..40 {
+        for len in (0..300).chain([4099]) {
+            for distance in (0..12).chain([31, 32, 33, 1000]) {
                 let mut buf = vec![0xEE; distance];
                 buf.extend(payload(len));
                 unmask_down(&mut buf, distance..distance + len, 0, MaskKey(KEY));
                 assert_eq!(buf[..len], naive(&payload(len), KEY), "{len} by {distance}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_byte_above_ascii_is_noticed_wherever_it_is() {
+        for len in [1, 7, 8, 9, 31, 32, 33, 127, 128, 129, 200] {
+            for at in 0..len {
+                for distance in [0, 4] {
+                    let mut plain = vec![b'a'; len];
+                    let mut buf = vec![0xEE; distance];
+                    buf.extend(naive(&plain, KEY));
+                    assert!(unmask_down(
+                        &mut buf.clone(),
+                        distance..distance + len,
+                        0,
+                        MaskKey(KEY)
+                    ));
+                    plain[at] = 0x80;
+                    buf.truncate(distance);
+                    buf.extend(naive(&plain, KEY));
+                    assert!(!unmask_down(&mut buf, distance..distance + len, 0, MaskKey(KEY)));
+                }
             }
         }
     }

@@ -1,5 +1,10 @@
 //! Messages: what the embedding program sees, and how one that came in parts is put together.
 
+use std::fmt;
+use std::ops::Deref;
+
+use simdutf8::compat::from_utf8;
+
 use super::frame::{FrameHeader, ServerHeader};
 use super::utf8::Utf8Tail;
 use super::{OpCode, ProtocolError};
@@ -8,13 +13,14 @@ use super::{OpCode, ProtocolError};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Message<'m> {
     /// Text: UTF-8, checked.
-    Text(&'m str),
+    Text(Text<'m>),
     /// Binary: any bytes.
     Binary(&'m [u8]),
 }
 
 impl<'m> Message<'m> {
     /// The payload.
+    #[inline]
     #[must_use]
     pub const fn as_bytes(&self) -> &'m [u8] {
         match self {
@@ -33,13 +39,93 @@ impl<'m> Message<'m> {
 
 impl<'m> From<&'m str> for Message<'m> {
     fn from(text: &'m str) -> Self {
-        Self::Text(text)
+        Self::Text(text.into())
     }
 }
 
 impl<'m> From<&'m [u8]> for Message<'m> {
     fn from(bytes: &'m [u8]) -> Self {
         Self::Binary(bytes)
+    }
+}
+
+/// The text of a message. It has been checked; it is a `str` by dereference.
+///
+/// A short text that is all ASCII is found to be so while it is unmasked, which is all that an
+/// echo needs. The language wants it checked once more to make it a `str`, and that is done when
+/// somebody asks for one.
+#[derive(Clone, Copy)]
+pub struct Text<'m>(Source<'m>);
+
+#[derive(Clone, Copy)]
+enum Source<'m> {
+    Ascii(&'m [u8]),
+    Utf8(&'m str),
+}
+
+impl<'m> Text<'m> {
+    /// Text that is known to be ASCII.
+    pub(super) const fn ascii(bytes: &'m [u8]) -> Self {
+        Self(Source::Ascii(bytes))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &'m str {
+        match self.0 {
+            Source::Ascii(bytes) => from_utf8(bytes).expect("ASCII is UTF-8"),
+            Source::Utf8(text) => text,
+        }
+    }
+
+    /// The text's UTF-8.
+    #[inline]
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'m [u8] {
+        match self.0 {
+            Source::Ascii(bytes) => bytes,
+            Source::Utf8(text) => text.as_bytes(),
+        }
+    }
+}
+
+impl<'m> From<&'m str> for Text<'m> {
+    fn from(text: &'m str) -> Self {
+        Self(Source::Utf8(text))
+    }
+}
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Debug for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.as_str(), f)
+    }
+}
+
+impl Eq for Text<'_> {}
+
+impl PartialEq for Text<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl PartialEq<str> for Text<'_> {
+    fn eq(&self, other: &str) -> bool {
+        self.as_bytes() == other.as_bytes()
     }
 }
 
@@ -110,7 +196,7 @@ impl Assembled {
     pub(super) fn message(&self) -> Message<'_> {
         let start = self.0.header_len;
         match &self.0.payload {
-            Payload::Text { text, .. } => Message::Text(&text[start..]),
+            Payload::Text { text, .. } => Message::from(&text[start..]),
             Payload::Binary(bytes) => Message::Binary(&bytes[start..]),
         }
     }
@@ -180,7 +266,7 @@ mod tests {
             assembly.append(payload.as_bytes(), 1000).unwrap();
             let mut out = before.as_bytes().to_vec();
             let assembled = assembly.finish().unwrap();
-            assert_eq!(assembled.message(), Message::Text(&payload));
+            assert_eq!(assembled.message(), Message::from(payload.as_str()));
             assembled.echo(&mut out);
             assert_eq!(out, [before.as_bytes(), b"\x81\x7e\x00\x96", payload.as_bytes()].concat());
         }

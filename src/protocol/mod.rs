@@ -59,7 +59,7 @@ pub use handshake_error::HandshakeError;
 pub use head::{Head, HeadReader};
 pub use limits::Limits;
 pub use mask::{MaskKey, unmask};
-pub use message::Message;
+pub use message::{Message, Text};
 pub use opcode::OpCode;
 pub use partial::HEADROOM_BYTES;
 pub use request::{HEADERS_MAX, Request, WEBSOCKET_VERSION};

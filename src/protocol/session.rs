@@ -18,8 +18,9 @@ use simdutf8::compat::from_utf8;
 use super::close::{CODE_BYTES, parse_payload};
 use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader};
 use super::limits::{Extent, Limits};
-use super::message::{Assembled, Assembly, Message};
+use super::message::{Assembled, Assembly, Message, Text};
 use super::partial::{FrameRest, HEADROOM_BYTES, Partial, UnderWay, Waiting};
+use super::window::Taken;
 use super::{CloseCode, OpCode, ProtocolError, Window};
 
 /// A binary message that begins with a frame of more than this, or with a fragment, is large: a
@@ -75,8 +76,8 @@ pub struct Received(Place);
 #[derive(Debug)]
 enum Place {
     /// It came as one frame in one read: it lies in the window, unmasked, with room in front of it
-    /// for the header of its echo. Its text is not checked yet.
-    Window { is_text: bool, payload: Range<usize> },
+    /// for the header of its echo. Text that is not ASCII is not checked yet.
+    Window { is_text: bool, is_ascii: bool, payload: Range<usize> },
     /// It came in parts, and was checked as they came.
     Assembled(Assembled),
 }
@@ -90,9 +91,14 @@ impl Received {
     #[inline]
     pub fn lend<'m>(&'m self, window: &'m Window<'_>) -> Result<Message<'m>, ProtocolError> {
         match &self.0 {
-            Place::Window { is_text: false, payload } => Ok(Message::Binary(window.bytes(payload))),
-            Place::Window { is_text: true, payload } => from_utf8(window.bytes(payload))
-                .map(Message::Text)
+            Place::Window { is_text: false, payload, .. } => {
+                Ok(Message::Binary(window.bytes(payload)))
+            }
+            Place::Window { is_ascii: true, payload, .. } => {
+                Ok(Message::Text(Text::ascii(window.bytes(payload))))
+            }
+            Place::Window { payload, .. } => from_utf8(window.bytes(payload))
+                .map(Message::from)
                 .map_err(|_| ProtocolError::TextUtf8),
             Place::Assembled(assembled) => Ok(assembled.message()),
         }
@@ -103,7 +109,7 @@ impl Received {
     #[inline]
     pub fn echo(self, window: &mut Window<'_>, out: &mut Vec<u8>) {
         match self.0 {
-            Place::Window { is_text, payload } => {
+            Place::Window { is_text, payload, .. } => {
                 let opcode = if is_text { OpCode::Text } else { OpCode::Binary };
                 window.reply(&ServerHeader::new(true, opcode, payload.len() as u64), &payload);
             }
@@ -195,9 +201,9 @@ impl Session {
         {
             return Ok(None);
         }
-        let payload = window.take(&header, header.payload_len as usize);
+        let Taken { payload, is_ascii } = window.take(&header, header.payload_len as usize);
         let is_text = header.opcode == OpCode::Text;
-        Ok(Some(Received(Place::Window { is_text, payload })))
+        Ok(Some(Received(Place::Window { is_text, is_ascii, payload })))
     }
 
     fn is_streamed(&self, header: &FrameHeader) -> bool {
@@ -259,7 +265,7 @@ impl Session {
         let is_open = self.phase == Phase::Open;
         let is_streamed = self.is_streamed(header);
         let partial = self.partial_mut();
-        let start = window.take(header, 0);
+        let start = window.take(header, 0).payload;
         partial.frame = Some(FrameRest::new(header));
         if !is_open {
             return Ok(());
@@ -338,7 +344,7 @@ impl Session {
         header: &FrameHeader,
         window: &mut Window<'_>,
     ) -> Result<Option<Event>, ProtocolError> {
-        let payload = window.take(header, header.payload_len as usize);
+        let payload = window.take(header, header.payload_len as usize).payload;
         let answers = self.phase == Phase::Open;
         let (answer, event) = match header.opcode {
             OpCode::Close => {

@@ -25,6 +25,13 @@ pub struct Window<'b> {
     next: usize,
 }
 
+/// A payload that was taken from a window, where it lies now.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) payload: Range<usize>,
+    pub(super) is_ascii: bool,
+}
+
 impl<'b> Window<'b> {
     /// A window over what was read: the bytes of `buf` from `start` on.
     ///
@@ -74,9 +81,7 @@ impl<'b> Window<'b> {
     /// `payload` may be a shorter prefix of what was handed out.
     #[inline]
     pub(super) fn reply(&mut self, header: &ServerHeader, payload: &Range<usize>) {
-        let header = header.as_bytes();
-        let start = payload.start - header.len();
-        self.buf[start..payload.start].copy_from_slice(header);
+        let start = header.write_before(self.buf, payload.start);
         self.join_run(start..payload.end);
     }
 
@@ -104,26 +109,26 @@ impl<'b> Window<'b> {
 
     /// Consumes the header and `len` payload bytes, unmasked and laid out for an echo.
     #[inline]
-    pub(super) fn take(&mut self, header: &FrameHeader, len: usize) -> Range<usize> {
+    pub(super) fn take(&mut self, header: &FrameHeader, len: usize) -> Taken {
         self.lay_out(header.header_len, header.reply_header_len(), len, header.key)
     }
 
     /// Consumes `len` further payload bytes of a frame whose header was taken before.
     pub(super) fn take_piece(&mut self, len: usize, key: MaskKey) -> Range<usize> {
-        self.lay_out(0, 0, len, key)
+        self.lay_out(0, 0, len, key).payload
     }
 
     #[inline]
-    fn lay_out(&mut self, skip: usize, header: usize, len: usize, key: MaskKey) -> Range<usize> {
+    fn lay_out(&mut self, skip: usize, header: usize, len: usize, key: MaskKey) -> Taken {
         let source = self.next + skip;
         if self.run.is_empty() {
             // An empty run may lie anywhere: here the payload need not move.
             self.run = source - header..source - header;
         }
         let target = self.run.end + header;
-        unmask_down(self.buf, source..source + len, target, key);
+        let is_ascii = unmask_down(self.buf, source..source + len, target, key);
         self.next = source + len;
-        target..target + len
+        Taken { payload: target..target + len, is_ascii }
     }
 
     /// Consumes everything: what remains is of no interest.

@@ -34,7 +34,7 @@ impl OwnedMessage {
     #[must_use]
     pub fn as_message(&self) -> Message<'_> {
         match self {
-            Self::Text(text) => Message::Text(text),
+            Self::Text(text) => Message::from(&**text),
             Self::Binary(bytes) => Message::Binary(bytes),
         }
     }
@@ -43,7 +43,7 @@ impl OwnedMessage {
 impl From<Message<'_>> for OwnedMessage {
     fn from(message: Message<'_>) -> Self {
         match message {
-            Message::Text(text) => Self::Text(text.into()),
+            Message::Text(text) => Self::Text(text.as_str().into()),
             Message::Binary(bytes) => Self::Binary(bytes.into()),
         }
     }
