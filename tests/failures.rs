@@ -43,7 +43,7 @@ impl Handler for Fragile {
     }
 
     fn message(&mut self, peer: &mut Peer<'_, String>, message: ws_reactor::Message<'_>) -> Reply {
-        if message == ws_reactor::Message::Text("panic") {
+        if message == ws_reactor::Message::from("panic") {
             peer.send("first this");
             panic!("told to");
         }

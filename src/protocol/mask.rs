@@ -15,9 +15,7 @@ impl MaskKey {
         let rotate = 8 * (len % 4) as u32;
         Self(u32::from_le_bytes(self.0).rotate_right(rotate).to_le_bytes())
     }
-}
 
-impl MaskKey {
     /// Two keys end to end.
     const fn word(self) -> u64 {
         let [a, b, c, d] = self.0;

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use simdutf8::compat::from_utf8;
 
 use super::frame::{FrameHeader, ServerHeader};
-use super::utf8::Utf8Tail;
+use super::utf8::Utf8Check;
 use super::{OpCode, ProtocolError};
 
 /// A whole message, borrowed from wherever its bytes are.
@@ -49,32 +49,33 @@ impl<'m> From<&'m [u8]> for Message<'m> {
     }
 }
 
-/// The text of a message. It has been checked; it is a `str` by dereference.
+/// The text of a message: UTF-8, checked. A `str` by dereference.
 ///
-/// A short text that is all ASCII is found to be so while it is unmasked, which is all that an
-/// echo needs. The language wants it checked once more to make it a `str`, and that is done when
+/// Text is checked as it arrives, if it is ASCII while it is unmasked, and an echo needs no more
+/// than that. To make it a `str` the language wants another look at it, which is taken when
 /// somebody asks for one.
 #[derive(Clone, Copy)]
 pub struct Text<'m>(Source<'m>);
 
 #[derive(Clone, Copy)]
 enum Source<'m> {
-    Ascii(&'m [u8]),
-    Utf8(&'m str),
+    /// Known to be UTF-8.
+    Checked(&'m [u8]),
+    Str(&'m str),
 }
 
 impl<'m> Text<'m> {
-    /// Text that is known to be ASCII.
-    pub(super) const fn ascii(bytes: &'m [u8]) -> Self {
-        Self(Source::Ascii(bytes))
+    /// Text that is known to be UTF-8.
+    pub(super) const fn checked(bytes: &'m [u8]) -> Self {
+        Self(Source::Checked(bytes))
     }
 
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &'m str {
         match self.0 {
-            Source::Ascii(bytes) => from_utf8(bytes).expect("ASCII is UTF-8"),
-            Source::Utf8(text) => text,
+            Source::Checked(bytes) => from_utf8(bytes).expect("checked as it arrived"),
+            Source::Str(text) => text,
         }
     }
 
@@ -83,15 +84,15 @@ impl<'m> Text<'m> {
     #[must_use]
     pub const fn as_bytes(&self) -> &'m [u8] {
         match self.0 {
-            Source::Ascii(bytes) => bytes,
-            Source::Utf8(text) => text.as_bytes(),
+            Source::Checked(bytes) => bytes,
+            Source::Str(text) => text.as_bytes(),
         }
     }
 }
 
 impl<'m> From<&'m str> for Text<'m> {
     fn from(text: &'m str) -> Self {
-        Self(Source::Utf8(text))
+        Self(Source::Str(text))
     }
 }
 
@@ -135,54 +136,43 @@ impl PartialEq<str> for Text<'_> {
 /// copied; of fragments the final length is not known until the end.
 #[derive(Debug)]
 pub(super) struct Assembly {
+    bytes: Vec<u8>,
     header_len: usize,
-    payload: Payload,
-}
-
-#[derive(Debug)]
-enum Payload {
-    /// `tail` holds a character of which some bytes are still to come.
-    Text {
-        text: String,
-        tail: Utf8Tail,
-    },
-    Binary(Vec<u8>),
+    /// Of a text message.
+    check: Option<Utf8Check>,
 }
 
 impl Assembly {
     /// An empty message, of the frame with `header` or beginning with it.
     pub(super) fn new(header: &FrameHeader) -> Self {
         let header_len = if header.fin { header.reply_header_len() } else { 0 };
-        let payload = if header.opcode == OpCode::Text {
-            Payload::Text { text: "\0".repeat(header_len), tail: Utf8Tail::default() }
-        } else {
-            Payload::Binary(vec![0; header_len])
-        };
-        Self { header_len, payload }
+        let check = (header.opcode == OpCode::Text).then(Utf8Check::default);
+        Self { bytes: vec![0; header_len], header_len, check }
     }
 
     /// Appends a piece of the payload; fails on the first byte that no valid text has there.
     ///
     /// The caller has checked that the payload stays within `bytes_max`, and so does the memory.
-    pub(super) fn append(&mut self, piece: &[u8], bytes_max: usize) -> Result<(), ProtocolError> {
-        let bytes_max = self.header_len + bytes_max;
-        match &mut self.payload {
-            Payload::Text { text, tail } => {
-                text.reserve_exact(growth(text.len(), text.capacity(), piece.len(), bytes_max));
-                tail.append(text, piece).map_err(|_| ProtocolError::TextUtf8)
-            }
-            Payload::Binary(bytes) => {
-                bytes.reserve_exact(growth(bytes.len(), bytes.capacity(), piece.len(), bytes_max));
-                bytes.extend_from_slice(piece);
-                Ok(())
-            }
+    pub(super) fn append(
+        &mut self,
+        piece: &[u8],
+        is_ascii: bool,
+        bytes_max: usize,
+    ) -> Result<(), ProtocolError> {
+        if let Some(check) = &mut self.check {
+            check.check(piece, is_ascii).map_err(|_| ProtocolError::TextUtf8)?;
         }
+        let (len, capacity) = (self.bytes.len(), self.bytes.capacity());
+        let bytes_max = self.header_len + bytes_max;
+        self.bytes.reserve_exact(growth(len, capacity, piece.len(), bytes_max));
+        self.bytes.extend_from_slice(piece);
+        Ok(())
     }
 
     /// The payload is complete.
     pub(super) fn finish(self) -> Result<Assembled, ProtocolError> {
-        if let Payload::Text { tail, .. } = &self.payload {
-            tail.finish().map_err(|_| ProtocolError::TextUtf8)?;
+        if let Some(check) = &self.check {
+            check.finish().map_err(|_| ProtocolError::TextUtf8)?;
         }
         Ok(Assembled(self))
     }
@@ -194,25 +184,20 @@ pub(super) struct Assembled(Assembly);
 
 impl Assembled {
     pub(super) fn message(&self) -> Message<'_> {
-        let start = self.0.header_len;
-        match &self.0.payload {
-            Payload::Text { text, .. } => Message::from(&text[start..]),
-            Payload::Binary(bytes) => Message::Binary(&bytes[start..]),
+        let payload = &self.0.bytes[self.0.header_len..];
+        match self.0.check {
+            Some(_) => Message::Text(Text::checked(payload)),
+            None => Message::Binary(payload),
         }
     }
 
     /// Puts the frame that echoes the message at the end of `out`.
     pub(super) fn echo(self, out: &mut Vec<u8>) {
         let message = self.message();
-        let (opcode, len) = (message.opcode(), message.as_bytes().len());
-        let header = ServerHeader::new(true, opcode, len as u64);
-        let header_len = self.0.header_len;
-        let mut bytes = match self.0.payload {
-            Payload::Text { text, .. } => text.into_bytes(),
-            Payload::Binary(bytes) => bytes,
-        };
+        let header = ServerHeader::new(true, message.opcode(), message.as_bytes().len() as u64);
+        let Assembly { mut bytes, header_len, .. } = self.0;
         if header_len > 0 && out.is_empty() {
-            bytes[..header_len].copy_from_slice(header.as_bytes());
+            header.write_before(&mut bytes, header_len);
             *out = bytes;
         } else {
             out.extend_from_slice(header.as_bytes());
@@ -249,9 +234,8 @@ mod tests {
         let mut assembly = Assembly::new(&header(true, OpCode::Binary));
         let mut capacities = Vec::new();
         for _ in 0..bytes_max {
-            assembly.append(b"x", bytes_max).unwrap();
-            let Payload::Binary(bytes) = &assembly.payload else { unreachable!() };
-            capacities.push(bytes.capacity());
+            assembly.append(b"x", true, bytes_max).unwrap();
+            capacities.push(assembly.bytes.capacity());
         }
         capacities.dedup();
         assert_eq!(capacities.last(), Some(&1004));
@@ -263,7 +247,7 @@ mod tests {
         for (fin, before) in [(true, ""), (true, "before"), (false, ""), (false, "before")] {
             let mut assembly = Assembly::new(&header(fin, OpCode::Text));
             let payload = "h\u{e9}".repeat(50);
-            assembly.append(payload.as_bytes(), 1000).unwrap();
+            assembly.append(payload.as_bytes(), false, 1000).unwrap();
             let mut out = before.as_bytes().to_vec();
             let assembled = assembly.finish().unwrap();
             assert_eq!(assembled.message(), Message::from(payload.as_str()));

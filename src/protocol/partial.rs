@@ -1,11 +1,10 @@
 //! What a peer is in the middle of: an incomplete header, frame or message.
 
-use std::ops::Range;
-
 use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, MASK_KEY_BYTES};
 use super::limits::Extent;
 use super::mask::MaskKey;
 use super::message::{Assembled, Assembly};
+use super::window::Taken;
 use super::{ProtocolError, Window};
 
 /// Free bytes that must precede a read in its buffer: what the read before it left incomplete, at
@@ -96,7 +95,7 @@ impl FrameRest {
     }
 
     /// Takes what `window` has of it.
-    pub(super) fn take(&mut self, window: &mut Window<'_>) -> Range<usize> {
+    pub(super) fn take(&mut self, window: &mut Window<'_>) -> Taken {
         let len = self.left.min(window.unread().len() as u64) as usize;
         let piece = window.take_piece(len, self.key);
         self.left -= len as u64;

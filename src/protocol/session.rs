@@ -95,7 +95,7 @@ impl Received {
                 Ok(Message::Binary(window.bytes(payload)))
             }
             Place::Window { is_ascii: true, payload, .. } => {
-                Ok(Message::Text(Text::ascii(window.bytes(payload))))
+                Ok(Message::Text(Text::checked(window.bytes(payload))))
             }
             Place::Window { payload, .. } => from_utf8(window.bytes(payload))
                 .map(Message::from)
@@ -301,7 +301,7 @@ impl Session {
     ) -> Result<Option<Event>, ProtocolError> {
         let Some(partial) = &mut self.partial else { return Ok(None) };
         let Some(frame) = &mut partial.frame else { return Ok(None) };
-        let piece = frame.take(window);
+        let Taken { payload: piece, is_ascii } = frame.take(window);
         let frame_end = frame.left == 0;
         let message_end = frame_end && frame.fin;
         if frame_end {
@@ -310,7 +310,7 @@ impl Session {
         let event = match &mut partial.message {
             UnderWay::Nothing => None,
             UnderWay::Assembling { assembly, .. } => {
-                assembly.append(window.bytes(&piece), limits.message_bytes_max)?;
+                assembly.append(window.bytes(&piece), is_ascii, limits.message_bytes_max)?;
                 if message_end {
                     let assembled = partial.take_assembled()?;
                     assembled.map(|assembled| Event::Message(Received(Place::Assembled(assembled))))

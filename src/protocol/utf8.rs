@@ -6,34 +6,30 @@ use simdutf8::compat::from_utf8;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct InvalidUtf8;
 
-/// The incomplete sequence at the end of the pieces seen so far: at most three bytes of a four-byte
-/// sequence, and room for the fourth.
+/// The check of a text: it holds the incomplete sequence at the end of what it has seen, at most
+/// three bytes of a four-byte sequence, and room for the fourth.
 #[derive(Debug, Default)]
-pub(super) struct Utf8Tail {
+pub(super) struct Utf8Check {
     bytes: [u8; 4],
     len: usize,
 }
 
-impl Utf8Tail {
-    /// Appends `piece` to `text`, but for an incomplete sequence at its end, which waits here.
+impl Utf8Check {
+    /// Goes on with `piece`, of which may be known that it is ASCII.
     ///
     /// # Errors
     ///
     /// As soon as a byte cannot continue any valid text (RFC 3629 4), not at the end of the piece.
-    pub(super) fn append(&mut self, text: &mut String, piece: &[u8]) -> Result<(), InvalidUtf8> {
-        let piece = self.complete(text, piece)?;
-        let error = match from_utf8(piece) {
-            Ok(valid) => {
-                text.push_str(valid);
-                return Ok(());
-            }
-            Err(error) => error,
-        };
+    pub(super) fn check(&mut self, piece: &[u8], is_ascii: bool) -> Result<(), InvalidUtf8> {
+        if is_ascii && (self.len == 0 || piece.is_empty()) {
+            return Ok(());
+        }
+        let piece = self.complete(piece)?;
+        let Err(error) = from_utf8(piece) else { return Ok(()) };
         if error.error_len().is_some() {
             return Err(InvalidUtf8);
         }
-        let (valid, incomplete) = piece.split_at(error.valid_up_to());
-        text.push_str(from_utf8(valid).expect("valid up to here"));
+        let incomplete = &piece[error.valid_up_to()..];
         self.len = incomplete.len();
         self.bytes[..self.len].copy_from_slice(incomplete);
         Ok(())
@@ -45,21 +41,14 @@ impl Utf8Tail {
     }
 
     /// Feeds the waiting sequence from `piece`, byte by byte; returns the rest of `piece`.
-    fn complete<'p>(
-        &mut self,
-        text: &mut String,
-        mut piece: &'p [u8],
-    ) -> Result<&'p [u8], InvalidUtf8> {
+    fn complete<'p>(&mut self, mut piece: &'p [u8]) -> Result<&'p [u8], InvalidUtf8> {
         while self.len > 0 {
             let Some((&byte, rest)) = piece.split_first() else { break };
             piece = rest;
             self.bytes[self.len] = byte;
             self.len += 1;
             match std::str::from_utf8(&self.bytes[..self.len]) {
-                Ok(character) => {
-                    text.push_str(character);
-                    self.len = 0;
-                }
+                Ok(_) => self.len = 0,
                 Err(error) if error.error_len().is_some() => return Err(InvalidUtf8),
                 Err(_) => {}
             }
@@ -75,16 +64,17 @@ mod tests {
     const TEXT: &str = "a\u{e9}\u{20ac}\u{1f600}z\u{d7ff}\u{e000}\u{10ffff}";
 
     #[test]
-    fn any_two_cuts_give_the_same_text() {
+    fn any_two_cuts_are_as_valid_as_the_whole() {
         let bytes = TEXT.as_bytes();
         for first in 0..=bytes.len() {
             for second in first..=bytes.len() {
-                let (mut tail, mut text) = (Utf8Tail::default(), String::new());
+                let mut check = Utf8Check::default();
                 for piece in [&bytes[..first], &bytes[first..second], &bytes[second..]] {
-                    tail.append(&mut text, piece).unwrap();
+                    check.check(piece, piece.is_ascii()).unwrap();
+                    let is_whole = TEXT
+                        .is_char_boundary(piece.as_ptr_range().end.addr() - bytes.as_ptr().addr());
+                    assert_eq!(check.finish().is_ok(), is_whole);
                 }
-                tail.finish().unwrap();
-                assert_eq!(text, TEXT);
             }
         }
     }
@@ -116,10 +106,10 @@ mod tests {
             for b in edges {
                 for c in edges {
                     let bytes = [a, b, c, b'x'];
-                    let (mut tail, mut text) = (Utf8Tail::default(), String::new());
+                    let mut check = Utf8Check::default();
                     let failed_at = bytes
                         .iter()
-                        .position(|byte| tail.append(&mut text, &[*byte]).is_err())
+                        .position(|byte| check.check(&[*byte], byte.is_ascii()).is_err())
                         .unwrap_or(bytes.len());
                     assert_eq!(failed_at, viable(&bytes), "{bytes:x?}");
                 }

@@ -114,8 +114,8 @@ impl<'b> Window<'b> {
     }
 
     /// Consumes `len` further payload bytes of a frame whose header was taken before.
-    pub(super) fn take_piece(&mut self, len: usize, key: MaskKey) -> Range<usize> {
-        self.lay_out(0, 0, len, key).payload
+    pub(super) fn take_piece(&mut self, len: usize, key: MaskKey) -> Taken {
+        self.lay_out(0, 0, len, key)
     }
 
     #[inline]

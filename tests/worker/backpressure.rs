@@ -310,7 +310,7 @@ fn another_thread_that_sends_past_max_loses_the_connection() {
     // The kernel takes ten, a hundred and one are queued: the last of them is above.
     for round in 1..=112 {
         assert!(!world.is_gone(id), "before message {round}");
-        let message = Message::Text(&payload()).into();
+        let message = Message::from(payload().as_str()).into();
         assert!(world.post(Command::Send(token, message)));
         world.run_until_quiet();
     }

@@ -179,7 +179,7 @@ fn messages_that_the_kernel_takes_keep_a_connection_open() {
     for round in 0..10 {
         world.advance(seconds(50));
         assert!(!world.is_gone(id), "round {round}");
-        assert!(world.post(Command::Send(token, Message::Text("news").into())));
+        assert!(world.post(Command::Send(token, Message::from("news").into())));
         world.run_until_quiet();
         assert!(world.take_received(id).ends_with(&text_reply("news")), "round {round}");
     }

@@ -208,7 +208,7 @@ fn a_drain_comes_through_a_full_mailbox_and_after_what_is_in_it() {
     let id = open(&mut world);
     let token = world.token(id);
     let mut posted = Vec::new();
-    while world.post(Command::Send(token, Message::Text("x").into())) {
+    while world.post(Command::Send(token, Message::from("x").into())) {
         posted.extend(text_reply("x"));
     }
     drain(&mut world);
@@ -222,7 +222,7 @@ fn a_drain_sends_what_is_owed_before_its_close() {
     let token = world.token(id);
     world.socket(id).capacity = 50;
     world.send(id, &text(&"x".repeat(1000)));
-    assert!(world.post(Command::Send(token, Message::Text("last words").into())));
+    assert!(world.post(Command::Send(token, Message::from("last words").into())));
     drain(&mut world);
     let owed = [text_reply(&"x".repeat(1000)), text_reply("last words"), going_away()].concat();
     assert_eq!(world.take_received(id), owed);

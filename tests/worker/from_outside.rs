@@ -15,7 +15,7 @@ use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 use crate::world::World;
 
 fn send(token: Token, text: &str) -> Command<crate::scripted::Stream> {
-    Command::Send(token, Message::Text(text).into())
+    Command::Send(token, Message::from(text).into())
 }
 
 fn close(token: Token) -> Command<crate::scripted::Stream> {
@@ -251,7 +251,7 @@ fn messages_behind_a_backlog_keep_their_order() {
 
 #[test]
 fn an_owned_message_is_the_message() {
-    for message in [Message::Text("é"), Message::Binary(b"\xff")] {
+    for message in [Message::from("é"), Message::Binary(b"\xff")] {
         assert_eq!(OwnedMessage::from(message).as_message(), message);
     }
 }

@@ -153,7 +153,7 @@ impl Client {
             return;
         }
         let text = format!("post {:05}", self.posts);
-        if world.post(Command::Send(world.token(self.id), Message::Text(&text).into())) {
+        if world.post(Command::Send(world.token(self.id), Message::from(text.as_str()).into())) {
             self.posts += 1;
         }
     }
