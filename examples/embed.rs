@@ -2,8 +2,8 @@
 //! message sent from another thread, and a shutdown.
 //!
 //! `cargo run --example embed [IP:PORT]`, then talk to it with any WebSocket client, at a path that
-//! is your name: each line is answered with its number, and every ten seconds all clients are told the time of
-//! the server. `quit` on standard input ends it.
+//! is your name: each line is answered with its number, and every ten seconds all clients are told
+//! how long the server has been up. `quit`, or the end of standard input, ends it.
 
 use std::collections::BTreeSet;
 use std::io::BufRead;
@@ -54,7 +54,7 @@ impl Handler for Numbered {
 
     fn open(&mut self, peer: &mut Peer<'_, Client>, address: SocketAddr) {
         let greeting = format!("Hello {}, you come from {address}.", peer.state.name);
-        peer.send(greeting.as_str());
+        peer.send(&greeting);
         self.update(|members| _ = members.insert(peer.id()));
     }
 
@@ -63,7 +63,7 @@ impl Handler for Numbered {
         match message {
             Message::Text(text) => {
                 let answer = format!("{}: {text}", peer.state.messages);
-                peer.send(answer.as_str());
+                peer.send(&answer);
                 Reply::None
             }
             Message::Binary(_) => Reply::Echo,
@@ -107,7 +107,7 @@ fn tell_the_time(server: ServerHandle, members: Members) {
             let news = format!("up for {} s", start.elapsed().as_secs());
             let members = members.lock().unwrap_or_else(PoisonError::into_inner).clone();
             for peer in members {
-                if let Err(error) = server.send(peer, news.as_str()) {
+                if let Err(error) = server.send(peer, &news) {
                     println!("{peer} is not told: {error}");
                 }
             }

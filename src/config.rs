@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::protocol::{HEADERS_MAX, Limits};
 
-/// Limits and timeouts of a server, the same for all its workers.
+/// Limits and timeouts of a server, the same for all its workers. More will come: begin with
+/// [`Config::default`].
 ///
 /// ```
 /// use ws_reactor::Config;
@@ -13,7 +14,7 @@ use crate::protocol::{HEADERS_MAX, Limits};
 /// let config = Config { message_bytes_max: 64 * 1024, ..Config::default() };
 /// assert!(config.check().is_ok());
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
     /// Payload of a message in bytes, all fragments together; inclusive. Default 1 MiB.
     ///
@@ -33,7 +34,7 @@ pub struct Config {
     /// arrives in pieces holds this much memory.
     pub request_bytes_max: usize,
 
-    /// From accept to the last byte of the request. Default 10 s.
+    /// From accept to the last byte of the request; then the answer is 408. Default 10 s.
     ///
     /// It is a total: a client that sends a byte now and then does not extend it.
     pub handshake_timeout: Duration,
@@ -42,19 +43,21 @@ pub struct Config {
     /// a connection is given up (1001). A ping is sent at half of it. Default 120 s.
     pub idle_timeout: Duration,
 
-    /// From a close frame sent to the end of the connection. Default 5 s.
+    /// From a close frame sent to the end of the connection. Default 5 s. A peer that goes on
+    /// taking what it was sent before extends it.
     pub close_timeout: Duration,
 
     /// Reading from a peer pauses when more than this is queued for it, in bytes. Default 64 KiB.
     ///
-    /// An echo to a peer that does not read holds at most this and the replies to one read.
+    /// A peer that does not read makes an echo hold at most this and the replies to one read (256
+    /// KiB), or to one message that did not fit a read.
     pub backlog_bytes_high: usize,
 
     /// Reading resumes when less than this is queued, in bytes. Default 16 KiB.
     pub backlog_bytes_low: usize,
 
     /// A handler, or another thread, that sends to a peer for which more than this is queued loses
-    /// that connection, in bytes. Default 1 MiB. Up to one message more may be held.
+    /// that connection, in bytes. Default 1 MiB. Up to `message_bytes_max` more may be held.
     pub backlog_bytes_max: usize,
 
     /// Connections of all workers together; more are answered 503 and closed. Default: no limit
@@ -70,7 +73,8 @@ pub struct Config {
 
     /// Commands from other threads that a worker's mailbox holds. Default 1024.
     ///
-    /// A full mailbox is an error for the sender. It takes about 60 bytes a command up front.
+    /// A full mailbox is an error for the sender. It takes about 60 bytes a command up front. A loop
+    /// that sends to every connection wants room for as many as a worker has.
     pub mailbox_capacity: usize,
 }
 
@@ -97,6 +101,9 @@ impl Default for Config {
 /// The shortest request that can be a handshake is longer than this.
 const REQUEST_BYTES_MIN: usize = 128;
 
+/// The memory of a mailbox is taken up front: with this, a gigabyte.
+const MAILBOX_CAPACITY_MAX: usize = 1 << 24;
+
 impl Config {
     /// Checks that the settings make sense together. [`ServerBuilder::start`] calls it.
     ///
@@ -115,6 +122,7 @@ impl Config {
             return Err(ConfigError::Zero(name));
         }
         let counts = [
+            ("message_bytes_max", self.message_bytes_max),
             ("fragments_max", self.fragments_max as usize),
             ("listen_backlog", self.listen_backlog as usize),
             ("mailbox_capacity", self.mailbox_capacity),
@@ -122,6 +130,9 @@ impl Config {
         ];
         if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(ConfigError::Zero(name));
+        }
+        if self.mailbox_capacity > MAILBOX_CAPACITY_MAX {
+            return Err(ConfigError::MailboxTooLarge);
         }
         if self.request_bytes_max < REQUEST_BYTES_MIN {
             return Err(ConfigError::RequestBytesTooFew);
@@ -146,6 +157,8 @@ impl Config {
 pub enum ConfigError {
     /// This setting must not be zero.
     Zero(&'static str),
+    /// `mailbox_capacity` is more than a sensible amount of memory.
+    MailboxTooLarge,
     /// `request_bytes_max` is below what a handshake takes.
     RequestBytesTooFew,
     /// `backlog_bytes_low` is above `backlog_bytes_high`: reading would never resume.
@@ -158,6 +171,9 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Zero(name) => write!(f, "{name} must not be zero"),
+            Self::MailboxTooLarge => {
+                write!(f, "mailbox_capacity must be at most {MAILBOX_CAPACITY_MAX}")
+            }
             Self::RequestBytesTooFew => {
                 write!(f, "request_bytes_max must be at least {REQUEST_BYTES_MIN}")
             }

@@ -10,7 +10,8 @@ use crate::protocol::{Accept, CloseCode, Delivery, Message, ProtocolError, Reque
 /// exclusively: no locks, no sharing. What belongs to one connection is [`State`](Self::State).
 ///
 /// A callback must not block: every connection of its worker waits for it. One that panics loses
-/// its own connection (1011, or 500 before the upgrade), not the worker.
+/// its own connection (1011, or 500 before the upgrade), not the worker, unless the program is
+/// built with `panic = "abort"`.
 ///
 /// ```
 /// use ws_reactor::{Handler, Message, Peer, Reply};
@@ -30,7 +31,9 @@ use crate::protocol::{Accept, CloseCode, Delivery, Message, ProtocolError, Reque
 /// }
 /// ```
 pub trait Handler: 'static {
-    /// What the handler keeps for each connection; `()` if nothing.
+    /// What the handler keeps for each connection; `()` if nothing. The default is what
+    /// [`request`](Self::request) begins with unless it says otherwise: make it an `Option` if
+    /// there is none.
     type State: Default;
 
     /// A client asks for an upgrade, and its request is well-formed: accept or reject it. Origin
@@ -74,6 +77,7 @@ pub trait Handler: 'static {
 
 /// What becomes of a client's request for an upgrade.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Answer<S> {
     /// Open the connection, with this state.
     Accept(Accept, S),
@@ -101,6 +105,7 @@ impl<S> Answer<S> {
 
 /// What goes back for a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Reply {
     /// Nothing, or nothing more than was sent in the callback.
     None,
@@ -110,6 +115,7 @@ pub enum Reply {
 
 /// The end of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct CloseEvent<'e> {
     /// The code of the peer's close frame, or of ours if the peer was at fault;
     /// [`CloseCode::NO_STATUS`] if the peer gave none, [`CloseCode::ABNORMAL`] if there was no
@@ -127,7 +133,7 @@ pub struct CloseEvent<'e> {
 pub enum CloseCause {
     /// The peer closed it.
     Peer,
-    /// This side closed it, and the peer agreed.
+    /// This side closed it, and the peer agreed; also after a callback panicked (1011).
     Local,
     /// The peer broke the protocol or a limit.
     Protocol(ProtocolError),

@@ -36,8 +36,8 @@
 //! ```text
 //!   server                                                  4  the front door: bind, threads, handle
 //!   reactor: worker, poll, listener, slots, timers, mailbox 3  one thread: epoll, tokens, the slab
-//!   conn: connection, opening, ending, backlog, transport   2  one socket's worth of glue
-//!   handler, peer, config, stats                            1  the vocabulary
+//!   conn: connection, opening, ending, backlog, ...         2  one socket's worth of glue
+//!   handler, then peer, then config and stats               1  the vocabulary
 //!   protocol                                                0  bytes in, events and bytes out
 //! ```
 //!

@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::protocol::{CloseCode, Message, Session};
 
-/// Names an open connection, also from other threads. Never reused: once its connection has ended
-/// the id is stale for good.
+/// Names an open connection of one server, also from other threads. Once its connection has ended
+/// the id is stale: a worker gives it out again after four thousand million others.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PeerId {
     pub(crate) worker: u32,
@@ -56,7 +56,8 @@ impl<'p, S> Peer<'p, S> {
 
     /// Sends a message. Nothing happens once the connection is closing.
     ///
-    /// If the peer does not keep up and [`backlog_bytes_max`] is exceeded, the connection is lost.
+    /// If the peer does not keep up and more than [`backlog_bytes_max`] and a message are queued
+    /// for it, the connection is lost.
     ///
     /// [`backlog_bytes_max`]: crate::Config::backlog_bytes_max
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {
@@ -104,6 +105,8 @@ pub(crate) struct Tally {
     pub(crate) bytes_out: u64,
     /// The run was moved to the out buffer.
     pub(crate) run_moved: bool,
+    /// The handler, or another thread, sent something.
+    pub(crate) has_sent: bool,
     /// More was sent than the connection may hold.
     pub(crate) overflowed: bool,
 }
@@ -126,6 +129,7 @@ impl<'o> Outbox<'o> {
         }
         self.move_run();
         if self.session.send(message, self.out).is_ok() {
+            self.tally.has_sent = true;
             self.tally.messages_out += 1;
             self.tally.bytes_out += message.as_bytes().len() as u64;
         }
@@ -135,8 +139,11 @@ impl<'o> Outbox<'o> {
         self.backlog_bytes + self.out.len() + self.run.len() + self.session.waiting_bytes()
     }
 
+    /// Whether the peer has taken enough of what it was sent before this callback. What the
+    /// callback sends itself has not been offered to the kernel yet.
     fn has_room(&mut self) -> bool {
-        self.tally.overflowed |= self.queued_bytes() > self.backlog_bytes_max;
+        let refused_bytes = self.backlog_bytes + self.session.waiting_bytes();
+        self.tally.overflowed |= refused_bytes > self.backlog_bytes_max;
         !self.tally.overflowed
     }
 

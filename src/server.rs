@@ -72,8 +72,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Lets another process share the addresses (SO_REUSEPORT), each getting a part of the
-    /// connections. Default false: an address in use is an error.
+    /// Lets this server join an address that another process listens on with SO_REUSEPORT, each
+    /// getting a part of the connections. Default false: an address in use is an error. Another
+    /// process of the same user that asks for it can join later in either case.
     #[must_use]
     pub const fn share_port(mut self, share_port: bool) -> Self {
         self.share_port = share_port;
@@ -82,6 +83,9 @@ impl ServerBuilder {
 
     /// Binds every address and starts the workers, each with a handler that `handler` makes.
     /// Clients can connect as soon as this returns.
+    ///
+    /// A handler that needs the [`ServerHandle`] itself can share an `Arc<OnceLock<ServerHandle>>`
+    /// with the caller, who sets it when this returns.
     ///
     /// # Errors
     ///
@@ -120,7 +124,8 @@ impl ServerBuilder {
             };
             starts.push((reactor, net, mailbox, shared, handler()));
         }
-        let inner = Arc::new(Inner { addresses, members, threads: Mutex::default() });
+        let tcp_nodelay = config.tcp_nodelay;
+        let inner = Arc::new(Inner { addresses, tcp_nodelay, members, threads: Mutex::default() });
         let handle = ServerHandle { inner };
         for (mut reactor, net, mailbox, shared, handler) in starts {
             let spawned = std::thread::Builder::new()
@@ -133,6 +138,8 @@ impl ServerBuilder {
                 Ok(thread) => handle.threads().push(thread),
                 Err(error) => {
                     handle.shutdown(Duration::ZERO);
+                    // The error to tell is why it did not start.
+                    let _ = handle.join();
                     return Err(StartError::Worker(error));
                 }
             }
@@ -171,7 +178,7 @@ fn listen_all(
     Ok((resolved, groups))
 }
 
-/// Why a server did not start.
+/// Why a server did not start; what the system says is the error's source.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
@@ -198,8 +205,8 @@ impl fmt::Display for StartError {
             Self::Config(error) => error.fmt(f),
             Self::NoAddress => f.write_str("no address to listen on"),
             Self::NoWorker => f.write_str("a server needs at least one worker"),
-            Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
-            Self::Worker(source) => write!(f, "cannot start a worker: {source}"),
+            Self::Bind { address, .. } => write!(f, "cannot listen on {address}"),
+            Self::Worker(_) => f.write_str("cannot start a worker"),
         }
     }
 }
@@ -207,9 +214,8 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Config(error) => Some(error),
             Self::Bind { source, .. } | Self::Worker(source) => Some(source),
-            Self::NoAddress | Self::NoWorker => None,
+            Self::Config(_) | Self::NoAddress | Self::NoWorker => None,
         }
     }
 }
@@ -224,6 +230,7 @@ pub struct ServerHandle {
 #[derive(Debug)]
 struct Inner {
     addresses: Vec<SocketAddr>,
+    tcp_nodelay: bool,
     members: Vec<Member>,
     threads: Mutex<Vec<JoinHandle<io::Result<()>>>>,
 }
@@ -281,6 +288,9 @@ impl ServerHandle {
     /// `Ok` means that the connection's worker will send it, unless the connection ends first
     /// (counted in [`Stats::stale_sends`]).
     ///
+    /// A loop that sends to many connections outruns their worker: give
+    /// [`Config::mailbox_capacity`] room for as many messages, or pause when the mailbox is full.
+    ///
     /// # Errors
     ///
     /// [`SendError::Stale`] if the connection has ended, [`SendError::MailboxFull`] if its worker
@@ -306,16 +316,21 @@ impl ServerHandle {
     ///
     /// # Errors
     ///
-    /// The system's, about the socket; or a [`SendError`] inside an [`io::Error`].
+    /// The system's, about the socket; or a [`SendError`] inside an [`io::Error`], and then the
+    /// connection is dropped.
     pub fn adopt(&self, worker: usize, stream: TcpStream) -> io::Result<()> {
         let address = stream.peer_addr()?;
         stream.set_nonblocking(true)?;
+        stream.set_nodelay(self.inner.tcp_nodelay)?;
         let member = &self.inner.members[worker % self.inner.members.len()];
         member.post(Command::Adopt(Stream::from_std(stream), address)).map_err(io::Error::other)
     }
 
     /// Stops the server: no connection is accepted any more, every peer gets a close frame (1001),
     /// and what is left after `drain` is dropped. Returns at once; see [`join`](Self::join).
+    ///
+    /// As always, a peer has [`Config::close_timeout`] to answer its close frame: a longer drain
+    /// wants a longer one.
     ///
     /// A later call can only bring the end nearer.
     pub fn shutdown(&self, drain: Duration) {
@@ -333,10 +348,11 @@ impl ServerHandle {
     ///
     /// # Errors
     ///
-    /// The first failure of a worker, if one ended before its time.
+    /// The first failure of a worker, if one ended before its time; the first caller is told.
     pub fn join(&self) -> io::Result<()> {
-        let threads = std::mem::take(&mut *self.threads());
-        let results: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
+        // Whoever comes second waits for the lock, and with it for the threads.
+        let mut threads = self.threads();
+        let results: Vec<_> = threads.drain(..).map(JoinHandle::join).collect();
         results.into_iter().try_for_each(|result| {
             result.unwrap_or_else(|_| Err(io::Error::other("a worker panicked")))
         })

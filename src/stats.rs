@@ -38,6 +38,13 @@ macro_rules! counters {
         }
 
         impl Stats {
+            /// WebSocket connections that are open now.
+            #[must_use]
+            pub const fn open(&self) -> u64 {
+                // The counters are not read at one moment.
+                self.opened.saturating_sub(self.closed)
+            }
+
             /// Adds up the counters of all workers.
             #[doc(hidden)]
             pub fn sum<'c>(workers: impl Iterator<Item = &'c Counters>) -> Self {
@@ -62,7 +69,7 @@ counters! {
     answered,
     /// WebSocket connections opened.
     opened,
-    /// WebSocket connections closed: `opened` less this is open now.
+    /// WebSocket connections closed.
     closed,
     /// Messages received whole.
     messages_in,

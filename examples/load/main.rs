@@ -28,7 +28,17 @@ use crate::args::Options;
 use crate::run::Run;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        // Help and version are no mistakes.
+        Err(asked) if !asked.use_stderr() => asked.exit(),
+        Err(error) => {
+            let error = error.to_string();
+            let line = error.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            eprintln!("load: {line} (--help lists the options)");
+            return ExitCode::from(2);
+        }
+    };
     let report = match Run::new(&options).and_then(Run::finish) {
         Ok(report) => report,
         Err(failure) => {

@@ -76,5 +76,8 @@ fn log_message(id: PeerId, message: Message<'_>) {
 }
 
 fn log_close(id: PeerId, event: &CloseEvent<'_>) {
-    log::info!("peer {id} closed with {}: {}", event.code, event.cause);
+    match event.reason {
+        "" => log::info!("peer {id} closed with {}: {}", event.code, event.cause),
+        reason => log::info!("peer {id} closed with {}: {} ({reason:?})", event.code, event.cause),
+    }
 }

@@ -6,6 +6,8 @@
 mod args;
 mod handlers;
 
+use std::error::Error;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -32,10 +34,21 @@ fn main() -> ExitCode {
         }
     };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
-    match serve(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&*error),
-    }
+    let run = || -> Result<ExitCode, std::io::Error> {
+        // From here on no signal is lost, not even one that comes before the server is up.
+        let signals = Signals::new([SIGTERM, SIGINT])?;
+        match start(&args) {
+            Ok(server) => serve(&args, server, signals).map(|()| ExitCode::SUCCESS),
+            Err(error) => Ok(match error.source() {
+                Some(cause) => fail(&format!("{error}: {cause}")),
+                None => fail(&error),
+            }),
+        }
+    };
+    run().unwrap_or_else(|error| {
+        eprintln!("server: {error}");
+        ExitCode::FAILURE
+    })
 }
 
 fn fail(error: &dyn std::fmt::Display) -> ExitCode {
@@ -43,23 +56,25 @@ fn fail(error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
-fn serve(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
-    rlimit::increase_nofile_limit(u64::MAX)?;
-    // From here on no signal is lost, not even one that comes before the server is up.
-    let signals = Signals::new([SIGTERM, SIGINT])?;
-    let server = start(args)?;
+fn serve(args: &Args, server: ServerHandle, signals: Signals) -> std::io::Result<()> {
+    stop_on_signal(signals, server.clone(), args.drain_timeout);
+    let mut stdout = std::io::stdout();
     for address in server.local_addresses() {
-        println!("listening on {address} ({} workers)", server.workers());
+        writeln!(stdout, "listening on {address} ({} workers)", server.workers())?;
     }
     if let Some(period) = args.stats {
         print_stats(server.clone(), period);
     }
-    stop_on_signal(signals, server.clone(), args.drain_timeout);
     server.join()?;
+    let stats = server.stats();
+    log::info!("stopped: {} connections served, {} messages", stats.opened, stats.messages_in);
     Ok(())
 }
 
 fn start(args: &Args) -> Result<ServerHandle, StartError> {
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        log::warn!("the limit of file descriptors stays as it is: {error}");
+    }
     let mut builder = Server::builder().config(args.config()).share_port(args.share_port);
     for address in &args.addr {
         builder = builder.bind(*address);
@@ -78,10 +93,12 @@ fn stop_on_signal(mut signals: Signals, server: ServerHandle, drain: Duration) {
     std::thread::spawn(move || {
         let mut signals = signals.forever();
         if let Some(signal) = signals.next() {
-            log::info!("signal {signal}: closing every connection, for at most {drain:?}");
+            let open = server.stats().open();
+            log::info!("signal {signal}: closing {open} connections, for at most {drain:?}");
             server.shutdown(drain);
         }
         if let Some(signal) = signals.next() {
+            log::warn!("signal {signal} again: dropping {} connections", server.stats().open());
             std::process::exit(128 + signal);
         }
     });
@@ -91,7 +108,9 @@ fn print_stats(server: ServerHandle, period: Duration) {
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(period);
-            println!("{:?}", server.stats());
+            let stats = server.stats();
+            // A reader that has gone is no reason to end.
+            let _ = writeln!(std::io::stdout(), "{} open, {stats:?}", stats.open());
         }
     });
 }

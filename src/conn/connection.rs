@@ -67,6 +67,9 @@ pub(crate) struct Connection<T, S> {
     pub(super) transport: T,
     pub(super) phase: Phase<S>,
     pub(super) backlog: Backlog,
+    /// What was read and not looked at, because the peer does not take the answers to what came
+    /// before it: at most one read.
+    held: Option<Box<[u8]>>,
     /// When the phase's deadline was last pushed back.
     pub(super) since: Tick,
     /// When the worker's timers bring it up.
@@ -125,6 +128,7 @@ impl<T: Transport, S: Default> Connection<T, S> {
             transport,
             phase,
             backlog: Backlog::default(),
+            held: None,
             since: now,
             scheduled: now,
             flags: Flags::default(),
@@ -159,15 +163,17 @@ impl<T: Transport, S: Default> Connection<T, S> {
         self.flags.queued = false;
     }
 
-    /// Whether the deadline may have come nearer than what is scheduled.
+    /// The deadline, if it is nearer than what is scheduled.
     #[inline]
-    pub(crate) const fn has_nearer_deadline(&self) -> bool {
-        self.flags.deadline_moved
+    pub(crate) fn nearer_deadline(&mut self, config: &Config) -> Option<Tick> {
+        if !std::mem::replace(&mut self.flags.deadline_moved, false) {
+            return None;
+        }
+        Some(self.deadline(config)).filter(|due| *due < self.scheduled)
     }
 
     /// The deadline is in the worker's timers, where it comes up at `due`.
     pub(crate) const fn scheduled(&mut self, due: Tick) {
-        self.flags.deadline_moved = false;
         self.scheduled = due;
     }
 
@@ -200,6 +206,12 @@ impl<T: Transport, S: Default> Connection<T, S> {
             if !self.wants_read() {
                 break;
             }
+            if let Some(held) = self.held.take() {
+                let read = &mut scratch[..HEADROOM_BYTES + held.len()];
+                read[HEADROOM_BYTES..].copy_from_slice(&held);
+                self.receive(read, turn)?;
+                continue;
+            }
             let free = &mut scratch[HEADROOM_BYTES..];
             let len = match transport::read(&mut self.transport, free) {
                 Ok(ReadResult::Bytes(len)) => len,
@@ -211,38 +223,53 @@ impl<T: Transport, S: Default> Connection<T, S> {
                 Err(_) => return Err(CloseCause::Transport),
             };
             self.flags.readable = !is_drained(len, free.len()) || self.flags.read_closed;
-            let read = &mut scratch[..HEADROOM_BYTES + len];
-            match &mut self.phase {
-                Phase::Open { session, .. } => {
-                    let is_open = session.is_open();
-                    let window = session.window(read);
-                    if is_open {
-                        self.moved(turn.now);
-                    }
-                    self.serve(window, turn)?;
-                }
-                Phase::Handshake(_) => self.receive_request(read, turn)?,
-                Phase::Lingering => {}
-            }
+            self.receive(&mut scratch[..HEADROOM_BYTES + len], turn)?;
         }
         Ok(())
     }
 
-    /// Takes every event from `window`, and sends the replies.
+    /// Takes what was read, which lies in `read` behind the headroom.
+    #[inline]
+    fn receive<H: Handler<State = S>>(
+        &mut self,
+        read: &mut [u8],
+        turn: &mut Turn<'_, H>,
+    ) -> Result<(), CloseCause> {
+        match &mut self.phase {
+            Phase::Open { session, .. } => {
+                let is_open = session.is_open();
+                let window = session.window(read);
+                if is_open {
+                    self.moved(turn.now);
+                }
+                self.serve(window, turn)
+            }
+            Phase::Handshake(_) => self.receive_request(read, turn),
+            Phase::Lingering => Ok(()),
+        }
+    }
+
+    /// Takes every event from `window`, and sends the replies. What is left when the peer does not
+    /// take them is held.
     pub(super) fn serve<H: Handler<State = S>>(
         &mut self,
         mut window: Window<'_>,
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
-        let result = loop {
-            match guarded(turn.id, turn.counters, || self.take_events(&mut window, turn)) {
-                Some(result) => break result,
-                // From here on the session skips messages, so the handler is left alone.
-                None => self.panicked(&mut window, turn),
+        let events = guarded(turn.id, turn.counters, || self.take_events(&mut window, turn));
+        match events {
+            Some(result) => result?,
+            None => {
+                self.panicked(&mut window, turn);
+                // The session skips messages now: the handler, which panicked, is left alone.
+                self.take_events(&mut window, turn)?;
             }
-        };
-        result?;
-        self.flush(window.run(), turn)
+        }
+        self.flush(window.run(), turn)?;
+        if !window.is_empty() && matches!(self.phase, Phase::Open { .. }) {
+            self.held = Some(window.unread().into());
+        }
+        Ok(())
     }
 
     fn take_events<H: Handler<State = S>>(
@@ -251,7 +278,9 @@ impl<T: Transport, S: Default> Connection<T, S> {
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
         let limits = turn.config.limits();
-        while let Phase::Open { session, .. } = &mut self.phase {
+        while let Phase::Open { session, .. } = &mut self.phase
+            && !self.flags.paused
+        {
             match session.next_event(window, &limits, turn.out) {
                 Ok(Some(Event::Message(received))) => self.deliver(received, window, turn)?,
                 Ok(Some(Event::Streamed { payload_len, message_end })) => {
@@ -335,9 +364,9 @@ impl<T: Transport, S: Default> Connection<T, S> {
 
     pub(super) fn close_for_panic<H>(&mut self, turn: &mut Turn<'_, H>) {
         let Phase::Open { session, .. } = &mut self.phase else { return };
-        if session.close(CloseCode::INTERNAL_ERROR, "", turn.out).is_ok() {
-            self.close_sent(turn.now);
-        }
+        // It may have closed the connection itself before it panicked.
+        let _ = session.close(CloseCode::INTERNAL_ERROR, "", turn.out);
+        self.close_sent(turn.now);
     }
 
     /// Sends what the turn has laid out: the out buffer, then `run`. What the kernel refuses is
@@ -350,7 +379,12 @@ impl<T: Transport, S: Default> Connection<T, S> {
         let result = self.write_or_queue(turn.out, run);
         turn.out.clear();
         result?;
-        self.flags.paused |= self.backlog.len() > turn.config.backlog_bytes_high;
+        let backlog_bytes = self.backlog.len();
+        let bytes_max = turn.config.backlog_bytes_max.saturating_add(turn.config.message_bytes_max);
+        if turn.tally.has_sent && backlog_bytes > bytes_max {
+            return Err(CloseCause::BacklogOverflow);
+        }
+        self.flags.paused |= backlog_bytes > turn.config.backlog_bytes_high;
         self.settle()
     }
 
@@ -398,7 +432,8 @@ impl<T: Transport, S: Default> Connection<T, S> {
     /// Whether there may be something to read, and it may be read.
     #[inline]
     const fn wants_read(&self) -> bool {
-        self.flags.readable && (!self.flags.paused || matches!(self.phase, Phase::Lingering))
+        (self.flags.readable || self.held.is_some())
+            && (!self.flags.paused || matches!(self.phase, Phase::Lingering))
     }
 }
 
@@ -417,9 +452,14 @@ pub(super) fn guarded<R>(
 ) -> Option<R> {
     // A handler's state after a panic is its own concern: it is told that its peer is gone.
     let result = catch_unwind(AssertUnwindSafe(callback));
-    if result.is_err() {
-        counters.handler_panics.add(1);
-        log::error!("the handler panicked over peer {id}");
+    match result {
+        Ok(answer) => Some(answer),
+        Err(payload) => {
+            counters.handler_panics.add(1);
+            log::error!("the handler panicked over peer {id}");
+            // Its destructor may panic again, and nobody would catch that.
+            std::mem::forget(payload);
+            None
+        }
     }
-    result.ok()
 }

@@ -4,9 +4,8 @@
 //! |---|---|---|
 //! | handshake | `handshake_timeout` after accept | 408, lingering |
 //! | open | half of `idle_timeout` after anything moved | a ping |
-//! | open | `idle_timeout` after anything moved | close 1001, lingering |
-//! | close frame sent | `close_timeout` after it | dropped |
-//! | lingering | `close_timeout` after anything was taken by the kernel | dropped |
+//! | open, pinged | half of `idle_timeout` after the ping | close 1001, lingering |
+//! | close frame sent, or lingering | `close_timeout` after it, or after the kernel took anything | dropped |
 
 use super::connection::{Connection, Outcome, Phase, Turn, guarded};
 use super::tick::Tick;
@@ -22,7 +21,6 @@ impl<T: Transport, S: Default> Connection<T, S> {
         self.since.after(match &self.phase {
             Phase::Handshake(_) => config.handshake_timeout,
             Phase::Open { session, .. } if !session.is_open() => config.close_timeout,
-            Phase::Open { .. } if self.flags.pinged => config.idle_timeout,
             Phase::Open { .. } => config.idle_timeout / 2,
             Phase::Lingering => config.close_timeout,
         })
@@ -31,11 +29,14 @@ impl<T: Transport, S: Default> Connection<T, S> {
     /// The deadline has come.
     pub(crate) fn expire<H: Handler<State = S>>(&mut self, turn: &mut Turn<'_, H>) -> Outcome {
         let result = match &mut self.phase {
-            Phase::Handshake(_) => {
+            Phase::Handshake(opening) => {
                 turn.counters.handshake_timeouts.add(1);
+                log::debug!("{} is refused with 408: its request took too long", opening.address);
                 self.respond(&Response::text(408, "the request took too long"), turn)
             }
             Phase::Open { session, .. } if session.is_open() && !self.flags.pinged => {
+                // Counted from the ping, so that a late one can be answered too.
+                self.since = turn.now;
                 self.flags.pinged = true;
                 // Closed cannot be: the session is open.
                 let _ = session.ping(b"", turn.out);
@@ -64,6 +65,7 @@ impl<T: Transport, S: Default> Connection<T, S> {
         }
         // Closed cannot be: the session is open.
         let _ = session.close(CloseCode::GOING_AWAY, "idle timeout", turn.out);
+        self.close_sent(turn.now);
         self.leave_open(CloseEvent { code: CloseCode::ABNORMAL, reason: "", cause }, turn);
         self.flush(&[], turn)
     }
@@ -74,9 +76,12 @@ impl<T: Transport, S: Default> Connection<T, S> {
         message: Message<'_>,
         turn: &mut Turn<'_, H>,
     ) -> Outcome {
-        let Phase::Open { session, .. } = &mut self.phase else {
-            turn.counters.stale_sends.add(1);
-            return Outcome::Wait;
+        let session = match &mut self.phase {
+            Phase::Open { session, .. } if session.is_open() => session,
+            _ => {
+                turn.counters.stale_sends.add(1);
+                return Outcome::Wait;
+            }
         };
         let (backlog_bytes, max) = (self.backlog.len(), turn.config.backlog_bytes_max);
         Outbox::new(session, &[], turn.out, backlog_bytes, max, &mut turn.tally).send(message);
@@ -131,6 +136,11 @@ impl<T: Transport, S: Default> Connection<T, S> {
         if matches!(self.phase, Phase::Open { .. }) {
             if cause == CloseCause::BacklogOverflow {
                 turn.counters.backlog_overflows.add(1);
+                let max = turn.config.backlog_bytes_max;
+                log::warn!(
+                    "peer {} is lost: it took too little of what it was sent, and more than {max} bytes (backlog_bytes_max) were queued",
+                    turn.id
+                );
             }
             self.leave_open(CloseEvent { code: CloseCode::ABNORMAL, reason: "", cause }, turn);
         }
@@ -185,8 +195,11 @@ impl<T: Transport, S: Default> Connection<T, S> {
     }
 
     /// Discards input from now on; returns the phase before.
-    pub(super) const fn linger(&mut self, now: Tick) -> Phase<S> {
-        self.since = now;
+    pub(super) fn linger(&mut self, now: Tick) -> Phase<S> {
+        // The time that a peer has to close has begun with our close frame.
+        if !matches!(&self.phase, Phase::Open { session, .. } if session.is_closing()) {
+            self.since = now;
+        }
         self.flags.deadline_moved = true;
         std::mem::replace(&mut self.phase, Phase::Lingering)
     }

@@ -6,7 +6,9 @@ use super::connection::{Connection, Phase, Turn, guarded};
 use super::transport::Transport;
 use crate::handler::{Answer, CloseCause, Handler};
 use crate::peer::{Outbox, Peer};
-use crate::protocol::{Delivery, HEADROOM_BYTES, Request, Response, Session, Window};
+use crate::protocol::{
+    Delivery, HEADROOM_BYTES, HandshakeError, Request, Response, Session, Window,
+};
 
 /// What becomes of a request.
 enum Verdict<S> {
@@ -28,7 +30,7 @@ impl<T: Transport, S: Default> Connection<T, S> {
         let (verdict, consumed) = match opening.reader.read(input, turn.config.request_bytes_max) {
             Ok(Some(head)) => (judge(head.bytes, address, turn), head.consumed),
             Ok(None) => return Ok(()),
-            Err(error) => (Verdict::Refuse(error.into()), input.len()),
+            Err(error) => (refuse(error, address), input.len()),
         };
         match verdict {
             Verdict::Open(state, delivery) => {
@@ -41,7 +43,6 @@ impl<T: Transport, S: Default> Connection<T, S> {
             }
             Verdict::Refuse(response) => {
                 turn.counters.refused.add(1);
-                log::debug!("{address} is refused with {}", response.status());
                 self.respond(&response, turn)
             }
             Verdict::Answer(response) => {
@@ -91,7 +92,7 @@ fn judge<H: Handler>(
 ) -> Verdict<H::State> {
     let request = match Request::parse(head) {
         Ok(request) => request,
-        Err(error) => return Verdict::Refuse(error.into()),
+        Err(error) => return refuse(error, address),
     };
     let failed = || Verdict::Refuse(Response::text(500, "the server failed to answer"));
     if !request.is_upgrade() {
@@ -103,7 +104,7 @@ fn judge<H: Handler>(
     }
     let key = match request.upgrade_key() {
         Ok(key) => key,
-        Err(error) => return Verdict::Refuse(error.into()),
+        Err(error) => return refuse(error, address),
     };
     let answer = guarded(turn.id, turn.counters, || {
         (turn.handler.request(&request, address), turn.handler.delivery())
@@ -112,7 +113,7 @@ fn judge<H: Handler>(
         Some((Answer::Accept(accept, state), delivery)) => {
             let protocol = accept.chosen_protocol();
             if protocol.is_some_and(|chosen| request.protocols().all(|offered| offered != chosen)) {
-                log::error!("the handler chose a subprotocol that the client did not offer");
+                log::error!("the handler chose {protocol:?}, which {address} did not offer: 500");
                 return failed();
             }
             accept.write(key, turn.out);
@@ -121,4 +122,9 @@ fn judge<H: Handler>(
         Some((Answer::Reject(response), _)) => Verdict::Refuse(response),
         None => failed(),
     }
+}
+
+fn refuse<S>(error: HandshakeError, address: SocketAddr) -> Verdict<S> {
+    log::debug!("{address} is refused with {}: {error}", error.http_status());
+    Verdict::Refuse(error.into())
 }

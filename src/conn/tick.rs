@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How long a tick is. Timeouts are seconds; one that is up to two ticks late is still right.
 const TICK: Duration = Duration::from_millis(50);
 
-/// A moment in a worker's life. Wraps after six years.
+/// A moment in a worker's life, which may last six years.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Tick(u32);
 

@@ -1,7 +1,6 @@
 //! The byte stream under a connection, and what the readiness of one means.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
 
 /// A nonblocking byte stream with two directions that end separately.
 ///
@@ -14,12 +13,6 @@ pub trait Transport: Read + Write {
     ///
     /// If the connection is gone already.
     fn shutdown_write(&mut self) -> io::Result<()>;
-}
-
-impl Transport for mio::net::TcpStream {
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
 }
 
 /// What an edge reported: something happened since the last time, perhaps less than it says.

@@ -26,6 +26,7 @@ const LENGTH_IS_64_BITS: u8 = 127;
 
 /// The header of a client's frame, checked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct FrameHeader {
     /// Whether this is the message's last frame.
     pub fin: bool,

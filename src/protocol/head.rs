@@ -27,8 +27,9 @@ enum At {
     LastCarriageReturn,
 }
 
-/// A complete request head, and what it took of the input.
+/// A complete request head, after which its reader is done, and what it took of the input.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Head<'h> {
     /// The head, the empty line included.
     pub bytes: &'h [u8],
@@ -49,9 +50,6 @@ impl HeadReader {
         bytes_max: usize,
     ) -> Result<Option<Head<'h>>, HandshakeError> {
         let Some(consumed) = self.scan(input, bytes_max)? else {
-            if self.held.is_empty() {
-                self.held.reserve_exact(bytes_max);
-            }
             self.held.extend_from_slice(input);
             return Ok(None);
         };
@@ -65,7 +63,7 @@ impl HeadReader {
 
     /// The position behind the head's end in `input`.
     fn scan(&mut self, input: &[u8], bytes_max: usize) -> Result<Option<usize>, HandshakeError> {
-        let scannable = input.len().min(bytes_max - self.scanned);
+        let scannable = input.len().min(bytes_max.saturating_sub(self.scanned));
         for (i, byte) in input[..scannable].iter().enumerate() {
             self.at = match (self.at, byte) {
                 (_, 0) => return Err(HandshakeError::Nul),
@@ -83,7 +81,7 @@ impl HeadReader {
             };
         }
         self.scanned += scannable;
-        if self.scanned == bytes_max { Err(HandshakeError::HeadTooLarge) } else { Ok(None) }
+        if self.scanned >= bytes_max { Err(HandshakeError::HeadTooLarge) } else { Ok(None) }
     }
 }
 

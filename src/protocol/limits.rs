@@ -4,7 +4,7 @@ use super::ProtocolError;
 use super::frame::FrameHeader;
 
 /// What a peer may send, enforced while it arrives.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Payload bytes of a message, all fragments together; inclusive.
     pub message_bytes_max: usize,
@@ -30,7 +30,7 @@ impl Extent {
         if self.bytes > limits.message_bytes_max as u64 {
             return Err(ProtocolError::MessageTooBig);
         }
-        self.fragments += 1;
+        self.fragments = self.fragments.saturating_add(1);
         if self.fragments > limits.fragments_max {
             return Err(ProtocolError::TooManyFragments);
         }

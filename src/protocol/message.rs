@@ -29,6 +29,15 @@ impl<'m> Message<'m> {
         }
     }
 
+    /// The text, if it is one.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&'m str> {
+        match self {
+            Self::Text(text) => Some(text.as_str()),
+            Self::Binary(_) => None,
+        }
+    }
+
     pub(super) const fn opcode(&self) -> OpCode {
         match self {
             Self::Text(_) => OpCode::Text,
@@ -46,6 +55,24 @@ impl<'m> From<&'m str> for Message<'m> {
 impl<'m> From<&'m [u8]> for Message<'m> {
     fn from(bytes: &'m [u8]) -> Self {
         Self::Binary(bytes)
+    }
+}
+
+impl<'m> From<&'m String> for Message<'m> {
+    fn from(text: &'m String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl<'m> From<&'m Vec<u8>> for Message<'m> {
+    fn from(bytes: &'m Vec<u8>) -> Self {
+        bytes.as_slice().into()
+    }
+}
+
+impl<'m, const N: usize> From<&'m [u8; N]> for Message<'m> {
+    fn from(bytes: &'m [u8; N]) -> Self {
+        bytes.as_slice().into()
     }
 }
 
@@ -163,7 +190,7 @@ impl Assembly {
             check.check(piece, is_ascii).map_err(|_| ProtocolError::TextUtf8)?;
         }
         let (len, capacity) = (self.bytes.len(), self.bytes.capacity());
-        let bytes_max = self.header_len + bytes_max;
+        let bytes_max = self.header_len.saturating_add(bytes_max);
         self.bytes.reserve_exact(growth(len, capacity, piece.len(), bytes_max));
         self.bytes.extend_from_slice(piece);
         Ok(())
@@ -206,17 +233,17 @@ impl Assembled {
     }
 }
 
+/// By what the memory of a message under way grows.
+const GROWTH_FACTOR: usize = 4;
+
 /// What to reserve for `more` bytes: several times the capacity, so that pieces are not copied over
 /// and over, but no more than a whole message takes. Memory that is never written is never had.
-/// By what the memory of a message under way grows.
-const GROWTH: usize = 4;
-
 fn growth(len: usize, capacity: usize, more: usize, bytes_max: usize) -> usize {
     let needed = len + more;
     if needed <= capacity {
         return 0;
     }
-    (GROWTH * capacity).min(bytes_max).max(needed) - len
+    (GROWTH_FACTOR * capacity).min(bytes_max).max(needed) - len
 }
 
 #[cfg(test)]

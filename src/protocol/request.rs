@@ -182,7 +182,9 @@ fn origin_form(target: &str) -> Result<&str, HandshakeError> {
     }
     match &rest[authority_len..] {
         "" => Ok("/"),
-        path => Ok(path),
+        path if path.starts_with('/') => Ok(path),
+        // A query without a path: nobody routes on that.
+        _ => Err(HandshakeError::Target),
     }
 }
 
@@ -197,7 +199,7 @@ mod tests {
             ("/chat?room=1", Ok("/chat?room=1")),
             ("http://example.com", Ok("/")),
             ("HTTP://example.com:80/chat", Ok("/chat")),
-            ("ws://example.com?x", Ok("?x")),
+            ("ws://example.com?x", Err(HandshakeError::Target)),
             ("*", Err(HandshakeError::Target)),
             ("example.com:80", Err(HandshakeError::Target)),
             ("http:///path", Err(HandshakeError::Target)),

@@ -71,10 +71,19 @@ impl Response {
         self.status
     }
 
+    fn add_reserved(mut self, name: &str, value: &str) -> Self {
+        self.headers.push(name, value);
+        self
+    }
+
     /// Appends the response as it goes on the wire.
     pub fn write(&self, out: &mut Vec<u8>) {
         push(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status)));
         self.headers.write(out);
+        // These have no body, and a 204 must not say how long it is (RFC 9110 8.6).
+        if matches!(self.status, 204 | 304) {
+            return push(out, format_args!("Connection: close\r\n\r\n"));
+        }
         push(out, format_args!("Content-Length: {}\r\nConnection: close\r\n\r\n", self.body.len()));
         out.extend_from_slice(&self.body);
     }
@@ -95,13 +104,6 @@ impl From<HandshakeError> for Response {
     }
 }
 
-impl Response {
-    fn add_reserved(mut self, name: &str, value: &str) -> Self {
-        self.headers.push(name, value);
-        self
-    }
-}
-
 /// Agreement to open a connection: the subprotocol and further headers of the 101.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Accept {
@@ -110,9 +112,16 @@ pub struct Accept {
 }
 
 impl Accept {
-    /// Chooses a subprotocol. It must be one that the client offered (RFC 6455 4.2.2, item 5).
+    /// Chooses a subprotocol. It must be one that the client offered (RFC 6455 4.2.2, item 5);
+    /// with another the server answers 500.
+    ///
+    /// # Panics
+    ///
+    /// If `protocol` is no token (RFC 9110 5.6.2).
     #[must_use]
     pub fn protocol(mut self, protocol: &str) -> Self {
+        let is_token = !protocol.is_empty() && protocol.bytes().all(is_token_byte);
+        assert!(is_token, "{protocol:?} is no subprotocol");
         self.protocol = Some(protocol.to_owned());
         self
     }

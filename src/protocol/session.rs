@@ -11,6 +11,7 @@
 //! RFC 6455 demands as an answer (pong, the reply to a close) is laid out in the window's run as
 //! the event is yielded; the order of the events is the order on the wire.
 
+use std::fmt;
 use std::ops::Range;
 
 use simdutf8::compat::from_utf8;
@@ -30,6 +31,7 @@ pub const STREAM_BYTES_MIN: usize = 16 * 1024;
 
 /// How large binary messages are delivered.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Delivery {
     /// As whole messages, like all others.
     #[default]
@@ -43,8 +45,9 @@ pub enum Delivery {
 
 /// What a peer did.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event {
-    /// A message.
+    /// A message. It is echoed, if at all, before the next event is asked for.
     Message(Received),
     /// A part of a large binary message ([`Delivery::StreamedEcho`]); its echo is in the run.
     Streamed {
@@ -104,7 +107,7 @@ impl Received {
         }
     }
 
-    /// Echoes the message: in the window the header goes in front of the payload; a message that
+    /// Echoes the message, which has been [lent](Self::lend) and so checked: in the window the header goes in front of the payload; a message that
     /// was assembled goes to `out`, behind the window's run.
     #[inline]
     pub fn echo(self, window: &mut Window<'_>, out: &mut Vec<u8>) {
@@ -124,6 +127,14 @@ impl Received {
 /// A close frame has been sent, or the connection has ended: nothing may follow (RFC 6455 5.5.1).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection is closing: nothing more can be sent")
+    }
+}
+
+impl std::error::Error for Closed {}
 
 /// The protocol's state of one open connection: 16 bytes while nothing is under way.
 #[derive(Debug)]
@@ -149,6 +160,10 @@ impl Session {
     }
 
     /// Opens a window over a read: `buf` holds [`HEADROOM_BYTES`] free bytes, then what was read.
+    ///
+    /// # Panics
+    ///
+    /// If `buf` is shorter than that.
     #[inline]
     pub fn window<'b>(&mut self, buf: &'b mut [u8]) -> Window<'b> {
         let mut start = HEADROOM_BYTES;
@@ -266,8 +281,8 @@ impl Session {
         let is_streamed = self.is_streamed(header);
         let partial = self.partial_mut();
         let start = window.take(header, 0).payload;
-        partial.frame = Some(FrameRest::new(header));
         if !is_open {
+            partial.frame = Some(FrameRest::new(header));
             return Ok(());
         }
         if matches!(partial.message, UnderWay::Nothing) {
@@ -289,6 +304,7 @@ impl Session {
                 window.reply(&reply, &start);
             }
         }
+        partial.frame = Some(FrameRest::new(header));
         Ok(())
     }
 
@@ -376,7 +392,7 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> ProtocolError {
         window.move_run(out);
-        if self.phase == Phase::Open {
+        if self.phase == Phase::Open && !self.owes_frame() {
             push_close(out, error.close_code(), "");
         }
         self.phase = Phase::Closed;
@@ -387,7 +403,8 @@ impl Session {
 
     /// Sends a message: to the end of `out`, or behind the streamed message that is owed.
     ///
-    /// A caller with a window open moves its run to `out` first.
+    /// A caller with a window open moves its run to `out` first; so for [`ping`](Self::ping) and
+    /// [`close`](Self::close).
     ///
     /// # Errors
     ///
@@ -416,7 +433,7 @@ impl Session {
     }
 
     /// Starts the closing handshake: to the end of `out`, or behind the streamed frame that is
-    /// owed. What the peer sends from now on is skipped, up to its close frame. A reason of more
+    /// owed. Messages that wait for the end of a streamed one are dropped. What the peer sends from now on is skipped, up to its close frame. A reason of more
     /// than 123 bytes is cut (RFC 6455 5.5).
     ///
     /// # Errors
@@ -444,6 +461,12 @@ impl Session {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open
+    }
+
+    /// Whether our close frame has been sent, and the peer's is awaited.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.phase == Phase::CloseSent
     }
 
     /// Whether no further event will come.
@@ -516,6 +539,10 @@ fn push_close(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
     let bytes_max = reason.len().min(CONTROL_PAYLOAD_BYTES_MAX - CODE_BYTES);
     let cut = (0..=bytes_max).rev().find(|&at| reason.is_char_boundary(at)).unwrap_or_default();
     let reason = &reason[..cut];
+    if CloseCode::new(code.value()).is_none() {
+        // 1005 and 1006 are said by silence (RFC 6455 7.4.1).
+        return push_frame(out, OpCode::Close, b"");
+    }
     let header = ServerHeader::new(true, OpCode::Close, (CODE_BYTES + reason.len()) as u64);
     out.extend_from_slice(header.as_bytes());
     out.extend_from_slice(&code.value().to_be_bytes());

@@ -101,9 +101,10 @@ impl<'b> Window<'b> {
         self.run.end = reply.end;
     }
 
-    /// The bytes not yet consumed.
+    /// The bytes not yet consumed, as they came.
     #[inline]
-    pub(super) fn unread(&self) -> &[u8] {
+    #[must_use]
+    pub fn unread(&self) -> &[u8] {
         &self.buf[self.next..]
     }
 

@@ -1,7 +1,7 @@
 //! The kernel's side of a worker: epoll, the clock, the sockets. No decision is made here.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Instant;
 
 use mio::event::Event;
@@ -10,7 +10,7 @@ use mio::{Events, Interest, Poll, Registry, Waker};
 
 use super::slots::Token;
 use super::worker::{Driver, Worker};
-use crate::conn::transport::Readiness;
+use crate::conn::transport::{Readiness, Transport};
 use crate::handler::Handler;
 
 /// Events taken from the kernel at once. A full batch is no loss: the rest comes with the next.
@@ -63,6 +63,12 @@ fn readiness(event: &Event) -> Readiness {
         readable: event.is_readable() || event.is_error(),
         writable: event.is_writable(),
         read_closed: event.is_read_closed() || event.is_error(),
+    }
+}
+
+impl Transport for TcpStream {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
     }
 }
 

@@ -98,6 +98,8 @@ pub struct Worker<D: Driver, H: Handler> {
     now: Instant,
     tick: Tick,
     accept_paused_until: Option<Tick>,
+    /// The operator has been told that accepting is hampered, and not yet that it is no longer.
+    has_complained: bool,
     /// Commands may be left in the mailbox.
     has_mail: bool,
     drain_deadline: Option<Instant>,
@@ -126,6 +128,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             now,
             tick: Tick::default(),
             accept_paused_until: None,
+            has_complained: false,
             has_mail: false,
             drain_deadline: None,
         }
@@ -218,8 +221,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
             Outcome::Gone => return self.remove(token),
         }
-        if connection.has_nearer_deadline() {
-            let due = connection.deadline(&self.shared.config);
+        if let Some(due) = connection.nearer_deadline(&self.shared.config) {
             connection.scheduled(self.timers.schedule(token, due));
         }
     }
@@ -242,7 +244,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 AcceptError::Next => {}
                 AcceptError::Exhausted => {
                     // The edge is spent and connections may wait: only time brings us back.
-                    log::warn!("accepting pauses for {ACCEPT_PAUSE:?}: {error}");
+                    self.complain(&format!(
+                        "no connection can be accepted: {error}; raise the limit, or set connections_max"
+                    ));
                     self.shared.counters.accept_pauses.add(1);
                     self.accept_paused_until = Some(self.tick.after(ACCEPT_PAUSE));
                     return;
@@ -258,6 +262,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let others = self.shared.connections.fetch_add(1, Ordering::Relaxed);
         let is_full = self.shared.config.connections_max.is_some_and(|max| others >= max);
         if is_full || self.drain_deadline.is_some() {
+            if is_full {
+                self.complain("connections_max is reached: connections are answered 503");
+            }
             let text = if is_full { "too many connections" } else { "the server is shutting down" };
             return self.turn_away(stream, text);
         }
@@ -266,11 +273,21 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             log::warn!("the connection of {address} cannot be watched: {error}");
             return self.turn_away(stream, "no resources");
         }
+        if std::mem::take(&mut self.has_complained) {
+            log::info!("worker {} accepts connections again", self.shared.index);
+        }
         let mut connection = Connection::new(stream, address, self.tick);
         let due = connection.deadline(&self.shared.config);
         connection.scheduled(self.timers.schedule(token, due));
         self.slots.insert(connection);
         self.mailbox.open(token);
+    }
+
+    /// Tells the operator once, until a connection is accepted again.
+    fn complain(&mut self, trouble: &str) {
+        if !std::mem::replace(&mut self.has_complained, true) {
+            log::warn!("worker {}: {trouble}", self.shared.index);
+        }
     }
 
     /// Answers 503 as well as it can be without waiting, and drops the socket.
