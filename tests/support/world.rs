@@ -146,6 +146,11 @@ impl<H: Handler> World<H> {
         self.run_until_quiet();
     }
 
+    /// Time goes on, and the worker does not notice.
+    pub fn skip(&mut self, duration: Duration) {
+        self.now += duration;
+    }
+
     /// How long the worker would wait from now on.
     pub fn wait(&self) -> Option<Duration> {
         self.worker.wait().map(|wait| (self.turned + wait).saturating_duration_since(self.now))

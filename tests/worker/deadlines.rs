@@ -354,3 +354,16 @@ fn deadlines_of_many_connections_keep_apart() {
     assert_eq!(world.stats().idle_timeouts, 100);
     assert_eq!(world.wait(), None);
 }
+
+/// The worker was away for longer than the idle timeout, and what the peer sent meanwhile waits.
+#[test]
+fn what_waits_in_the_kernel_counts_after_the_worker_was_away() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    world.skip(seconds(300));
+    world.turn_with(Vec::new());
+    world.run_until_quiet();
+    assert!(!world.is_gone(id));
+    assert_eq!(world.take_received(id), ping(), "and not a close frame behind it");
+    assert_echoes(&mut world, id);
+}

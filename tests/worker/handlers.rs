@@ -1,12 +1,14 @@
 //! Handlers that say more than echo, and handlers that fail.
 
+use std::time::Duration;
+
 use ws_reactor::{CloseCode, Config, Message, Reply};
 
 use crate::probe::{
     Probe, ask, assert_echoes, close, close_reply, has_status, open, text, text_reply,
 };
 use crate::scripted::Call;
-use crate::support::frames::{BINARY, CONTINUATION, PING, TEXT, client, server};
+use crate::support::frames::{BINARY, CLOSE, CONTINUATION, PING, TEXT, client, server};
 use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 use crate::world::World;
 
@@ -291,4 +293,53 @@ fn a_panic_after_sending_sends_what_was_sent() {
     let reply = [text_reply("so far"), close_reply(1011, "")].concat();
     assert_eq!(ask(&mut world, id, &text("a")), reply);
     assert_eq!(world.stats().messages_out, 1);
+}
+
+/// A relay that closes with the code of another connection's end passes on 1005 and 1006 too.
+#[test]
+fn a_code_that_must_not_be_on_the_wire_is_said_by_silence() {
+    for code in [CloseCode::NO_STATUS, CloseCode::ABNORMAL] {
+        let (probe, _) = Probe::new(move |peer, _| {
+            peer.close(code, "of another");
+            Reply::None
+        });
+        let mut world = World::new(probe, Config::default());
+        let id = open(&mut world);
+        assert_eq!(ask(&mut world, id, &text("a")), server(CLOSE, b"").bytes());
+    }
+}
+
+#[test]
+fn a_peer_has_the_time_to_close_that_it_always_has_also_after_a_panic() {
+    let (probe, log) = Probe::new(|peer, _| {
+        peer.close(CloseCode::NORMAL, "");
+        panic!("told to");
+    });
+    let mut world = World::new(probe, Config::default());
+    let id = open(&mut world);
+    assert_eq!(ask(&mut world, id, &text("a")), close_reply(1000, ""));
+    world.advance(Duration::from_secs(6));
+    assert!(world.is_gone(id));
+    assert_eq!((world.stats().close_timeouts, log.count("close 1006")), (1, 1));
+}
+
+/// What is thrown in a panic may panic in its turn when it is dropped.
+#[test]
+fn what_a_handler_panics_with_cannot_end_the_worker() {
+    struct Mine;
+    impl Drop for Mine {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+    let (probe, _) = Probe::new(|_, message| {
+        if message.as_bytes() == b"a" {
+            std::panic::panic_any(Mine);
+        }
+        Reply::Echo
+    });
+    let mut world = World::new(probe, Config::default());
+    let (id, neighbour) = (open(&mut world), open(&mut world));
+    assert_eq!(ask(&mut world, id, &text("a")), close_reply(1011, ""));
+    assert_eq!(ask(&mut world, neighbour, &text("b")), text_reply("b"));
 }
