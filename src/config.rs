@@ -43,8 +43,11 @@ pub struct Config {
     /// a connection is given up (1001). A ping is sent at half of it. Default 120 s.
     pub idle_timeout: Duration,
 
-    /// From a close frame sent to the end of the connection. Default 5 s. A peer that goes on
-    /// taking what it was sent before extends it.
+    /// From a close frame sent to the peer's, and from the end of all that is sent to the peer's
+    /// end of the stream. Default 5 s.
+    ///
+    /// A peer that closes while it is owed more has as long as it goes on taking it, by
+    /// `idle_timeout`.
     pub close_timeout: Duration,
 
     /// Reading from a peer pauses when more than this is queued for it, in bytes. Default 64 KiB.

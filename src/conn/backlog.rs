@@ -13,6 +13,10 @@ use super::transport::{self, Transport};
 #[derive(Debug, Default)]
 pub(super) struct Backlog(Option<Box<Queue>>);
 
+/// The memory of a queue is at most this many times what is owed: the marks that a peer is held to
+/// count what is owed.
+const WASTE_MAX: usize = 2;
+
 #[derive(Debug)]
 struct Queue {
     bytes: Vec<u8>,
@@ -38,17 +42,21 @@ impl Backlog {
         }
         let queue = self.0.get_or_insert_with(|| Box::new(Queue { bytes: Vec::new(), sent: 0 }));
         if queue.bytes.len() + bytes.len() > queue.bytes.capacity() {
-            queue.bytes.drain(..queue.sent);
-            queue.sent = 0;
+            queue.forget_sent();
             queue.bytes.reserve_exact(bytes.len());
         }
         queue.bytes.extend_from_slice(bytes);
     }
 
-    /// Queues all of `bytes` but the first `sent`, without a copy; the backlog must be empty.
-    pub(super) fn take_over(&mut self, bytes: Vec<u8>, sent: usize) {
-        debug_assert!(self.is_empty() && sent < bytes.len());
-        self.0 = Some(Box::new(Queue { bytes, sent }));
+    /// Queues what is left of `out` after the first `sent` bytes: with its memory, if that is not
+    /// much more than what is owed, and else a copy. The backlog must be empty.
+    pub(super) fn take(&mut self, out: &mut Vec<u8>, sent: usize) {
+        debug_assert!(self.is_empty() && sent < out.len());
+        if (out.len() - sent) * WASTE_MAX >= out.capacity() {
+            self.0 = Some(Box::new(Queue { bytes: std::mem::take(out), sent }));
+        } else {
+            self.push(&out[sent..]);
+        }
     }
 
     /// Writes until the kernel refuses; says whether it took anything.
@@ -66,6 +74,19 @@ impl Backlog {
                 break;
             }
         }
+        if let Some(queue) = &mut self.0
+            && (queue.bytes.len() - queue.sent) * WASTE_MAX < queue.bytes.capacity()
+        {
+            queue.forget_sent();
+            queue.bytes.shrink_to_fit();
+        }
         Ok(progress)
+    }
+}
+
+impl Queue {
+    fn forget_sent(&mut self) {
+        self.bytes.drain(..self.sent);
+        self.sent = 0;
     }
 }

@@ -21,11 +21,9 @@ use crate::peer::{Outbox, Peer, PeerId, Tally};
 use crate::protocol::{CloseCode, Event, HEADROOM_BYTES, HeadReader, Received, Session, Window};
 use crate::stats::Counters;
 
-/// Reads of one connection before the others get their turn.
-const READS_PER_TURN: usize = 8;
-
-/// What the kernel refuses of the out buffer is copied up to this; more is queued as it is.
-const BACKLOG_BYTES_COPIED: usize = 16 * 1024;
+/// Events of one connection before the others get their turn. A read of ordinary messages has
+/// fewer; one of empty frames has ten times as many, and would keep the others waiting.
+const EVENTS_PER_TURN: usize = 4096;
 
 /// What a worker lends to a connection for one turn.
 pub(crate) struct Turn<'t, H> {
@@ -68,7 +66,7 @@ pub(crate) struct Connection<T, S> {
     pub(super) phase: Phase<S>,
     pub(super) backlog: Backlog,
     /// What was read and not looked at, because the peer does not take the answers to what came
-    /// before it: at most one read.
+    /// before it, or because the turn was over: at most one read.
     held: Option<Box<[u8]>>,
     /// When the phase's deadline was last pushed back.
     pub(super) since: Tick,
@@ -105,8 +103,8 @@ pub(super) struct Opening {
 pub(super) struct Flags {
     /// An edge said readable, and no read has found the end of it.
     pub(super) readable: bool,
-    /// The peer has ended its direction: read until the end of the stream shows.
-    pub(super) read_closed: bool,
+    /// A short read does not mean that nothing is left: see [`Readiness::reads_to_end`].
+    pub(super) reads_to_end: bool,
     /// The end of the stream has been read.
     pub(super) end_of_stream: bool,
     /// The end of our direction has been sent.
@@ -142,15 +140,16 @@ impl<T: Transport, S: Default> Connection<T, S> {
         scratch: &mut [u8],
         turn: &mut Turn<'_, H>,
     ) -> Outcome {
-        self.flags.readable |= readiness.readable || readiness.read_closed;
-        self.flags.read_closed |= readiness.read_closed;
+        self.flags.readable |= readiness.readable || readiness.reads_to_end;
+        self.flags.reads_to_end |= readiness.reads_to_end;
         if readiness.writable
             && !self.backlog.is_empty()
             && let Err(cause) = self.write_backlog(turn)
         {
             return self.gone(cause, turn);
         }
-        self.resume(scratch, turn)
+        // On the list it has its turn anyway, and nobody has two.
+        if self.flags.queued { Outcome::Wait } else { self.resume(scratch, turn) }
     }
 
     /// Whether this is news to the worker's `again` list.
@@ -195,37 +194,34 @@ impl<T: Transport, S: Default> Connection<T, S> {
         }
     }
 
-    /// Reads and answers until there is nothing to read, the budget is spent, or the peer does not
-    /// take its replies.
+    /// Reads once and answers, if there may be something to read, and it may be read. What a peer
+    /// has sent beyond that waits for the next turn, so that no peer makes others wait for long.
     fn advance<H: Handler<State = S>>(
         &mut self,
         scratch: &mut [u8],
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
-        for _ in 0..READS_PER_TURN {
-            if !self.wants_read() {
-                break;
-            }
-            if let Some(held) = self.held.take() {
-                let read = &mut scratch[..HEADROOM_BYTES + held.len()];
-                read[HEADROOM_BYTES..].copy_from_slice(&held);
-                self.receive(read, turn)?;
-                continue;
-            }
-            let free = &mut scratch[HEADROOM_BYTES..];
-            let len = match transport::read(&mut self.transport, free) {
-                Ok(ReadResult::Bytes(len)) => len,
-                Ok(ReadResult::EndOfStream) => return self.end_of_stream(turn),
-                Ok(ReadResult::WouldBlock) => {
-                    self.flags.readable = false;
-                    break;
-                }
-                Err(_) => return Err(CloseCause::Transport),
-            };
-            self.flags.readable = !is_drained(len, free.len()) || self.flags.read_closed;
-            self.receive(&mut scratch[..HEADROOM_BYTES + len], turn)?;
+        if !self.wants_read() {
+            return Ok(());
         }
-        Ok(())
+        if let Some(held) = self.held.take() {
+            let read = &mut scratch[..HEADROOM_BYTES + held.len()];
+            read[HEADROOM_BYTES..].copy_from_slice(&held);
+            return self.receive(read, turn);
+        }
+        let free = &mut scratch[HEADROOM_BYTES..];
+        match transport::read(&mut self.transport, free) {
+            Ok(ReadResult::Bytes(len)) => {
+                self.flags.readable = !is_drained(len, free.len()) || self.flags.reads_to_end;
+                self.receive(&mut scratch[..HEADROOM_BYTES + len], turn)
+            }
+            Ok(ReadResult::EndOfStream) => self.end_of_stream(turn),
+            Ok(ReadResult::WouldBlock) => {
+                self.flags.readable = false;
+                Ok(())
+            }
+            Err(_) => Err(CloseCause::Transport),
+        }
     }
 
     /// Takes what was read, which lies in `read` behind the headroom.
@@ -249,8 +245,8 @@ impl<T: Transport, S: Default> Connection<T, S> {
         }
     }
 
-    /// Takes every event from `window`, and sends the replies. What is left when the peer does not
-    /// take them is held.
+    /// Takes the events from `window`, and sends the replies. What is left when the peer does not
+    /// take them, or when the turn is over, is held.
     pub(super) fn serve<H: Handler<State = S>>(
         &mut self,
         mut window: Window<'_>,
@@ -278,9 +274,11 @@ impl<T: Transport, S: Default> Connection<T, S> {
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
         let limits = turn.config.limits();
-        while let Phase::Open { session, .. } = &mut self.phase
-            && !self.flags.paused
-        {
+        for _ in 0..EVENTS_PER_TURN {
+            let Phase::Open { session, .. } = &mut self.phase else { break };
+            if self.flags.paused {
+                break;
+            }
             match session.next_event(window, &limits, turn.out) {
                 Ok(Some(Event::Message(received))) => self.deliver(received, window, turn)?,
                 Ok(Some(Event::Streamed { payload_len, message_end })) => {
@@ -399,11 +397,7 @@ impl<T: Transport, S: Default> Connection<T, S> {
                 self.backlog.push(&run[sent - out.len()..]);
                 return Ok(());
             }
-            if out.len() - sent >= BACKLOG_BYTES_COPIED {
-                self.backlog.take_over(std::mem::take(out), sent);
-            } else {
-                self.backlog.push(&out[sent..]);
-            }
+            self.backlog.take(out, sent);
         } else {
             self.backlog.push(out);
         }

@@ -5,7 +5,9 @@
 //! | handshake | `handshake_timeout` after accept | 408, lingering |
 //! | open | half of `idle_timeout` after anything moved | a ping |
 //! | open, pinged | half of `idle_timeout` after the ping | close 1001, lingering |
-//! | close frame sent, or lingering | `close_timeout` after it, or after the kernel took anything | dropped |
+//! | close frame sent | `close_timeout` after it, or after the kernel took anything | dropped |
+//! | lingering, bytes owed | `idle_timeout` after the kernel took anything | dropped |
+//! | lingering | `close_timeout` after all was sent | dropped |
 
 use super::connection::{Connection, Outcome, Phase, Turn, guarded};
 use super::tick::Tick;
@@ -22,6 +24,8 @@ impl<T: Transport, S: Default> Connection<T, S> {
             Phase::Handshake(_) => config.handshake_timeout,
             Phase::Open { session, .. } if !session.is_open() => config.close_timeout,
             Phase::Open { .. } => config.idle_timeout / 2,
+            // A kernel with full buffers takes nothing for long while the peer takes all it can.
+            Phase::Lingering if !self.backlog.is_empty() => config.idle_timeout,
             Phase::Lingering => config.close_timeout,
         })
     }
@@ -214,6 +218,7 @@ impl<T: Transport, S: Default> Connection<T, S> {
         }
         if !self.flags.write_closed {
             self.flags.write_closed = true;
+            self.flags.deadline_moved = true;
             self.transport.shutdown_write().map_err(|_| CloseCause::Transport)?;
         }
         Ok(())

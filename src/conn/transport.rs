@@ -22,9 +22,10 @@ pub struct Readiness {
     pub readable: bool,
     /// The kernel may take bytes again.
     pub writable: bool,
-    /// The peer will send nothing more, or the connection has failed: no further edge will tell,
-    /// so the stream must be read to its end.
-    pub read_closed: bool,
+    /// A short read does not mean that nothing is left: the peer has ended its direction, or the
+    /// connection has failed, and no further edge will tell; or there is urgent data, at which a
+    /// read stops (tcp(7)).
+    pub reads_to_end: bool,
 }
 
 /// What a read brought.

@@ -62,7 +62,7 @@ fn readiness(event: &Event) -> Readiness {
     Readiness {
         readable: event.is_readable() || event.is_error(),
         writable: event.is_writable(),
-        read_closed: event.is_read_closed() || event.is_error(),
+        reads_to_end: event.is_read_closed() || event.is_error() || event.is_priority(),
     }
 }
 
@@ -88,7 +88,8 @@ impl Driver for Net {
 
     fn register(&mut self, stream: &mut TcpStream, token: Token) -> io::Result<()> {
         // Both directions, once: nothing is ever registered again, under backpressure neither.
-        self.registry.register(stream, token.into(), Interest::READABLE | Interest::WRITABLE)
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        self.registry.register(stream, token.into(), interest)
     }
 
     fn listeners(&self) -> u32 {

@@ -276,10 +276,10 @@ impl Socket {
         }
         let token = self.token.filter(|_| self.edge)?;
         self.edge = false;
-        let read_closed = self.fin == Fin::Arrived || self.is_reset;
-        let readable = self.taken < self.arrived.len() || read_closed;
+        let reads_to_end = self.fin == Fin::Arrived || self.is_reset;
+        let readable = self.taken < self.arrived.len() || reads_to_end;
         let writable = self.room() > 0 || self.is_reset;
-        Some((token, Readiness { readable, writable, read_closed }))
+        Some((token, Readiness { readable, writable, reads_to_end }))
     }
 
     /// The kernel still delivers what it has taken, unless input is left unread: that resets the
@@ -388,4 +388,4 @@ impl Drop for Stream {
     }
 }
 
-const READABLE: Readiness = Readiness { readable: true, writable: false, read_closed: false };
+const READABLE: Readiness = Readiness { readable: true, writable: false, reads_to_end: false };

@@ -153,7 +153,7 @@ fn a_connection_that_cannot_be_watched_is_answered_503() {
 
 #[test]
 fn edges_of_a_connection_that_is_gone_are_ignored() {
-    let all = Readiness { readable: true, writable: true, read_closed: true };
+    let all = Readiness { readable: true, writable: true, reads_to_end: true };
     let mut world = echo_world();
     let gone = open(&mut world);
     let token = world.token(gone);
@@ -170,7 +170,7 @@ fn edges_of_a_connection_that_is_gone_are_ignored() {
 
 #[test]
 fn an_edge_of_a_connection_whose_slot_is_taken_in_the_same_batch_is_ignored() {
-    let all = Readiness { readable: true, writable: true, read_closed: true };
+    let all = Readiness { readable: true, writable: true, reads_to_end: true };
     let mut world = echo_world();
     let gone = open(&mut world);
     let token = world.token(gone);

@@ -86,7 +86,27 @@ fn a_half_closed_peer_that_does_not_read_is_given_up() {
     world.socket(id).peer_reads = false;
     world.send(id, &binary(1000));
     world.finish(id);
-    world.advance(Duration::from_secs(6));
+    world.advance(Duration::from_secs(121));
+    assert!(world.is_gone(id));
+}
+
+/// The kernel's buffer is large, so that for long it takes nothing of what a slow peer is owed.
+#[test]
+fn a_half_closed_peer_that_reads_slowly_gets_all_that_it_is_owed() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    world.socket(id).capacity = 1000;
+    world.socket(id).peer_reads = false;
+    world.send(id, &binary(3000));
+    world.finish(id);
+    let mut received = world.take_received(id).len();
+    for _ in 0..4 {
+        world.advance(Duration::from_secs(60));
+        world.socket(id).drain(1000);
+        world.run_until_quiet();
+        received += world.take_received(id).len();
+    }
+    assert_eq!(received, 4 + 3000);
     assert!(world.is_gone(id));
 }
 
