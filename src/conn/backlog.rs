@@ -13,9 +13,10 @@ use super::transport::{self, Transport};
 #[derive(Debug, Default)]
 pub(super) struct Backlog(Option<Box<Queue>>);
 
-/// The memory of a queue is at most this many times what is owed: the marks that a peer is held to
-/// count what is owed.
-const WASTE_MAX: usize = 2;
+/// A rest of up to this is moved to memory of its own size, and a larger one keeps the memory that
+/// it has: what a peer is held to counts what is owed, and a small rest must not hold a large
+/// message's memory while the next is received.
+const MOVED_BYTES_MAX: usize = 16 * 1024;
 
 #[derive(Debug)]
 struct Queue {
@@ -48,14 +49,13 @@ impl Backlog {
         queue.bytes.extend_from_slice(bytes);
     }
 
-    /// Queues what is left of `out` after the first `sent` bytes: with its memory, if that is not
-    /// much more than what is owed, and else a copy. The backlog must be empty.
+    /// Queues what is left of `out` after the first `sent` bytes. The backlog must be empty.
     pub(super) fn take(&mut self, out: &mut Vec<u8>, sent: usize) {
         debug_assert!(self.is_empty() && sent < out.len());
-        if (out.len() - sent) * WASTE_MAX >= out.capacity() {
-            self.0 = Some(Box::new(Queue { bytes: std::mem::take(out), sent }));
-        } else {
+        if out.len() - sent <= MOVED_BYTES_MAX {
             self.push(&out[sent..]);
+        } else {
+            self.0 = Some(Box::new(Queue { bytes: std::mem::take(out), sent }));
         }
     }
 
@@ -75,7 +75,8 @@ impl Backlog {
             }
         }
         if let Some(queue) = &mut self.0
-            && (queue.bytes.len() - queue.sent) * WASTE_MAX < queue.bytes.capacity()
+            && queue.sent > 0
+            && queue.bytes.len() - queue.sent <= MOVED_BYTES_MAX
         {
             queue.forget_sent();
             queue.bytes.shrink_to_fit();

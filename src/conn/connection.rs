@@ -21,9 +21,13 @@ use crate::peer::{Outbox, Peer, PeerId, Tally};
 use crate::protocol::{CloseCode, Event, HEADROOM_BYTES, HeadReader, Received, Session, Window};
 use crate::stats::Counters;
 
+/// Reads of one connection before the others get their turn. A large message is better taken at
+/// once than in turns with others: memory is used again while it is in the cache.
+const READS_PER_TURN: usize = 4;
+
 /// Events of one connection before the others get their turn. A read of ordinary messages has
 /// fewer; one of empty frames has ten times as many, and would keep the others waiting.
-const EVENTS_PER_TURN: usize = 4096;
+pub(crate) const EVENTS_PER_TURN: u32 = 4096;
 
 /// What a worker lends to a connection for one turn.
 pub(crate) struct Turn<'t, H> {
@@ -34,6 +38,8 @@ pub(crate) struct Turn<'t, H> {
     pub(crate) config: &'t Config,
     pub(crate) counters: &'t Counters,
     pub(crate) now: Tick,
+    /// What is left of the budget.
+    pub(crate) events_left: u32,
     pub(crate) tally: Tally,
 }
 
@@ -194,16 +200,29 @@ impl<T: Transport, S: Default> Connection<T, S> {
         }
     }
 
-    /// Reads once and answers, if there may be something to read, and it may be read. What a peer
-    /// has sent beyond that waits for the next turn, so that no peer makes others wait for long.
+    /// Reads and answers until there is nothing to read, the peer does not take its replies, or the
+    /// budget is spent: what a peer has sent beyond that waits, so that it makes nobody else wait.
     fn advance<H: Handler<State = S>>(
         &mut self,
         scratch: &mut [u8],
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
-        if !self.wants_read() {
-            return Ok(());
+        for _ in 0..READS_PER_TURN {
+            if !self.wants_read() || turn.events_left == 0 {
+                break;
+            }
+            self.read(scratch, turn)?;
         }
+        Ok(())
+    }
+
+    /// Takes what is held, or reads once.
+    #[inline]
+    fn read<H: Handler<State = S>>(
+        &mut self,
+        scratch: &mut [u8],
+        turn: &mut Turn<'_, H>,
+    ) -> Result<(), CloseCause> {
         if let Some(held) = self.held.take() {
             let read = &mut scratch[..HEADROOM_BYTES + held.len()];
             read[HEADROOM_BYTES..].copy_from_slice(&held);
@@ -274,11 +293,11 @@ impl<T: Transport, S: Default> Connection<T, S> {
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
         let limits = turn.config.limits();
-        for _ in 0..EVENTS_PER_TURN {
-            let Phase::Open { session, .. } = &mut self.phase else { break };
-            if self.flags.paused {
-                break;
-            }
+        while let Phase::Open { session, .. } = &mut self.phase
+            && !self.flags.paused
+            && turn.events_left > 0
+        {
+            turn.events_left -= 1;
             match session.next_event(window, &limits, turn.out) {
                 Ok(Some(Event::Message(received))) => self.deliver(received, window, turn)?,
                 Ok(Some(Event::Streamed { payload_len, message_end })) => {
@@ -287,7 +306,7 @@ impl<T: Transport, S: Default> Connection<T, S> {
                     turn.tally.bytes_in += payload_len as u64;
                     turn.tally.bytes_out += payload_len as u64;
                 }
-                Ok(Some(Event::Ping | Event::Pong(_))) => {}
+                Ok(Some(Event::Fragment | Event::Ping | Event::Pong(_))) => {}
                 Ok(Some(Event::Close { code, reason, answers_ours })) => {
                     let code = code.unwrap_or(CloseCode::NO_STATUS);
                     let reason = std::str::from_utf8(window.bytes(&reason)).unwrap_or_default();

@@ -49,6 +49,8 @@ pub enum Delivery {
 pub enum Event {
     /// A message. It is echoed, if at all, before the next event is asked for.
     Message(Received),
+    /// A frame of a message that has not all arrived.
+    Fragment,
     /// A part of a large binary message ([`Delivery::StreamedEcho`]); its echo is in the run.
     Streamed {
         /// Bytes of payload in this part.
@@ -324,14 +326,14 @@ impl Session {
             partial.frame = None;
         }
         let event = match &mut partial.message {
-            UnderWay::Nothing => None,
+            UnderWay::Nothing => frame_end.then_some(Event::Fragment),
             UnderWay::Assembling { assembly, .. } => {
                 assembly.append(window.bytes(&piece), is_ascii, limits.message_bytes_max)?;
                 if message_end {
                     let assembled = partial.take_assembled()?;
                     assembled.map(|assembled| Event::Message(Received(Place::Assembled(assembled))))
                 } else {
-                    None
+                    frame_end.then_some(Event::Fragment)
                 }
             }
             UnderWay::Streaming { waiting, .. } => {

@@ -19,7 +19,7 @@ use super::mailbox::{Command, Mailbox};
 use super::slots::{Slots, Token};
 use super::timers::Timers;
 use crate::config::Config;
-use crate::conn::connection::{Connection, Outcome, Turn};
+use crate::conn::connection::{Connection, EVENTS_PER_TURN, Outcome, Turn};
 use crate::conn::tick::Tick;
 use crate::conn::transport::{Readiness, Transport};
 use crate::handler::{CloseCause, Handler};
@@ -207,6 +207,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             config: &self.shared.config,
             counters: &self.shared.counters,
             now: self.tick,
+            events_left: EVENTS_PER_TURN,
             tally: Tally::default(),
         };
         let outcome = act(connection, &mut self.scratch, &mut turn);
