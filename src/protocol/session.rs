@@ -193,7 +193,7 @@ impl Session {
     ) -> Result<Option<Event>, ProtocolError> {
         if self.phase == Phase::Open && self.partial.is_none() {
             match self.whole_message(window, limits) {
-                Ok(Some(received)) => return Ok(Some(Event::Message(received))),
+                Ok(Some(event)) => return Ok(Some(event)),
                 Ok(None) => {}
                 Err(error) => return Err(self.fail(error, window, out)),
             }
@@ -201,26 +201,32 @@ impl Session {
         self.next_event_in_parts(window, limits, out).map_err(|error| self.fail(error, window, out))
     }
 
-    /// Takes the next frame if it is a message, complete in the window, and not to be streamed.
+    /// Takes the next frame if it is a message and complete in the window.
     #[inline]
     fn whole_message(
         &self,
         window: &mut Window<'_>,
         limits: &Limits,
-    ) -> Result<Option<Received>, ProtocolError> {
+    ) -> Result<Option<Event>, ProtocolError> {
         let Some(header) = FrameHeader::decode(window.unread())? else { return Ok(None) };
         let arrived = window.unread().len() - header.header_len;
         if !header.fin
             || !matches!(header.opcode, OpCode::Text | OpCode::Binary)
             || header.payload_len > arrived as u64
             || header.payload_len > limits.message_bytes_max as u64
-            || self.is_streamed(&header)
         {
             return Ok(None);
         }
         let Taken { payload, is_ascii } = window.take(&header, header.payload_len as usize);
         let is_text = header.opcode == OpCode::Text;
-        Ok(Some(Received(Place::Window { is_text, is_ascii, payload })))
+        if !self.is_streamed(&header) {
+            let received = Received(Place::Window { is_text, is_ascii, payload });
+            return Ok(Some(Event::Message(received)));
+        }
+        // It has all arrived, and is echoed at once.
+        let payload_len = header.payload_len as usize;
+        window.reply(&ServerHeader::new(true, OpCode::Binary, header.payload_len), &payload);
+        Ok(Some(Event::Streamed { payload_len, message_end: true }))
     }
 
     fn is_streamed(&self, header: &FrameHeader) -> bool {

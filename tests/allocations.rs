@@ -1,0 +1,169 @@
+//! An echo allocates nothing: ten thousand messages through a whole worker, and the allocator
+//! counts.
+//!
+//! One test, alone in its process: what another thread allocates would be counted too.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use ws_reactor::internal::{Driver, Readiness, Shared, Token, Transport, Worker, mailbox};
+use ws_reactor::{Config, Echo};
+
+const REQUEST: &[u8] =
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+/// The system's allocator, and how often it was asked.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A socket whose reads bring the same bytes each time it is readable, and that takes every write.
+#[derive(Clone, Debug, Default)]
+struct Socket(Rc<RefCell<Wire>>);
+
+#[derive(Debug, Default)]
+struct Wire {
+    input: Vec<u8>,
+    is_readable: bool,
+    written: usize,
+}
+
+impl Read for Socket {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut wire = self.0.borrow_mut();
+        if !std::mem::take(&mut wire.is_readable) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        buf[..wire.input.len()].copy_from_slice(&wire.input);
+        Ok(wire.input.len())
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().written += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Transport for Socket {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One socket waits at the listener.
+#[derive(Debug)]
+struct Door {
+    waiting: Option<Socket>,
+    token: Rc<RefCell<Option<Token>>>,
+}
+
+impl Driver for Door {
+    type Stream = Socket;
+
+    fn accept(&mut self, _: u32) -> io::Result<(Socket, SocketAddr)> {
+        let socket = self.waiting.take().ok_or(ErrorKind::WouldBlock)?;
+        Ok((socket, (Ipv4Addr::LOCALHOST, 1).into()))
+    }
+
+    fn register(&mut self, _: &mut Socket, token: Token) -> io::Result<()> {
+        *self.token.borrow_mut() = Some(token);
+        Ok(())
+    }
+
+    fn listeners(&self) -> u32 {
+        1
+    }
+
+    fn stop_listening(&mut self) {}
+}
+
+/// A client's frame with a key of zeroes, which leaves the payload as it is.
+fn frame(opcode: u8, len: usize) -> Vec<u8> {
+    let mut frame = vec![0x80 | opcode];
+    if len < 126 {
+        frame.push(0x80 | len as u8);
+    } else {
+        frame.push(0x80 | 126);
+        frame.extend((len as u16).to_be_bytes());
+    }
+    frame.extend([0; 4]);
+    frame.extend(vec![b'x'; len]);
+    frame
+}
+
+#[test]
+fn an_echo_allocates_nothing() {
+    let now = Instant::now();
+    let (socket, token) = (Socket::default(), Rc::default());
+    let door = Door { waiting: Some(socket.clone()), token: Rc::clone(&token) };
+    let (_sender, mailbox) = mailbox(1);
+    let shared = Shared {
+        config: Arc::new(Config::default()),
+        counters: Arc::default(),
+        connections: Arc::default(),
+        index: 0,
+    };
+    let mut worker = Worker::new(door, Echo, shared, mailbox, now);
+    let edge = Readiness { readable: true, writable: true, reads_to_end: false };
+    worker.turn([(Token::listener(0), edge)].into_iter(), now);
+    let token = token.borrow().expect("the socket was accepted");
+    let mut turn = |input: &[u8], turns: usize| {
+        socket.0.borrow_mut().input = input.to_vec();
+        let before = (ALLOCATIONS.load(Ordering::Relaxed), socket.0.borrow().written);
+        for _ in 0..turns {
+            socket.0.borrow_mut().is_readable = true;
+            worker.turn([(token, edge)].into_iter(), now);
+        }
+        let after = (ALLOCATIONS.load(Ordering::Relaxed), socket.0.borrow().written);
+        (after.0 - before.0, after.1 - before.1)
+    };
+    assert!(turn(REQUEST, 1).0 > 0, "a handshake allocates: the count counts");
+    for (opcode, len, depth, turns) in [
+        (1, 0, 1, 10_000),
+        (1, 32, 1, 10_000),
+        (2, 32, 32, 400),
+        (1, 1000, 16, 700),
+        (2, 60_000, 4, 50),
+    ] {
+        let message = frame(opcode, len);
+        let (allocations, written) = turn(&message.repeat(depth), turns);
+        assert_eq!(written, turns * depth * (message.len() - 4), "every message is echoed");
+        assert_eq!(allocations, 0, "{len} B x {depth}");
+    }
+}
