@@ -14,9 +14,9 @@ use super::transport::{self, Transport};
 pub(super) struct Backlog(Option<Box<Queue>>);
 
 /// A rest of up to this is moved to memory of its own size, and a larger one keeps the memory that
-/// it has: what a peer is held to counts what is owed, and a small rest must not hold a large
-/// message's memory while the next is received.
-const MOVED_BYTES_MAX: usize = 16 * 1024;
+/// it has. What a peer is held to counts what is owed: a rest that does not pause the peer (the
+/// default of `backlog_bytes_high`) must not hold a large message's memory while it sends the next.
+const MOVED_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Debug)]
 struct Queue {
