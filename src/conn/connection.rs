@@ -298,8 +298,12 @@ impl<T: Transport, S: Default> Connection<T, S> {
             && turn.events_left > 0
         {
             turn.events_left -= 1;
-            match session.next_event(window, &limits, turn.out) {
-                Ok(Some(Event::Message(received))) => self.deliver(received, window, turn)?,
+            if let Some(received) = session.whole_message(window, &limits) {
+                self.deliver(received, window, turn)?;
+                continue;
+            }
+            match session.other_event(window, &limits, turn.out) {
+                Ok(Some(Event::Message(received))) => self.deliver_late(received, window, turn)?,
                 Ok(Some(Event::Streamed { payload_len, message_end })) => {
                     turn.tally.messages_in += u64::from(message_end);
                     turn.tally.messages_out += u64::from(message_end);
@@ -320,8 +324,19 @@ impl<T: Transport, S: Default> Connection<T, S> {
         Ok(())
     }
 
+    #[cold]
+    #[inline(never)]
+    fn deliver_late<H: Handler<State = S>>(
+        &mut self,
+        received: Received,
+        window: &mut Window<'_>,
+        turn: &mut Turn<'_, H>,
+    ) -> Result<(), CloseCause> {
+        self.deliver(received, window, turn)
+    }
+
     /// Lends a message to the handler, and echoes it if it says so.
-    #[inline]
+    #[inline(always)]
     fn deliver<H: Handler<State = S>>(
         &mut self,
         received: Received,

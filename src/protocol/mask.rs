@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::ops::Range;
 
+use fearless_simd::{Level, Simd, dispatch};
+
 /// A frame's masking key, advanced to the payload byte that comes next.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct MaskKey(pub [u8; 4]);
@@ -18,42 +20,29 @@ impl MaskKey {
 
     /// Two keys end to end.
     const fn word(self) -> u64 {
-        let [a, b, c, d] = self.0;
-        u64::from_ne_bytes([a, b, c, d, a, b, c, d])
+        let key = u32::from_ne_bytes(self.0) as u64;
+        key | key << 32
     }
 }
-
-/// Words that one step of the main loop takes: enough to vectorise on the default target.
-const LANES: usize = 4;
 
 /// The top bit of each byte: clear in all of ASCII.
 const TOP_BITS: u64 = 0x8080_8080_8080_8080;
 
+/// From this length on the widest vectors that the CPU has pay for asking which they are.
+const WIDE_BYTES_MIN: usize = 1024;
+
+/// What is moved at once: two of the widest vectors.
+const BLOCK_BYTES: usize = 128;
+
 /// Unmasks `payload` where it stands; says whether it is all ASCII.
+#[inline]
 pub fn unmask(payload: &mut [u8], key: MaskKey) -> bool {
-    let word = key.word();
-    let mut seen = [0; LANES];
-    let mut blocks = payload.chunks_exact_mut(8 * LANES);
-    for block in &mut blocks {
-        for (lane, seen) in block.chunks_exact_mut(8).zip(&mut seen) {
-            let plain = load(lane, 0) ^ word;
-            store(lane, 0, plain);
-            *seen |= plain;
-        }
-    }
-    // A block holds whole keys, so the key starts afresh here, and again after the words.
-    let mut seen = seen.into_iter().fold(0, |all, lane| all | lane);
-    let mut words = blocks.into_remainder().chunks_exact_mut(8);
-    for lane in &mut words {
-        let plain = load(lane, 0) ^ word;
-        store(lane, 0, plain);
-        seen |= plain;
-    }
-    for (byte, key) in words.into_remainder().iter_mut().zip(key.0.into_iter().cycle()) {
-        *byte ^= key;
-        seen |= u64::from(*byte);
-    }
-    seen & TOP_BITS == 0
+    let seen = if payload.len() < WIDE_BYTES_MIN {
+        unmask_words(payload, key)
+    } else {
+        dispatch!(Level::new(), simd => unmask_wide(simd, payload, key))
+    };
+    is_ascii(seen)
 }
 
 /// Moves the payload at `source` down to `target` within `buf` and unmasks it on the way; says
@@ -71,45 +60,87 @@ pub(super) fn unmask_down(
     key: MaskKey,
 ) -> bool {
     debug_assert!(target <= source.start && source.end <= buf.len());
-    if target == source.start {
-        return unmask(&mut buf[source], key);
-    }
-    let len = source.len();
+    let distance = source.start - target;
     let region = &mut buf[target..source.end];
-    // Front to back, and each step loads before it stores: what is overwritten has been moved.
-    // Cells may be seen through two slices at once, which spares a check at every step.
-    let cells = Cell::from_mut(region).as_slice_of_cells();
-    let source = &cells[cells.len() - len..];
-    let target = &cells[..len];
+    if distance == 0 {
+        unmask(region, key)
+    } else if region.len() < WIDE_BYTES_MIN {
+        is_ascii(move_words(region, distance, key))
+    } else {
+        is_ascii(dispatch!(Level::new(), simd => move_wide(simd, region, distance, key)))
+    }
+}
+
+const fn is_ascii(seen: u64) -> bool {
+    seen & TOP_BITS == 0
+}
+
+/// Unmasks with the vectors of `S`; returns all words, put together by OR.
+#[inline(always)]
+fn unmask_wide<S: Simd>(_: S, payload: &mut [u8], key: MaskKey) -> u64 {
+    unmask_words(payload, key)
+}
+
+/// Unmasks word by word: a loop that the compiler vectorises, by what its caller has.
+#[inline(always)]
+fn unmask_words(payload: &mut [u8], key: MaskKey) -> u64 {
     let word = key.word();
     let mut seen = 0;
-    let mut targets = target.chunks_exact(8);
-    let mut sources = source.chunks_exact(8);
-    for (target, source) in (&mut targets).zip(&mut sources) {
-        let masked: [u8; 8] = std::array::from_fn(|i| source[i].get());
-        let plain = u64::from_ne_bytes(masked) ^ word;
+    let (words, rest) = payload.as_chunks_mut();
+    for bytes in words {
+        let plain = u64::from_ne_bytes(*bytes) ^ word;
+        *bytes = plain.to_ne_bytes();
+        seen |= plain;
+    }
+    // A word holds whole keys, so the key starts afresh here.
+    for (byte, key) in rest.iter_mut().zip(key.0.into_iter().cycle()) {
+        *byte ^= key;
+        seen |= u64::from(*byte);
+    }
+    seen
+}
+
+/// Moves all but the first `distance` bytes of `region` to its start and unmasks them, by blocks.
+///
+/// Front to back, and each step loads before it stores: what is overwritten has been moved.
+#[inline(always)]
+fn move_wide<S: Simd>(_: S, region: &mut [u8], distance: usize, key: MaskKey) -> u64 {
+    let mut seen = 0;
+    let mut at = 0;
+    while at + distance + BLOCK_BYTES <= region.len() {
+        let mut block = [0; BLOCK_BYTES];
+        block.copy_from_slice(&region[at + distance..][..BLOCK_BYTES]);
+        seen |= unmask_words(&mut block, key);
+        region[at..][..BLOCK_BYTES].copy_from_slice(&block);
+        at += BLOCK_BYTES;
+    }
+    seen | move_words(&mut region[at..], distance, key)
+}
+
+/// As [`move_wide`], word by word.
+#[inline]
+fn move_words(region: &mut [u8], distance: usize, key: MaskKey) -> u64 {
+    // Cells may be seen through two slices at once, which spares a check at every step.
+    let cells = Cell::from_mut(region).as_slice_of_cells();
+    let source = &cells[distance..];
+    let target = &cells[..source.len()];
+    let word = key.word();
+    let mut seen = 0;
+    let (targets, target_rest) = target.as_chunks::<8>();
+    let (sources, source_rest) = source.as_chunks::<8>();
+    for (target, source) in targets.iter().zip(sources) {
+        let plain = u64::from_ne_bytes(source.each_ref().map(Cell::get)) ^ word;
         for (target, byte) in target.iter().zip(plain.to_ne_bytes()) {
             target.set(byte);
         }
         seen |= plain;
     }
-    let rest = targets.remainder().iter().zip(sources.remainder());
-    for ((target, source), key) in rest.zip(key.0.into_iter().cycle()) {
+    for ((target, source), key) in target_rest.iter().zip(source_rest).zip(key.0.into_iter().cycle()) {
         let plain = source.get() ^ key;
         target.set(plain);
         seen |= u64::from(plain);
     }
-    seen & TOP_BITS == 0
-}
-
-#[inline]
-fn load(bytes: &[u8], at: usize) -> u64 {
-    u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes are eight bytes"))
-}
-
-#[inline]
-fn store(bytes: &mut [u8], at: usize, word: u64) {
-    bytes[at..at + 8].copy_from_slice(&word.to_ne_bytes());
+    seen
 }
 
 #[cfg(test)]

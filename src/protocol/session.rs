@@ -93,7 +93,7 @@ impl Received {
     /// # Errors
     ///
     /// [`ProtocolError::TextUtf8`]: tell the session with [`Session::fail`].
-    #[inline]
+    #[inline(always)]
     pub fn lend<'m>(&'m self, window: &'m Window<'_>) -> Result<Message<'m>, ProtocolError> {
         match &self.0 {
             Place::Window { is_text: false, payload, .. } => {
@@ -111,7 +111,7 @@ impl Received {
 
     /// Echoes the message, which has been [lent](Self::lend) and so checked: in the window the header goes in front of the payload; a message that
     /// was assembled goes to `out`, behind the window's run.
-    #[inline]
+    #[inline(always)]
     pub fn echo(self, window: &mut Window<'_>, out: &mut Vec<u8>) {
         match self.0 {
             Place::Window { is_text, payload, .. } => {
@@ -191,42 +191,59 @@ impl Session {
         limits: &Limits,
         out: &mut Vec<u8>,
     ) -> Result<Option<Event>, ProtocolError> {
-        if self.phase == Phase::Open && self.partial.is_none() {
-            match self.whole_message(window, limits) {
-                Ok(Some(event)) => return Ok(Some(event)),
-                Ok(None) => {}
-                Err(error) => return Err(self.fail(error, window, out)),
-            }
+        match self.whole_message(window, limits) {
+            Some(received) => Ok(Some(Event::Message(received))),
+            None => self.other_event(window, limits, out),
         }
-        self.next_event_in_parts(window, limits, out).map_err(|error| self.fail(error, window, out))
     }
 
-    /// Takes the next frame if it is a message and complete in the window.
-    #[inline]
-    fn whole_message(
+    /// The common case: the next frame, if it is a message and complete in the window. Anything
+    /// else, faults too, is for [`other_event`](Self::other_event).
+    #[inline(always)]
+    pub(crate) fn whole_message(
         &self,
         window: &mut Window<'_>,
         limits: &Limits,
-    ) -> Result<Option<Event>, ProtocolError> {
-        let Some(header) = FrameHeader::decode(window.unread())? else { return Ok(None) };
-        let arrived = window.unread().len() - header.header_len;
-        if !header.fin
-            || !matches!(header.opcode, OpCode::Text | OpCode::Binary)
-            || header.payload_len > arrived as u64
-            || header.payload_len > limits.message_bytes_max as u64
-        {
-            return Ok(None);
+    ) -> Option<Received> {
+        let header = self.whole_frame(window, limits)?;
+        if self.is_streamed(&header) {
+            return None;
         }
         let Taken { payload, is_ascii } = window.take(&header, header.payload_len as usize);
         let is_text = header.opcode == OpCode::Text;
-        if !self.is_streamed(&header) {
-            let received = Received(Place::Window { is_text, is_ascii, payload });
-            return Ok(Some(Event::Message(received)));
+        Some(Received(Place::Window { is_text, is_ascii, payload }))
+    }
+
+    /// The header of the next frame, if it is a message and complete in the window.
+    #[inline]
+    fn whole_frame(&self, window: &Window<'_>, limits: &Limits) -> Option<FrameHeader> {
+        if self.phase != Phase::Open || self.partial.is_some() {
+            return None;
         }
-        // It has all arrived, and is echoed at once.
-        let payload_len = header.payload_len as usize;
-        window.reply(&ServerHeader::new(true, OpCode::Binary, header.payload_len), &payload);
-        Ok(Some(Event::Streamed { payload_len, message_end: true }))
+        let header = FrameHeader::decode(window.unread()).ok()??;
+        let arrived = window.unread().len() - header.header_len;
+        let is_whole = header.fin
+            && matches!(header.opcode, OpCode::Text | OpCode::Binary)
+            && header.payload_len <= arrived as u64
+            && header.payload_len <= limits.message_bytes_max as u64;
+        is_whole.then_some(header)
+    }
+
+    /// The next event that is not a [`whole_message`](Self::whole_message).
+    pub(crate) fn other_event(
+        &mut self,
+        window: &mut Window<'_>,
+        limits: &Limits,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event>, ProtocolError> {
+        if let Some(header) = self.whole_frame(window, limits) {
+            // Large, to be streamed: it has all arrived, and is echoed at once.
+            let payload_len = header.payload_len as usize;
+            let payload = window.take(&header, payload_len).payload;
+            window.reply(&ServerHeader::new(true, OpCode::Binary, header.payload_len), &payload);
+            return Ok(Some(Event::Streamed { payload_len, message_end: true }));
+        }
+        self.next_event_in_parts(window, limits, out).map_err(|error| self.fail(error, window, out))
     }
 
     fn is_streamed(&self, header: &FrameHeader) -> bool {
