@@ -7,7 +7,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ws_reactor::protocol::{Delivery, Event, HEADROOM_BYTES, Limits, Session, unmask};
+use ws_reactor::protocol::{Delivery, Event, HEADROOM_BYTES, Limits, OutBuffer, Session, unmask};
 
 const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragments_max: 1000 };
@@ -34,7 +34,7 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Serves one read; returns the length of the reply.
-fn serve(session: &mut Session, buf: &mut [u8], out: &mut Vec<u8>) -> usize {
+fn serve(session: &mut Session, buf: &mut [u8], out: &mut OutBuffer) -> usize {
     let mut window = session.window(buf);
     while let Ok(Some(event)) = session.next_event(&mut window, &LIMITS, out) {
         if let Event::Message(received) = event {
@@ -57,7 +57,7 @@ fn session(criterion: &mut Criterion) {
                 b"The quick brown fox. ".iter().copied().cycle().take(size).collect();
             let input = frame(opcode, &payload).repeat(depth);
             let mut buf = vec![0; HEADROOM_BYTES + input.len()];
-            let mut out = Vec::new();
+            let mut out = OutBuffer::default();
             let mut session = Session::new(Delivery::StreamedEcho);
             group.throughput(Throughput::Elements(depth as u64));
             group.bench_function(

@@ -149,6 +149,11 @@ impl Config {
         Ok(())
     }
 
+    /// What a handler, or another thread, may have queued for a peer at most.
+    pub(crate) const fn owed_bytes_max(&self) -> usize {
+        self.backlog_bytes_max.saturating_add(self.message_bytes_max)
+    }
+
     pub(crate) const fn limits(&self) -> Limits {
         Limits { message_bytes_max: self.message_bytes_max, fragments_max: self.fragments_max }
     }

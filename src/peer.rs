@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::protocol::{CloseCode, Message, Session};
+use crate::protocol::{CloseCode, Message, OutBuffer, Session};
 
 /// Names an open connection of one server, also from other threads. Once its connection has ended
 /// the id is stale: a worker gives it out again after four thousand million others.
@@ -89,7 +89,7 @@ pub(crate) struct Outbox<'o> {
     session: &'o mut Session,
     /// Replies laid out in place; empty once moved to `out`.
     run: &'o [u8],
-    out: &'o mut Vec<u8>,
+    out: &'o mut OutBuffer,
     /// Bytes that the kernel has refused so far.
     backlog_bytes: usize,
     backlog_bytes_max: usize,
@@ -115,7 +115,7 @@ impl<'o> Outbox<'o> {
     pub(crate) const fn new(
         session: &'o mut Session,
         run: &'o [u8],
-        out: &'o mut Vec<u8>,
+        out: &'o mut OutBuffer,
         backlog_bytes: usize,
         backlog_bytes_max: usize,
         tally: &'o mut Tally,

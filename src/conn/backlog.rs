@@ -3,6 +3,7 @@
 use std::io;
 
 use super::transport::{self, Transport};
+use crate::protocol::OutBuffer;
 
 /// A queue of bytes; empty, it holds no memory.
 ///
@@ -50,17 +51,21 @@ impl Backlog {
     }
 
     /// Queues what is left of `out` after the first `sent` bytes. The backlog must be empty.
-    pub(super) fn take(&mut self, out: &mut Vec<u8>, sent: usize) {
+    pub(super) fn push_rest(&mut self, out: &mut OutBuffer, sent: usize) {
         debug_assert!(self.is_empty() && sent < out.len());
         if out.len() - sent <= MOVED_BYTES_MAX {
             self.push(&out[sent..]);
         } else {
-            self.0 = Some(Box::new(Queue { bytes: std::mem::take(out), sent }));
+            self.0 = Some(Box::new(Queue { bytes: out.take(), sent }));
         }
     }
 
-    /// Writes until the kernel refuses; says whether it took anything.
-    pub(super) fn write_to(&mut self, transport: &mut impl Transport) -> io::Result<bool> {
+    /// Writes until the kernel refuses; says whether it took anything. Memory goes back to `out`.
+    pub(super) fn write_to(
+        &mut self,
+        transport: &mut impl Transport,
+        out: &mut OutBuffer,
+    ) -> io::Result<bool> {
         let mut progress = false;
         while let Some(queue) = &mut self.0 {
             let owed = &queue.bytes[queue.sent..];
@@ -69,6 +74,7 @@ impl Backlog {
             queue.sent += len;
             progress |= len > 0;
             if len == owed_len {
+                out.keep(std::mem::take(&mut queue.bytes));
                 self.0 = None;
             } else if len == 0 {
                 break;

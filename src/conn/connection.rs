@@ -18,7 +18,9 @@ use super::transport::{self, ReadResult, Readiness, Transport};
 use crate::config::Config;
 use crate::handler::{CloseCause, CloseEvent, Handler, Reply};
 use crate::peer::{Outbox, Peer, PeerId, Tally};
-use crate::protocol::{CloseCode, Event, HEADROOM_BYTES, HeadReader, Received, Session, Window};
+use crate::protocol::{
+    CloseCode, Event, HEADROOM_BYTES, HeadReader, OutBuffer, Received, Session, Window,
+};
 use crate::stats::Counters;
 
 /// Reads of one connection before the others get their turn. A large message is better taken at
@@ -34,7 +36,7 @@ pub(crate) struct Turn<'t, H> {
     pub(crate) id: PeerId,
     pub(crate) handler: &'t mut H,
     /// Goes on the wire before the window's run; empty between turns.
-    pub(crate) out: &'t mut Vec<u8>,
+    pub(crate) out: &'t mut OutBuffer,
     pub(crate) config: &'t Config,
     pub(crate) counters: &'t Counters,
     pub(crate) now: Tick,
@@ -228,11 +230,23 @@ impl<T: Transport, S: Default> Connection<T, S> {
             read[HEADROOM_BYTES..].copy_from_slice(&held);
             return self.receive(read, turn);
         }
-        let free = &mut scratch[HEADROOM_BYTES..];
+        let room = match &mut self.phase {
+            Phase::Open { session, .. } => session.room(&turn.config.limits()),
+            _ => None,
+        };
+        let is_room = room.is_some();
+        let free = match room {
+            Some(room) => room,
+            None => &mut scratch[HEADROOM_BYTES..],
+        };
         match transport::read(&mut self.transport, free) {
-            Ok(ReadResult::Bytes(len)) => {
-                self.flags.readable = !is_drained(len, free.len()) || self.flags.reads_to_end;
-                self.receive(&mut scratch[..HEADROOM_BYTES + len], turn)
+            Ok(ReadResult::Bytes { len, is_drained }) => {
+                self.flags.readable = !is_drained || self.flags.reads_to_end;
+                if is_room {
+                    self.receive_in_room(len, turn)
+                } else {
+                    self.receive(&mut scratch[..HEADROOM_BYTES + len], turn)
+                }
             }
             Ok(ReadResult::EndOfStream) => self.end_of_stream(turn),
             Ok(ReadResult::WouldBlock) => {
@@ -241,6 +255,19 @@ impl<T: Transport, S: Default> Connection<T, S> {
             }
             Err(_) => Err(CloseCause::Transport),
         }
+    }
+
+    /// Takes `len` bytes that were read to the room of a large message.
+    fn receive_in_room<H: Handler<State = S>>(
+        &mut self,
+        len: usize,
+        turn: &mut Turn<'_, H>,
+    ) -> Result<(), CloseCause> {
+        if let Phase::Open { session, .. } = &mut self.phase {
+            session.filled(len);
+            self.moved(turn.now);
+        }
+        self.serve(Window::new(&mut [], 0), turn)
     }
 
     /// Takes what was read, which lies in `read` behind the headroom.
@@ -294,6 +321,7 @@ impl<T: Transport, S: Default> Connection<T, S> {
     ) -> Result<(), CloseCause> {
         let limits = turn.config.limits();
         while let Phase::Open { session, .. } = &mut self.phase
+            && session.has_input(window)
             && !self.flags.paused
             && turn.events_left > 0
         {
@@ -412,8 +440,7 @@ impl<T: Transport, S: Default> Connection<T, S> {
         turn.out.clear();
         result?;
         let backlog_bytes = self.backlog.len();
-        let bytes_max = turn.config.backlog_bytes_max.saturating_add(turn.config.message_bytes_max);
-        if turn.tally.has_sent && backlog_bytes > bytes_max {
+        if turn.tally.has_sent && backlog_bytes > turn.config.owed_bytes_max() {
             return Err(CloseCause::BacklogOverflow);
         }
         self.flags.paused |= backlog_bytes > turn.config.backlog_bytes_high;
@@ -422,16 +449,18 @@ impl<T: Transport, S: Default> Connection<T, S> {
 
     /// Writes `out` and `run`, and queues what the kernel refuses.
     #[inline]
-    fn write_or_queue(&mut self, out: &mut Vec<u8>, run: &[u8]) -> Result<(), CloseCause> {
+    fn write_or_queue(&mut self, out: &mut OutBuffer, run: &[u8]) -> Result<(), CloseCause> {
         // With a backlog the kernel has refused bytes, and would again until a writable edge.
         if self.backlog.is_empty() {
             let written = transport::write(&mut self.transport, out, run);
             let sent = written.map_err(|_| CloseCause::Transport)?;
-            if sent >= out.len() {
-                self.backlog.push(&run[sent - out.len()..]);
+            if let Some(run_sent) = sent.checked_sub(out.len()) {
+                if run_sent < run.len() {
+                    self.backlog.push(&run[run_sent..]);
+                }
                 return Ok(());
             }
-            self.backlog.take(out, sent);
+            self.backlog.push_rest(out, sent);
         } else {
             self.backlog.push(out);
         }
@@ -440,9 +469,11 @@ impl<T: Transport, S: Default> Connection<T, S> {
     }
 
     /// A writable edge: sends what is queued, and below the low mark reading resumes.
-    fn write_backlog<H>(&mut self, turn: &Turn<'_, H>) -> Result<(), CloseCause> {
-        let progress =
-            self.backlog.write_to(&mut self.transport).map_err(|_| CloseCause::Transport)?;
+    fn write_backlog<H>(&mut self, turn: &mut Turn<'_, H>) -> Result<(), CloseCause> {
+        let progress = self
+            .backlog
+            .write_to(&mut self.transport, turn.out)
+            .map_err(|_| CloseCause::Transport)?;
         if progress {
             self.moved(turn.now);
         }
@@ -463,12 +494,6 @@ impl<T: Transport, S: Default> Connection<T, S> {
         (self.flags.readable || self.held.is_some())
             && (!self.flags.paused || matches!(self.phase, Phase::Lingering))
     }
-}
-
-/// Whether a read of `len` bytes into `room` has emptied the socket: on Linux a short read of a
-/// stream means so (epoll(7), question 9), which saves the read that would say WouldBlock.
-const fn is_drained(len: usize, room: usize) -> bool {
-    len < room
 }
 
 /// Runs a callback; `None` if it panicked, which its connection pays for and no other.

@@ -30,7 +30,12 @@ pub struct Readiness {
 
 /// What a read brought.
 pub(super) enum ReadResult {
-    Bytes(usize),
+    Bytes {
+        len: usize,
+        /// The socket is empty: on Linux a short read of a stream means so (epoll(7), question 9),
+        /// which saves the read that would say WouldBlock.
+        is_drained: bool,
+    },
     EndOfStream,
     WouldBlock,
 }
@@ -40,7 +45,7 @@ pub(super) fn read(transport: &mut impl Transport, buf: &mut [u8]) -> io::Result
     loop {
         return match transport.read(buf) {
             Ok(0) => Ok(ReadResult::EndOfStream),
-            Ok(len) => Ok(ReadResult::Bytes(len)),
+            Ok(len) => Ok(ReadResult::Bytes { len, is_drained: len < buf.len() }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(ReadResult::WouldBlock),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => Err(error),

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::ProtocolError;
+use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, ServerHeader, push_frame};
+use super::{OpCode, ProtocolError};
 
 /// A status code of the closing handshake (RFC 6455 7.4).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -76,6 +77,21 @@ pub(super) fn parse_payload(payload: &[u8]) -> Result<Option<CloseCode>, Protoco
         Ok(_) => Ok(Some(code)),
         Err(_) => Err(ProtocolError::ClosePayloadUtf8),
     }
+}
+
+/// Appends a close frame, its reason cut to what fits.
+pub(super) fn push_close(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
+    let bytes_max = reason.len().min(CONTROL_PAYLOAD_BYTES_MAX - CODE_BYTES);
+    let cut = (0..=bytes_max).rev().find(|&at| reason.is_char_boundary(at)).unwrap_or_default();
+    let reason = &reason[..cut];
+    if CloseCode::new(code.value()).is_none() {
+        // 1005 and 1006 are said by silence (RFC 6455 7.4.1).
+        return push_frame(out, OpCode::Close, b"");
+    }
+    let header = ServerHeader::new(true, OpCode::Close, (CODE_BYTES + reason.len()) as u64);
+    out.extend_from_slice(header.as_bytes());
+    out.extend_from_slice(&code.value().to_be_bytes());
+    out.extend_from_slice(reason.as_bytes());
 }
 
 #[cfg(test)]

@@ -162,6 +162,13 @@ impl ServerHeader {
     }
 }
 
+/// Appends a frame.
+pub(super) fn push_frame(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
+    let header = ServerHeader::new(true, opcode, payload.len() as u64);
+    out.extend_from_slice(header.as_bytes());
+    out.extend_from_slice(payload);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

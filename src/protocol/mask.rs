@@ -135,7 +135,9 @@ fn move_words(region: &mut [u8], distance: usize, key: MaskKey) -> u64 {
         }
         seen |= plain;
     }
-    for ((target, source), key) in target_rest.iter().zip(source_rest).zip(key.0.into_iter().cycle()) {
+    for ((target, source), key) in
+        target_rest.iter().zip(source_rest).zip(key.0.into_iter().cycle())
+    {
         let plain = source.get() ^ key;
         target.set(plain);
         seen |= u64::from(plain);

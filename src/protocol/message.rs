@@ -6,6 +6,8 @@ use std::ops::Deref;
 use simdutf8::compat::from_utf8;
 
 use super::frame::{FrameHeader, ServerHeader};
+use super::mask::{MaskKey, unmask};
+use super::out::OutBuffer;
 use super::utf8::Utf8Check;
 use super::{OpCode, ProtocolError};
 
@@ -157,24 +159,41 @@ impl PartialEq<str> for Text<'_> {
     }
 }
 
-/// A message under way: `header_len` free bytes, then its payload so far, unmasked.
+/// A message under way.
 ///
 /// A message of one frame leaves room for the header of its echo, so that the echo need not be
 /// copied; of fragments the final length is not known until the end.
+///
+/// ```text
+/// | room for a header | payload, unmasked | (what was there before) |
+/// ^ 0                 ^ header_len        ^ len                     ^ bytes.len()
+/// ```
 #[derive(Debug)]
 pub(super) struct Assembly {
     bytes: Vec<u8>,
     header_len: usize,
+    len: usize,
     /// Of a text message.
     check: Option<Utf8Check>,
 }
 
+/// A read into the room of a message brings at most this, so that no peer has a turn without end.
+const ROOM_BYTES_MAX: usize = 1024 * 1024;
+
+/// With less to come a read into the room is not worth it: the one after it might have brought it.
+const ROOM_BYTES_MIN: usize = 16 * 1024;
+
 impl Assembly {
     /// An empty message, of the frame with `header` or beginning with it.
-    pub(super) fn new(header: &FrameHeader) -> Self {
+    pub(super) fn new(header: &FrameHeader, out: &mut OutBuffer) -> Self {
         let header_len = if header.fin { header.reply_header_len() } else { 0 };
+        let payload_len = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
+        let mut bytes = out.spare(payload_len.saturating_add(header_len));
+        if bytes.len() < header_len {
+            bytes.resize(header_len, 0);
+        }
         let check = (header.opcode == OpCode::Text).then(Utf8Check::default);
-        Self { bytes: vec![0; header_len], header_len, check }
+        Self { bytes, header_len, len: header_len, check }
     }
 
     /// Appends a piece of the payload; fails on the first byte that no valid text has there.
@@ -189,18 +208,61 @@ impl Assembly {
         if let Some(check) = &mut self.check {
             check.check(piece, is_ascii).map_err(|_| ProtocolError::TextUtf8)?;
         }
-        let (len, capacity) = (self.bytes.len(), self.bytes.capacity());
-        let bytes_max = self.header_len.saturating_add(bytes_max);
-        self.bytes.reserve_exact(growth(len, capacity, piece.len(), bytes_max));
-        self.bytes.extend_from_slice(piece);
+        self.reserve(piece.len(), bytes_max);
+        let there = &mut self.bytes[self.len..];
+        let (over, beyond) = piece.split_at(piece.len().min(there.len()));
+        there[..over.len()].copy_from_slice(over);
+        self.bytes.extend_from_slice(beyond);
+        self.len += piece.len();
         Ok(())
     }
 
+    /// Where the next of the `left` bytes that are to come may be read to; `None` if they are few,
+    /// or many for what has arrived.
+    pub(super) fn room(&mut self, left: u64, bytes_max: usize) -> Option<&mut [u8]> {
+        let grown = (GROWTH_FACTOR * self.len).max(self.bytes.capacity()) - self.len;
+        let room = left.min(grown.min(ROOM_BYTES_MAX) as u64) as usize;
+        if room < ROOM_BYTES_MIN {
+            return None;
+        }
+        self.reserve(room, bytes_max);
+        let end = self.len + room;
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        Some(&mut self.bytes[self.len..end])
+    }
+
+    /// Takes `len` bytes that were read to the [`room`](Self::room); fails as
+    /// [`append`](Self::append) does.
+    pub(super) fn unmask(&mut self, len: usize, key: MaskKey) -> Result<(), ProtocolError> {
+        let piece = &mut self.bytes[self.len..self.len + len];
+        let is_ascii = unmask(piece, key);
+        if let Some(check) = &mut self.check {
+            check.check(piece, is_ascii).map_err(|_| ProtocolError::TextUtf8)?;
+        }
+        self.len += len;
+        Ok(())
+    }
+
+    /// Takes memory for `more` bytes: several times what there is, so that pieces are not copied
+    /// over and over, but no more than a whole message takes.
+    fn reserve(&mut self, more: usize, bytes_max: usize) {
+        let (needed, capacity) = (self.len + more, self.bytes.capacity());
+        if needed <= capacity {
+            return;
+        }
+        let bytes_max = self.header_len.saturating_add(bytes_max);
+        let grown = (GROWTH_FACTOR * capacity).min(bytes_max).max(needed);
+        self.bytes.reserve_exact(grown - self.bytes.len());
+    }
+
     /// The payload is complete.
-    pub(super) fn finish(self) -> Result<Assembled, ProtocolError> {
+    pub(super) fn finish(mut self) -> Result<Assembled, ProtocolError> {
         if let Some(check) = &self.check {
             check.finish().map_err(|_| ProtocolError::TextUtf8)?;
         }
+        self.bytes.truncate(self.len);
         Ok(Assembled(self))
     }
 }
@@ -219,13 +281,13 @@ impl Assembled {
     }
 
     /// Puts the frame that echoes the message at the end of `out`.
-    pub(super) fn echo(self, out: &mut Vec<u8>) {
+    pub(super) fn echo(self, out: &mut OutBuffer) {
         let message = self.message();
         let header = ServerHeader::new(true, message.opcode(), message.as_bytes().len() as u64);
         let Assembly { mut bytes, header_len, .. } = self.0;
         if header_len > 0 && out.is_empty() {
             header.write_before(&mut bytes, header_len);
-            *out = bytes;
+            out.set(bytes);
         } else {
             out.extend_from_slice(header.as_bytes());
             out.extend_from_slice(&bytes[header_len..]);
@@ -236,20 +298,9 @@ impl Assembled {
 /// By what the memory of a message under way grows.
 const GROWTH_FACTOR: usize = 4;
 
-/// What to reserve for `more` bytes: several times the capacity, so that pieces are not copied over
-/// and over, but no more than a whole message takes. Memory that is never written is never had.
-fn growth(len: usize, capacity: usize, more: usize, bytes_max: usize) -> usize {
-    let needed = len + more;
-    if needed <= capacity {
-        return 0;
-    }
-    (GROWTH_FACTOR * capacity).min(bytes_max).max(needed) - len
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::MaskKey;
 
     const fn header(fin: bool, opcode: OpCode) -> FrameHeader {
         FrameHeader { fin, opcode, header_len: 8, payload_len: 1000, key: MaskKey([0; 4]) }
@@ -258,7 +309,7 @@ mod tests {
     #[test]
     fn memory_grows_geometrically_up_to_one_message() {
         let bytes_max = 1000;
-        let mut assembly = Assembly::new(&header(true, OpCode::Binary));
+        let mut assembly = Assembly::new(&header(true, OpCode::Binary), &mut OutBuffer::default());
         let mut capacities = Vec::new();
         for _ in 0..bytes_max {
             assembly.append(b"x", true, bytes_max).unwrap();
@@ -272,14 +323,15 @@ mod tests {
     #[test]
     fn the_echo_follows_what_goes_before_it() {
         for (fin, before) in [(true, ""), (true, "before"), (false, ""), (false, "before")] {
-            let mut assembly = Assembly::new(&header(fin, OpCode::Text));
+            let mut out = OutBuffer::default();
+            let mut assembly = Assembly::new(&header(fin, OpCode::Text), &mut out);
             let payload = "h\u{e9}".repeat(50);
             assembly.append(payload.as_bytes(), false, 1000).unwrap();
-            let mut out = before.as_bytes().to_vec();
+            out.extend_from_slice(before.as_bytes());
             let assembled = assembly.finish().unwrap();
             assert_eq!(assembled.message(), Message::from(payload.as_str()));
             assembled.echo(&mut out);
-            assert_eq!(out, [before.as_bytes(), b"\x81\x7e\x00\x96", payload.as_bytes()].concat());
+            assert_eq!(*out, [before.as_bytes(), b"\x81\x7e\x00\x96", payload.as_bytes()].concat());
         }
     }
 }

@@ -12,7 +12,7 @@
 //!
 //! /// What goes back for one read: `buf` holds `HEADROOM_BYTES` free bytes, then what was read.
 //! fn echo(session: &mut Session, buf: &mut [u8], limits: &Limits) -> Vec<u8> {
-//!     let mut out = Vec::new();
+//!     let mut out = OutBuffer::default();
 //!     let mut window = session.window(buf);
 //!     while let Ok(Some(event)) = session.next_event(&mut window, limits, &mut out) {
 //!         match event {
@@ -25,7 +25,7 @@
 //!         }
 //!     }
 //!     window.move_run(&mut out);
-//!     out
+//!     out.to_vec()
 //! }
 //!
 //! let limits = Limits { message_bytes_max: 1 << 20, fragments_max: 1000 };
@@ -36,15 +36,17 @@
 //! ```
 
 mod session;
+mod event;
 mod window;
 mod partial;
 mod message;
+mod out;
 mod limits;
 mod utf8;
+mod close;
 mod frame;
 mod opcode;
 mod mask;
-mod close;
 mod error;
 mod head;
 mod request;
@@ -54,6 +56,7 @@ mod handshake_error;
 
 pub use close::CloseCode;
 pub use error::ProtocolError;
+pub use event::{Event, Received};
 pub use frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader};
 pub use handshake_error::HandshakeError;
 pub use head::{Head, HeadReader};
@@ -61,8 +64,9 @@ pub use limits::Limits;
 pub use mask::{MaskKey, unmask};
 pub use message::{Message, Text};
 pub use opcode::OpCode;
+pub use out::OutBuffer;
 pub use partial::HEADROOM_BYTES;
 pub use request::{HEADERS_MAX, Request, WEBSOCKET_VERSION};
 pub use response::{Accept, Response, accept_value};
-pub use session::{Closed, Delivery, Event, Received, STREAM_BYTES_MIN, Session};
+pub use session::{Closed, Delivery, STREAM_BYTES_MIN, Session};
 pub use window::Window;

@@ -1,7 +1,7 @@
 //! What a peer is in the middle of: an incomplete header, frame or message.
 
 use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, MASK_KEY_BYTES};
-use super::limits::Extent;
+use super::limits::{Extent, Limits};
 use super::mask::MaskKey;
 use super::message::{Assembled, Assembly};
 use super::window::Taken;
@@ -19,6 +19,8 @@ pub(super) struct Partial {
     /// The frame whose payload has not all arrived; of no message if it comes after our close
     /// frame, and then it is skipped.
     pub(super) frame: Option<FrameRest>,
+    /// Bytes that were read into the room of the message, masked as they came.
+    pub(super) filled: usize,
     spill: Spill,
 }
 
@@ -44,6 +46,16 @@ impl Partial {
         match std::mem::take(&mut self.message) {
             UnderWay::Assembling { assembly, .. } => assembly.finish().map(Some),
             _ => Ok(None),
+        }
+    }
+
+    /// Room for what comes next of the frame under way.
+    pub(super) fn room(&mut self, limits: &Limits) -> Option<&mut [u8]> {
+        match (&mut self.message, &self.frame) {
+            (UnderWay::Assembling { assembly, .. }, Some(frame)) => {
+                assembly.room(frame.left, limits.message_bytes_max)
+            }
+            _ => None,
         }
     }
 
@@ -97,10 +109,14 @@ impl FrameRest {
     /// Takes what `window` has of it.
     pub(super) fn take(&mut self, window: &mut Window<'_>) -> Taken {
         let len = self.left.min(window.unread().len() as u64) as usize;
-        let piece = window.take_piece(len, self.key);
+        window.take_piece(len, self.advance(len))
+    }
+
+    /// Goes on by `len` bytes of payload; returns the key that they are masked with.
+    pub(super) fn advance(&mut self, len: usize) -> MaskKey {
         self.left -= len as u64;
-        self.key = self.key.advance(len);
-        piece
+        let key = self.key.advance(len);
+        std::mem::replace(&mut self.key, key)
     }
 }
 

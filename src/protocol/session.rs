@@ -12,14 +12,13 @@
 //! the event is yielded; the order of the events is the order on the wire.
 
 use std::fmt;
-use std::ops::Range;
 
-use simdutf8::compat::from_utf8;
-
-use super::close::{CODE_BYTES, parse_payload};
-use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader};
+use super::close::{CODE_BYTES, parse_payload, push_close};
+use super::event::{Event, Place, Received};
+use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader, push_frame};
 use super::limits::{Extent, Limits};
-use super::message::{Assembled, Assembly, Message, Text};
+use super::message::{Assembly, Message};
+use super::out::OutBuffer;
 use super::partial::{FrameRest, HEADROOM_BYTES, Partial, UnderWay, Waiting};
 use super::window::Taken;
 use super::{CloseCode, OpCode, ProtocolError, Window};
@@ -41,89 +40,6 @@ pub enum Delivery {
     /// While a streamed frame is owed, nothing else is written to the peer: control frames wait
     /// for its end, other messages for the streamed message's end.
     StreamedEcho,
-}
-
-/// What a peer did.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Event {
-    /// A message. It is echoed, if at all, before the next event is asked for.
-    Message(Received),
-    /// A frame of a message that has not all arrived.
-    Fragment,
-    /// A part of a large binary message ([`Delivery::StreamedEcho`]); its echo is in the run.
-    Streamed {
-        /// Bytes of payload in this part.
-        payload_len: usize,
-        /// Whether the message's last byte was among them.
-        message_end: bool,
-    },
-    /// A ping; the pong is in the run.
-    Ping,
-    /// A pong, asked for or not (RFC 6455 5.5.3); its payload in the window.
-    Pong(Range<usize>),
-    /// The peer's close frame; unless it answers ours, its answer is in the run. The last event.
-    Close {
-        /// The code, if the frame carried one.
-        code: Option<CloseCode>,
-        /// The reason in the window; UTF-8, checked.
-        reason: Range<usize>,
-        /// Whether this side's close frame went before it.
-        answers_ours: bool,
-    },
-}
-
-/// A message that has arrived.
-#[derive(Debug)]
-pub struct Received(Place);
-
-/// Where a message is.
-#[derive(Debug)]
-enum Place {
-    /// It came as one frame in one read: it lies in the window, unmasked, with room in front of it
-    /// for the header of its echo. Text that is not ASCII is not checked yet.
-    Window { is_text: bool, is_ascii: bool, payload: Range<usize> },
-    /// It came in parts, and was checked as they came.
-    Assembled(Assembled),
-}
-
-impl Received {
-    /// The message, its text checked.
-    ///
-    /// # Errors
-    ///
-    /// [`ProtocolError::TextUtf8`]: tell the session with [`Session::fail`].
-    #[inline(always)]
-    pub fn lend<'m>(&'m self, window: &'m Window<'_>) -> Result<Message<'m>, ProtocolError> {
-        match &self.0 {
-            Place::Window { is_text: false, payload, .. } => {
-                Ok(Message::Binary(window.bytes(payload)))
-            }
-            Place::Window { is_ascii: true, payload, .. } => {
-                Ok(Message::Text(Text::checked(window.bytes(payload))))
-            }
-            Place::Window { payload, .. } => from_utf8(window.bytes(payload))
-                .map(Message::from)
-                .map_err(|_| ProtocolError::TextUtf8),
-            Place::Assembled(assembled) => Ok(assembled.message()),
-        }
-    }
-
-    /// Echoes the message, which has been [lent](Self::lend) and so checked: in the window the header goes in front of the payload; a message that
-    /// was assembled goes to `out`, behind the window's run.
-    #[inline(always)]
-    pub fn echo(self, window: &mut Window<'_>, out: &mut Vec<u8>) {
-        match self.0 {
-            Place::Window { is_text, payload, .. } => {
-                let opcode = if is_text { OpCode::Text } else { OpCode::Binary };
-                window.reply(&ServerHeader::new(true, opcode, payload.len() as u64), &payload);
-            }
-            Place::Assembled(assembled) => {
-                window.move_run(out);
-                assembled.echo(out);
-            }
-        }
-    }
 }
 
 /// A close frame has been sent, or the connection has ended: nothing may follow (RFC 6455 5.5.1).
@@ -161,6 +77,35 @@ impl Session {
         Self { phase: Phase::Open, delivery, partial: None }
     }
 
+    /// Room for what comes next of a large frame, in the memory of its message: what is read there
+    /// need not be copied. The caller says with [`filled`](Self::filled) how much it was.
+    ///
+    /// `None` if the next read goes to a [`window`](Self::window): there is no such frame, or too
+    /// little of it has arrived to take so much memory for it.
+    #[inline]
+    pub fn room(&mut self, limits: &Limits) -> Option<&mut [u8]> {
+        self.partial.as_mut()?.room(limits)
+    }
+
+    /// The first `len` bytes of the [`room`](Self::room) have been filled. The next event takes
+    /// them, before anything in a window.
+    pub fn filled(&mut self, len: usize) {
+        if let Some(partial) = &mut self.partial {
+            partial.filled = len;
+        }
+    }
+
+    /// Whether there is something to take an event from.
+    #[inline]
+    #[must_use]
+    pub fn has_input(&self, window: &Window<'_>) -> bool {
+        !window.is_empty() || self.is_filled()
+    }
+
+    fn is_filled(&self) -> bool {
+        self.partial.as_ref().is_some_and(|partial| partial.filled > 0)
+    }
+
     /// Opens a window over a read: `buf` holds [`HEADROOM_BYTES`] free bytes, then what was read.
     ///
     /// # Panics
@@ -189,7 +134,7 @@ impl Session {
         &mut self,
         window: &mut Window<'_>,
         limits: &Limits,
-        out: &mut Vec<u8>,
+        out: &mut OutBuffer,
     ) -> Result<Option<Event>, ProtocolError> {
         match self.whole_message(window, limits) {
             Some(received) => Ok(Some(Event::Message(received))),
@@ -234,7 +179,7 @@ impl Session {
         &mut self,
         window: &mut Window<'_>,
         limits: &Limits,
-        out: &mut Vec<u8>,
+        out: &mut OutBuffer,
     ) -> Result<Option<Event>, ProtocolError> {
         if let Some(header) = self.whole_frame(window, limits) {
             // Large, to be streamed: it has all arrived, and is echoed at once.
@@ -257,11 +202,11 @@ impl Session {
         &mut self,
         window: &mut Window<'_>,
         limits: &Limits,
-        out: &mut Vec<u8>,
+        out: &mut OutBuffer,
     ) -> Result<Option<Event>, ProtocolError> {
         while self.phase != Phase::Closed {
             let event = if self.is_within_frame() {
-                if window.is_empty() {
+                if !self.has_input(window) {
                     return Ok(None);
                 }
                 self.continue_frame(window, limits, out)?
@@ -274,7 +219,7 @@ impl Session {
                     }
                     self.control_frame(&header, window)?
                 } else {
-                    self.begin_frame(&header, window, limits)?;
+                    self.begin_frame(&header, window, limits, out)?;
                     self.continue_frame(window, limits, out)?
                 }
             };
@@ -301,6 +246,7 @@ impl Session {
         header: &FrameHeader,
         window: &mut Window<'_>,
         limits: &Limits,
+        out: &mut OutBuffer,
     ) -> Result<(), ProtocolError> {
         let is_open = self.phase == Phase::Open;
         let is_streamed = self.is_streamed(header);
@@ -315,7 +261,7 @@ impl Session {
             partial.message = match header.opcode {
                 OpCode::Continuation => return Err(ProtocolError::ContinuationWithoutStart),
                 _ if is_streamed => UnderWay::Streaming { extent, waiting: Waiting::default() },
-                _ => UnderWay::Assembling { extent, assembly: Assembly::new(header) },
+                _ => UnderWay::Assembling { extent, assembly: Assembly::new(header, out) },
             };
         } else if header.opcode != OpCode::Continuation {
             return Err(ProtocolError::MessageInterrupted);
@@ -338,11 +284,22 @@ impl Session {
         &mut self,
         window: &mut Window<'_>,
         limits: &Limits,
-        out: &mut Vec<u8>,
+        out: &mut OutBuffer,
     ) -> Result<Option<Event>, ProtocolError> {
         let Some(partial) = &mut self.partial else { return Ok(None) };
         let Some(frame) = &mut partial.frame else { return Ok(None) };
-        let Taken { payload: piece, is_ascii } = frame.take(window);
+        let piece = match (std::mem::take(&mut partial.filled), &mut partial.message) {
+            (0, UnderWay::Assembling { assembly, .. }) => {
+                let Taken { payload, is_ascii } = frame.take(window);
+                assembly.append(window.bytes(&payload), is_ascii, limits.message_bytes_max)?;
+                payload
+            }
+            (len, UnderWay::Assembling { assembly, .. }) => {
+                assembly.unmask(len, frame.advance(len))?;
+                0..0
+            }
+            _ => frame.take(window).payload,
+        };
         let frame_end = frame.left == 0;
         let message_end = frame_end && frame.fin;
         if frame_end {
@@ -350,15 +307,11 @@ impl Session {
         }
         let event = match &mut partial.message {
             UnderWay::Nothing => frame_end.then_some(Event::Fragment),
-            UnderWay::Assembling { assembly, .. } => {
-                assembly.append(window.bytes(&piece), is_ascii, limits.message_bytes_max)?;
-                if message_end {
-                    let assembled = partial.take_assembled()?;
-                    assembled.map(|assembled| Event::Message(Received(Place::Assembled(assembled))))
-                } else {
-                    frame_end.then_some(Event::Fragment)
-                }
+            UnderWay::Assembling { .. } if message_end => {
+                let assembled = partial.take_assembled()?;
+                assembled.map(|assembled| Event::Message(Received(Place::Assembled(assembled))))
             }
+            UnderWay::Assembling { .. } => frame_end.then_some(Event::Fragment),
             UnderWay::Streaming { waiting, .. } => {
                 window.reply_piece(&piece);
                 if frame_end && !waiting.controls.is_empty() {
@@ -552,34 +505,104 @@ impl Session {
     }
 }
 
-/// Appends a frame.
-fn push_frame(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
-    let header = ServerHeader::new(true, opcode, payload.len() as u64);
-    out.extend_from_slice(header.as_bytes());
-    out.extend_from_slice(payload);
-}
-
-/// Appends a close frame, its reason cut to what fits.
-fn push_close(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
-    let bytes_max = reason.len().min(CONTROL_PAYLOAD_BYTES_MAX - CODE_BYTES);
-    let cut = (0..=bytes_max).rev().find(|&at| reason.is_char_boundary(at)).unwrap_or_default();
-    let reason = &reason[..cut];
-    if CloseCode::new(code.value()).is_none() {
-        // 1005 and 1006 are said by silence (RFC 6455 7.4.1).
-        return push_frame(out, OpCode::Close, b"");
-    }
-    let header = ServerHeader::new(true, OpCode::Close, (CODE_BYTES + reason.len()) as u64);
-    out.extend_from_slice(header.as_bytes());
-    out.extend_from_slice(&code.value().to_be_bytes());
-    out.extend_from_slice(reason.as_bytes());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::{MaskKey, unmask};
+
+    const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+    const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragments_max: 10 };
+
+    /// A frame of text with a 64-bit length.
+    fn text_frame(payload: &[u8]) -> Vec<u8> {
+        let mut frame = b"\x81\xFF".to_vec();
+        frame.extend((payload.len() as u64).to_be_bytes());
+        frame.extend(KEY);
+        let start = frame.len();
+        frame.extend(payload);
+        unmask(&mut frame[start..], MaskKey(KEY));
+        frame
+    }
+
+    /// Echoes `input`, which arrives `first` bytes at first, and then `step` at a time, to the room
+    /// if there is one; returns what goes out, and how much came by way of a room.
+    fn echo(input: &[u8], first: usize, step: usize) -> (Vec<u8>, usize) {
+        let mut session = Session::new(Delivery::Whole);
+        let mut out = OutBuffer::default();
+        let (mut rest, mut by_room, mut len) = (input, 0, first);
+        while !rest.is_empty() {
+            let mut buf = vec![0; HEADROOM_BYTES];
+            let taken = match session.room(&LIMITS) {
+                Some(room) => {
+                    let taken = len.min(room.len()).min(rest.len());
+                    room[..taken].copy_from_slice(&rest[..taken]);
+                    session.filled(taken);
+                    by_room += taken;
+                    taken
+                }
+                None => {
+                    let taken = len.min(rest.len());
+                    buf.extend(&rest[..taken]);
+                    taken
+                }
+            };
+            rest = &rest[taken..];
+            len = step;
+            let mut window = session.window(&mut buf);
+            while let Ok(Some(event)) = session.next_event(&mut window, &LIMITS, &mut out) {
+                if let Event::Message(received) = event {
+                    assert!(received.lend(&window).is_ok());
+                    received.echo(&mut window, &mut out);
+                }
+            }
+            window.move_run(&mut out);
+        }
+        (out.to_vec(), by_room)
+    }
 
     #[test]
     fn an_idle_session_is_small() {
         assert_eq!(size_of::<Session>(), 16);
+    }
+
+    #[test]
+    fn what_comes_by_way_of_a_room_is_the_same() {
+        let payload = "h\u{e9}llo \u{1f600}".repeat(20_000);
+        let mut input = text_frame(payload.as_bytes());
+        input.extend(text_frame(payload.as_bytes()));
+        let header = ServerHeader::new(true, OpCode::Text, payload.len() as u64);
+        let echo_of_one = [header.as_bytes(), payload.as_bytes()].concat();
+        for first in [15, 5_000, 40_001, 100_000] {
+            for step in [9_999, 16_385, 1 << 20] {
+                let (out, by_room) = echo(&input, first, step);
+                assert!(out == echo_of_one.repeat(2), "{first} {step}");
+                let is_cut_late = first > 5_000 || step < 1 << 20;
+                assert_eq!(by_room > 0, is_cut_late, "{first} {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bad_byte_in_a_room_fails_at_once() {
+        let mut payload = "h\u{e9}".repeat(40_000).into_bytes();
+        payload[90_000] = 0xFF;
+        let (out, by_room) = echo(&text_frame(&payload), 40_000, 60_000);
+        assert_eq!(out, b"\x88\x02\x03\xEF");
+        assert!(by_room > 0);
+    }
+
+    #[test]
+    fn memory_is_taken_for_what_has_arrived_and_not_for_what_is_announced() {
+        let mut session = Session::new(Delivery::Whole);
+        let mut out = OutBuffer::default();
+        let frame = text_frame(&[b'a'; 1_000_000]);
+        let mut buf = [&[0; HEADROOM_BYTES], &frame[..1000]].concat();
+        let mut window = session.window(&mut buf);
+        assert!(matches!(session.next_event(&mut window, &LIMITS, &mut out), Ok(None)));
+        assert!(session.room(&LIMITS).is_none());
+        let mut buf = [&[0; HEADROOM_BYTES], &frame[1000..20_000]].concat();
+        let mut window = session.window(&mut buf);
+        assert!(matches!(session.next_event(&mut window, &LIMITS, &mut out), Ok(None)));
+        assert!(session.room(&LIMITS).is_some_and(|room| room.len() <= 3 * 20_000));
     }
 }

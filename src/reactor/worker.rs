@@ -24,14 +24,12 @@ use crate::conn::tick::Tick;
 use crate::conn::transport::{Readiness, Transport};
 use crate::handler::{CloseCause, Handler};
 use crate::peer::{PeerId, Tally};
-use crate::protocol::{CloseCode, HEADROOM_BYTES, Response};
+use crate::protocol::{CloseCode, HEADROOM_BYTES, OutBuffer, Response};
 use crate::stats::Counters;
 
-/// Bytes of one read at most: below, pipelined frames take more calls; above, nothing is gained.
-const READ_BYTES: usize = 256 * 1024;
-
-/// What a long answer may leave allocated in the out buffer for the next.
-const OUT_BYTES_KEPT: usize = 256 * 1024;
+/// Bytes of one read at most: below, pipelined frames take more calls; above, little is gained. It is
+/// a little more than a power of two, as are messages of such a size with their headers.
+const READ_BYTES: usize = 260 * 1024;
 
 /// Connections accepted from one listener before others get their turn.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -92,7 +90,7 @@ pub struct Worker<D: Driver, H: Handler> {
     /// Every read goes here, and most replies are laid out and sent from here.
     scratch: Box<[u8]>,
     /// What cannot be laid out in place; empty between turns.
-    out: Vec<u8>,
+    out: OutBuffer,
     start: Instant,
     /// When the turn began: the time is not asked for again.
     now: Instant,
@@ -123,7 +121,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             timers: Timers::new(),
             again: Vec::new(),
             scratch: vec![0; HEADROOM_BYTES + READ_BYTES].into_boxed_slice(),
-            out: Vec::new(),
+            out: OutBuffer::default(),
             start: now,
             now,
             tick: Tick::default(),
@@ -166,9 +164,6 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.read_mail();
         }
         self.expire();
-        if self.out.capacity() > OUT_BYTES_KEPT {
-            self.out = Vec::new();
-        }
     }
 
     /// How long the next turn may wait for readiness; `None` for as long as it takes.
