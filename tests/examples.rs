@@ -263,10 +263,14 @@ fn what_the_command_line_gets_wrong_is_exit_2() {
         ("server", "--stats=-1", "--stats"),
         ("load", "--bogus", "--bogus"),
         ("load", "--url http://127.0.0.1/", "ws://"),
+        ("load", "--url wss://127.0.0.1/", "without TLS"),
         ("load", "--connections 0", "--connections"),
         ("load", "--size 1,x", "--size"),
         ("load", "--depth 0", "--depth"),
         ("load", "--duration 0", "--duration"),
+        ("load", "--pid 0", "--pid"),
+        ("load", "--pid 4294967295", "--pid"),
+        ("load", "--pid self", "--pid"),
     ] {
         let ended = run(name, arguments);
         assert_eq!(ended.status.code(), Some(2), "{name} {arguments}: {ended:?}");
@@ -304,6 +308,25 @@ fn load_sends_as_many_messages_as_it_is_told() {
         assert_eq!(ended.status.code(), Some(0), "{ended:?}");
         assert_eq!(number(&ended.stdout[0], "messages"), 200.0);
     }
+    terminate(server);
+}
+
+#[test]
+fn load_tells_how_much_cpu_time_the_server_used() {
+    let (server, address) = server("--workers 1");
+    let arguments = format!("--connections 8 --duration 0.5 --warmup 0.1 --pid {}", server.id());
+    let ended = load(address, &format!("{arguments} --json"));
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    let json = &ended.stdout[0];
+    let cores = number(json, "server_cores");
+    // One worker, and the thread that waits for it; the clocks are read one after the other.
+    assert!((0.01..1.1).contains(&cores), "{json}");
+    assert!((0.01..1.1).contains(&number(json, "load_cores")), "{json}");
+    let us_per_message = number(json, "server_cpu_us_per_message");
+    let ratio = us_per_message * number(json, "messages_per_s") / (cores * 1e6);
+    assert!((0.9..1.1).contains(&ratio), "{json}");
+    let ended = load(address, &arguments);
+    assert!(ended.stdout.iter().any(|line| line.starts_with("server cpu")), "{ended:?}");
     terminate(server);
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::usage;
+
 /// Measures a WebSocket echo server: throughput, latency, and whether every echo is right.
 ///
 /// Without --rate every connection keeps --depth messages in flight (closed loop). With --rate
@@ -92,6 +94,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "IP")]
     pub(crate) source: Option<IpAddr>,
 
+    /// A server on this machine: tell the CPU time that all threads of this process use.
+    #[arg(long, value_parser = parse_pid)]
+    pub(crate) pid: Option<u32>,
+
     /// Print one line of JSON, and no progress bar.
     #[arg(long)]
     pub(crate) json: bool,
@@ -111,6 +117,9 @@ impl FromStr for Url {
     type Err = String;
 
     fn from_str(url: &str) -> Result<Self, String> {
+        if url.starts_with("wss://") {
+            return Err("this program is built without TLS: the URL must begin with ws://".into());
+        }
         let rest = url.strip_prefix("ws://").ok_or("the URL must begin with ws://")?;
         // Anything else could end the request line or a header of the upgrade.
         if !rest.bytes().all(|byte| byte.is_ascii_graphic()) || rest.contains(['@', '#']) {
@@ -151,6 +160,13 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
             Ok(Duration::from_secs_f64(seconds))
         }
         _ => Err(format!("a time is a number of seconds from 0 to {SECONDS_MAX}")),
+    }
+}
+
+fn parse_pid(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(pid) if usage::is_readable(pid) => Ok(pid),
+        _ => Err("there is no such process whose CPU time can be read".to_owned()),
     }
 }
 

@@ -18,6 +18,7 @@ mod schedule;
 mod session;
 mod tape;
 mod upgrade;
+mod usage;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

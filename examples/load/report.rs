@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::args::Options;
+use crate::usage::Usage;
 
 /// Counts and latencies of the measured time, and the clock that all of a run reads.
 #[derive(Debug)]
@@ -78,6 +79,11 @@ impl Recorder {
         self.measured_until.checked_sub(self.now).filter(|&left| left > 0).map(Duration::from_nanos)
     }
 
+    /// Whether the measured time has begun.
+    pub(crate) fn is_measuring(&self) -> bool {
+        self.now >= self.measured_from
+    }
+
     /// The end of the measured time.
     pub(crate) fn measured_until(&self) -> u64 {
         self.measured_until
@@ -112,17 +118,28 @@ pub(crate) struct Report {
     megabytes_per_s: f64,
     latency_us: [(&'static str, f64); 5],
     latency_mean_us: f64,
+    cpu: Option<Cpu>,
+}
+
+/// Who used how much CPU time, and for what.
+#[derive(Debug)]
+struct Cpu {
+    server_us_per_message: f64,
+    server_cores: f64,
+    load_cores: f64,
 }
 
 impl Report {
     pub(crate) fn new(
         options: &Options,
         recorder: &Recorder,
+        usage: Option<Usage>,
         messages_unsent: u64,
         closes_unanswered: u32,
     ) -> Self {
         // A run of one instantaneous message still has a finite rate.
         let seconds = recorder.elapsed().max(1) as f64 / 1e9;
+        let messages_per_s = recorder.messages as f64 / seconds;
         let latencies = &recorder.latencies_ns;
         let quantile = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e3;
         Self {
@@ -134,7 +151,7 @@ impl Report {
             messages_unsent,
             closes_unanswered,
             seconds,
-            messages_per_s: recorder.messages as f64 / seconds,
+            messages_per_s,
             megabytes_per_s: recorder.message_bytes as f64 / seconds / 1e6,
             latency_us: [
                 ("p50", quantile(0.5)),
@@ -144,6 +161,7 @@ impl Report {
                 ("max", latencies.max() as f64 / 1e3),
             ],
             latency_mean_us: latencies.mean() / 1e3,
+            cpu: usage.map(|usage| Cpu::new(usage, messages_per_s)),
         }
     }
 
@@ -159,7 +177,8 @@ impl Report {
         format!(
             "{{\"connections\":{},\"depth\":{},\"sizes_bytes\":\"{}\",\"rate_messages_per_s\":{rate},\
              \"messages\":{},\"seconds\":{:.6},\"messages_per_s\":{:.1},\"megabytes_per_s\":{:.3},\
-             {latencies}\"latency_mean_us\":{:.1},\"messages_unsent\":{},\"closes_unanswered\":{}}}",
+             {latencies}\"latency_mean_us\":{:.1},\"messages_unsent\":{},\"closes_unanswered\":{},\
+             \"server_cpu_us_per_message\":{},\"server_cores\":{},\"load_cores\":{}}}",
             self.connections,
             self.depth,
             self.sizes,
@@ -170,7 +189,33 @@ impl Report {
             self.latency_mean_us,
             self.messages_unsent,
             self.closes_unanswered,
+            number_or_null(self.cpu.as_ref().map(|cpu| cpu.server_us_per_message)),
+            number_or_null(self.cpu.as_ref().map(|cpu| cpu.server_cores)),
+            number_or_null(self.cpu.as_ref().map(|cpu| cpu.load_cores)),
         )
+    }
+}
+
+impl Cpu {
+    fn new(Usage { server_cores, load_cores }: Usage, messages_per_s: f64) -> Self {
+        let server_us_per_message = match messages_per_s {
+            // No number at all: it becomes null.
+            0.0 => f64::NAN,
+            messages_per_s => server_cores * 1e6 / messages_per_s,
+        };
+        Self { server_us_per_message, server_cores, load_cores }
+    }
+
+    /// Whether a faster load generator would have had more messages from the server.
+    fn is_load_the_limit(&self) -> bool {
+        self.load_cores > BUSY_CORES && self.server_cores < BUSY_CORES
+    }
+}
+
+fn number_or_null(value: Option<f64>) -> String {
+    match value {
+        Some(value) if value.is_finite() => format!("{value:.4}"),
+        _ => "null".to_owned(),
     }
 }
 
@@ -190,6 +235,9 @@ impl fmt::Display for Report {
         for (name, value) in self.latency_us {
             write!(f, "  {name} {value:.1}")?;
         }
+        if let Some(cpu) = &self.cpu {
+            write!(f, "\n{cpu}")?;
+        }
         if self.messages_unsent > 0 {
             write!(f, "\nbehind      {} messages were due but never sent", self.messages_unsent)?;
         }
@@ -199,6 +247,23 @@ impl fmt::Display for Report {
         Ok(())
     }
 }
+
+impl fmt::Display for Cpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "server cpu  {:.3} us/message  {:.2} cores  (load itself: {:.2})",
+            self.server_us_per_message, self.server_cores, self.load_cores
+        )?;
+        if self.is_load_the_limit() {
+            write!(f, "\nlimit       load, not the server: more than one load would get more")?;
+        }
+        Ok(())
+    }
+}
+
+/// A thread that uses this share of a core has hardly time left.
+const BUSY_CORES: f64 = 0.93;
 
 /// Ten minutes; what waits longer is recorded as this.
 const LATENCY_NS_MAX: u64 = 600_000_000_000;

@@ -15,6 +15,7 @@ use crate::problem::Problem;
 use crate::report::{Recorder, Report};
 use crate::schedule::Schedule;
 use crate::tape::Tape;
+use crate::usage::{Meter, Usage};
 
 /// A run in progress.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) struct Run<'a> {
     /// In the order dialled; a connection's token is its index.
     connections: Vec<Connection>,
     shared: Shared,
+    meter: Meter,
     /// The one read buffer.
     scratch: Vec<u8>,
     bar: ProgressBar,
@@ -47,6 +49,7 @@ impl<'a> Run<'a> {
                 census: Census::default(),
                 unfinished: Vec::new(),
             },
+            meter: Meter::new(options.pid),
             scratch: vec![0; SCRATCH_BYTES],
             bar: progress_bar(options),
             bar_due_at: 0,
@@ -56,12 +59,12 @@ impl<'a> Run<'a> {
     /// All of it, start to end.
     pub(crate) fn finish(mut self) -> Result<Report, Failure> {
         self.open()?;
-        self.measure()?;
+        let usage = self.measure()?;
         let messages_unsent = self.record_waiting();
         self.close()?;
         self.bar.finish_and_clear();
         let unanswered = self.options.connections - self.shared.census.closed;
-        Ok(Report::new(self.options, &self.shared.recorder, messages_unsent, unanswered))
+        Ok(Report::new(self.options, &self.shared.recorder, usage, messages_unsent, unanswered))
     }
 
     /// Dials evenly over the ramp-up until every connection is upgraded.
@@ -88,12 +91,14 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Sends and receives until the time is over or the count is reached.
-    fn measure(&mut self) -> Result<(), Failure> {
+    /// Sends and receives until the time is over or the count is reached; returns the CPU time
+    /// meanwhile, if asked to.
+    fn measure(&mut self) -> Result<Option<Usage>, Failure> {
         let Options { count, warmup, duration, .. } = *self.options;
         let start = self.shared.recorder.tick();
         self.shared.recorder.measure(warmup, count.is_none().then_some(duration));
         self.shared.schedule.start(start);
+        self.begin_metering();
         if !self.shared.schedule.is_open_loop() {
             for index in 0..self.connections.len() {
                 self.write(index)?;
@@ -105,6 +110,7 @@ impl<'a> Run<'a> {
                 break;
             }
             let now = self.shared.recorder.now;
+            self.begin_metering();
             for index in self.shared.schedule.take_due(now) {
                 self.write(index)?;
             }
@@ -116,7 +122,7 @@ impl<'a> Run<'a> {
             };
             self.show(position, length, "measuring");
         }
-        Ok(())
+        Ok(self.meter.end())
     }
 
     /// In the open loop, what is still due at the end counts as waiting until the end.
@@ -221,6 +227,13 @@ impl<'a> Run<'a> {
                 let seconds = STALL_TIMEOUT.as_secs();
                 Err(Failure::at(index, Problem::Stalled { message, seconds }))
             }
+        }
+    }
+
+    /// Takes the first look at the CPU time once the warm-up is over.
+    fn begin_metering(&mut self) {
+        if self.shared.recorder.is_measuring() {
+            self.meter.begin();
         }
     }
 

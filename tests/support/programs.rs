@@ -72,6 +72,11 @@ impl Program {
         writeln!(stdin, "{line}").expect("the example reads");
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it has ended.
     #[track_caller]
     pub fn has_ended(&mut self) -> bool {

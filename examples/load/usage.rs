@@ -1,0 +1,112 @@
+//! CPU time of the server and of this process, from Linux's /proc, to tell which of them is the
+//! limit.
+
+use std::fs;
+use std::io;
+use std::process;
+use std::time::Instant;
+
+/// Reads the CPU time of a server and of this process when the measured time begins and ends.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    pid: Option<u32>,
+    began: Option<Sample>,
+}
+
+/// Shares of a core over the measured time; 1 is one core, all of the time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    pub(crate) server_cores: f64,
+    pub(crate) load_cores: f64,
+}
+
+impl Meter {
+    pub(crate) fn new(pid: Option<u32>) -> Self {
+        Self { pid, began: None }
+    }
+
+    /// To be called once the measured time has begun, any number of times.
+    #[inline]
+    pub(crate) fn begin(&mut self) {
+        if self.began.is_none() && self.pid.is_some() {
+            self.began = self.sample();
+        }
+    }
+
+    /// To be called when the measured time is over. `None` without a process to look at, or when
+    /// it has ended.
+    pub(crate) fn end(&self) -> Option<Usage> {
+        let (began, ended) = (self.began.as_ref()?, self.sample()?);
+        // The looks are not taken to the nanosecond, so their own distance counts.
+        let elapsed_ns = (ended.at - began.at).as_nanos().max(1) as f64;
+        Some(Usage {
+            server_cores: cpu_ns_between(&began.server, &ended.server) as f64 / elapsed_ns,
+            load_cores: cpu_ns_between(&began.load, &ended.load) as f64 / elapsed_ns,
+        })
+    }
+
+    fn sample(&self) -> Option<Sample> {
+        let server = threads(self.pid?).ok()?;
+        let load = threads(process::id()).ok()?;
+        Some(Sample { at: Instant::now(), server, load })
+    }
+}
+
+/// One look.
+#[derive(Debug)]
+struct Sample {
+    at: Instant,
+    server: Vec<Thread>,
+    load: Vec<Thread>,
+}
+
+/// What a thread has used since it began.
+#[derive(Clone, Copy, Debug)]
+struct Thread {
+    id: u32,
+    cpu_ns: u64,
+}
+
+/// Every thread of process `pid`.
+fn threads(pid: u32) -> io::Result<Vec<Thread>> {
+    let mut threads = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let entry = entry?;
+        // A thread may end between the two looks at it.
+        let Ok(schedstat) = fs::read_to_string(entry.path().join("schedstat")) else { continue };
+        let cpu_ns = schedstat.split(' ').next().and_then(|first| first.parse().ok());
+        let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if let (Some(id), Some(cpu_ns)) = (id, cpu_ns) {
+            threads.push(Thread { id, cpu_ns });
+        }
+    }
+    if threads.is_empty() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(threads)
+}
+
+/// Whether the CPU time of process `pid` can be read.
+pub(crate) fn is_readable(pid: u32) -> bool {
+    threads(pid).is_ok()
+}
+
+/// What the threads of the second look have used since the first. A thread that ended in between
+/// is left out, and one that began counts from 0.
+fn cpu_ns_between(began: &[Thread], ended: &[Thread]) -> u64 {
+    let used_before = |id| began.iter().find(|thread| thread.id == id).map_or(0, |it| it.cpu_ns);
+    ended.iter().map(|thread| thread.cpu_ns.saturating_sub(used_before(thread.id))).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_come_and_go_make_nothing_negative() {
+        let thread = |id, cpu_ns| Thread { id, cpu_ns };
+        let began = [thread(1, 100), thread(2, 5000)];
+        assert_eq!(cpu_ns_between(&began, &[thread(1, 150), thread(3, 20)]), 70);
+        assert_eq!(cpu_ns_between(&began, &[]), 0);
+    }
+}
