@@ -1,0 +1,29 @@
+"""An echo server on Python's `websockets`: its asyncio server, with its C extension, which its wheels have, without
+compression, and on uvloop if that is installed. TCP_NODELAY is set by the event loop."""
+import asyncio
+
+from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed
+
+try:
+    from uvloop import new_event_loop
+except ImportError:
+    new_event_loop = None
+
+
+async def echo(connection):
+    try:
+        async for message in connection:
+            await connection.send(message)
+    except ConnectionClosed:
+        pass  # ends this connection only
+
+
+async def main():
+    async with serve(echo, "127.0.0.1", 0, compression=None, max_size=64 << 20) as server:
+        print(f"listening on 127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+        await server.wait_closed()
+
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())

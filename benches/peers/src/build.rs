@@ -1,0 +1,169 @@
+//! Builds and installs the servers. All of it goes into target folders.
+
+use std::collections::HashMap;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::Result;
+
+/// This crate's folder.
+pub(crate) fn folder() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The programs that cargo made, by name.
+#[derive(Debug)]
+pub(crate) struct Built(HashMap<String, PathBuf>);
+
+impl Built {
+    /// Our examples, and the peers that are written in Rust.
+    pub(crate) fn new() -> Result<Self> {
+        let mut programs = HashMap::new();
+        cargo_build(&project().join("Cargo.toml"), "--examples", &mut programs)?;
+        cargo_build(&folder().join("Cargo.toml"), "--bins", &mut programs)?;
+        Ok(Self(programs))
+    }
+
+    pub(crate) fn program(&self, name: &str) -> Result<PathBuf> {
+        let program = self.0.get(name).cloned();
+        Ok(program.ok_or_else(|| format!("cargo has not made {name}"))?)
+    }
+}
+
+/// Builds in release and collects the programs that come out.
+fn cargo_build(manifest: &Path, what: &str, programs: &mut HashMap<String, PathBuf>) -> Result<()> {
+    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--release", "--locked", what])
+        .args(["--message-format", "json-render-diagnostics", "--manifest-path"])
+        .arg(manifest)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cargo: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("cargo build --manifest-path {} failed", manifest.display()).into());
+    }
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let message: Value = serde_json::from_str(line)?;
+        if let Some(program) = message["executable"].as_str() {
+            let name = message["target"]["name"].as_str().unwrap_or_default();
+            programs.insert(name.to_owned(), program.into());
+        }
+    }
+    Ok(())
+}
+
+/// Compiles the hand-written C server.
+pub(crate) fn yardstick() -> Result<PathBuf> {
+    let program = work_folder("yardstick")?.join("raw-epoll");
+    let source = folder().join("yardstick/raw-epoll.c");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-std=gnu11", "-O3", "-march=native", "-flto", "-pthread", "-o"]);
+    run("cc", compiler.arg(&program).arg(source))?;
+    Ok(program)
+}
+
+/// Installs `ws` and `bufferutil`; the latter only makes it faster, and may be missing.
+pub(crate) fn node_ws() -> Result<(PathBuf, PathBuf)> {
+    let node = program_path("node")?;
+    let folder = work_folder("node-ws")?;
+    let install = |packages: &[String]| {
+        let mut npm = Command::new("npm");
+        npm.arg("install").arg("--prefix").arg(&folder);
+        npm.args(["--no-audit", "--no-fund", "--prefer-offline", "--loglevel", "error"]);
+        run("npm", npm.args(packages))
+    };
+    let (ws, bufferutil) = (format!("ws@{NODE_WS}"), format!("bufferutil@{NODE_BUFFERUTIL}"));
+    if install(&[ws.clone(), bufferutil]).is_err() {
+        install(&[ws])?;
+        eprintln!("node-ws: bufferutil could not be installed");
+    }
+    Ok((node, folder.join("node_modules")))
+}
+
+/// Installs `websockets` and `uvloop`; the latter only makes it faster, and may be missing.
+pub(crate) fn python_websockets() -> Result<PathBuf> {
+    let folder = work_folder("python-websockets")?;
+    let python = folder.join("bin/python");
+    if !python.exists() {
+        run("python3", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    }
+    let install = |package: String| {
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "--disable-pip-version-check", "-q", "install"]);
+        run("pip", pip.arg(package))
+    };
+    install(format!("websockets=={PYTHON_WEBSOCKETS}"))?;
+    if install(format!("uvloop=={PYTHON_UVLOOP}")).is_err() {
+        eprintln!("python-websockets: uvloop could not be installed");
+    }
+    Ok(python)
+}
+
+/// The version of a Rust peer, from the lock file; the newest of several.
+pub(crate) fn locked_version(name: &str) -> String {
+    let package = format!("name = \"{name}\"\nversion = \"");
+    let found = include_str!("../Cargo.lock").rsplit_once(&package);
+    found.and_then(|(_, rest)| rest.split('"').next()).unwrap_or("unknown").to_owned()
+}
+
+/// Our version, and the commit if this is a clone.
+pub(crate) fn our_version() -> String {
+    let manifest = include_str!("../../../Cargo.toml");
+    let version = manifest.lines().find_map(|line| line.strip_prefix("version = "));
+    let version = version.unwrap_or("unknown").trim_matches('"');
+    let mut git = Command::new("git");
+    git.arg("-C").arg(project()).args(["rev-parse", "--short", "HEAD"]).stderr(Stdio::null());
+    match git.output() {
+        Ok(output) if output.status.success() => {
+            format!("{version}-{}", String::from_utf8_lossy(&output.stdout).trim())
+        }
+        _ => version.to_owned(),
+    }
+}
+
+/// Where results and what is installed go.
+pub(crate) fn out_folder() -> PathBuf {
+    match env::var_os("CARGO_TARGET_DIR") {
+        Some(target) => Path::new(&target).join("peers"),
+        None => project().join("target/peers"),
+    }
+}
+
+/// The top of the repository.
+fn project() -> PathBuf {
+    folder().ancestors().nth(2).expect("this crate is two folders down").to_owned()
+}
+
+fn work_folder(name: &str) -> Result<PathBuf> {
+    let folder = out_folder().join("installed").join(name);
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(folder)
+}
+
+/// What `name` is behind the wrappers of version managers, which would cost a process.
+fn program_path(name: &str) -> Result<PathBuf> {
+    let script = "process.stdout.write(process.execPath)";
+    let output = Command::new(name).args(["-e", script]).output();
+    let output = output.map_err(|error| format!("{name}: {error}"))?;
+    Ok(String::from_utf8(output.stdout)?.into())
+}
+
+/// Runs a command to its end, and has the first line of what it complains of when it fails.
+fn run(name: &str, command: &mut Command) -> Result<()> {
+    let output = command.output().map_err(|error| format!("{name}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let first = complaint.lines().find(|line| !line.trim().is_empty());
+    Err(format!("{name}: {}", first.unwrap_or("failed without a word").trim()).into())
+}
+
+pub(crate) const NODE_WS: &str = "8.23.0";
+const NODE_BUFFERUTIL: &str = "4.1.0";
+pub(crate) const PYTHON_WEBSOCKETS: &str = "17.4";
+const PYTHON_UVLOOP: &str = "0.23.0";

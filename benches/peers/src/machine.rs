@@ -1,0 +1,120 @@
+//! What Linux says of the machine and of a process, from /proc.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Instant;
+
+use crate::Result;
+
+/// For the rows: where and when they were measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    pub(crate) date: String,
+    pub(crate) cpu: String,
+    pub(crate) kernel: String,
+    pub(crate) cores: usize,
+}
+
+impl Machine {
+    pub(crate) fn look() -> Result<Self> {
+        let date = Command::new("date").args(["-u", "+%FT%TZ"]).output()?.stdout;
+        let cpus = read("/proc/cpuinfo")?;
+        let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        Ok(Self {
+            date: String::from_utf8(date)?.trim().to_owned(),
+            cpu: model.map_or("unknown", |(_, model)| model).to_owned(),
+            kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            cores: thread::available_parallelism()?.get(),
+        })
+    }
+}
+
+/// How much of the machine the hypervisor gave to others, between two moments.
+#[derive(Debug)]
+pub(crate) struct Stolen {
+    began: Instant,
+    ticks: f64,
+}
+
+impl Stolen {
+    pub(crate) fn begin() -> Result<Self> {
+        Ok(Self { began: Instant::now(), ticks: stolen_ticks(&read("/proc/stat")?) })
+    }
+
+    /// In percent of all cores together.
+    pub(crate) fn percent(&self, cores: usize) -> Result<f64> {
+        let ticks = stolen_ticks(&read("/proc/stat")?) - self.ticks;
+        Ok(ticks / TICKS_PER_S / self.began.elapsed().as_secs_f64() / cores as f64 * 100.0)
+    }
+}
+
+/// The eighth number of the first line, which is the sum over all cores (proc(5)).
+fn stolen_ticks(stat: &str) -> f64 {
+    let steal = stat.split_whitespace().nth(8).and_then(|ticks| ticks.parse().ok());
+    steal.unwrap_or(0.0)
+}
+
+/// Bytes of memory that belong to process `pid` alone and to no file. The sum over its page
+/// tables: the counters of /proc/PID/status are off by some hundred KiB.
+pub(crate) fn anonymous_bytes(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let kilobytes = kilobytes(&read(&path)?, "Anonymous:").ok_or_else(|| path + ": not a number");
+    Ok(kilobytes? << 10)
+}
+
+/// The most memory that process `pid` ever had resident, its program's pages included.
+pub(crate) fn resident_peak_bytes(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let kilobytes = kilobytes(&read(&path)?, "VmHWM:").ok_or_else(|| path + ": no VmHWM");
+    Ok(kilobytes? << 10)
+}
+
+/// What the line that begins with `key` says.
+fn kilobytes(text: &str, key: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(key))?;
+    value.trim().strip_suffix(" kB")?.trim().parse().ok()
+}
+
+/// Seconds of CPU time that the threads of process `pid` have used. One that has ended is not
+/// counted, but the servers' workers do not end.
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
+    let tasks = format!("/proc/{pid}/task");
+    let mut nanoseconds = 0.0;
+    for task in fs::read_dir(&tasks).map_err(|error| format!("{tasks}: {error}"))? {
+        let schedstat = read(task?.path().join("schedstat"))?;
+        let first = schedstat.split(' ').next().unwrap_or_default();
+        nanoseconds += first.parse::<f64>().map_err(|error| format!("{tasks}: {error}"))?;
+    }
+    Ok(nanoseconds / 1e9)
+}
+
+fn read(path: impl AsRef<Path>) -> Result<String> {
+    let path = path.as_ref();
+    Ok(fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?)
+}
+
+/// The unit of /proc/stat, USER_HZ, is a hundredth of a second wherever Linux runs today.
+const TICKS_PER_S: f64 = 100.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_found_in_what_the_kernel_prints() {
+        let stat = "cpu  10 20 30 40 50 60 70 80 90 0\ncpu0 1 2 3 4 5 6 7 8 9 0\n";
+        assert_eq!(stolen_ticks(stat), 80.0);
+        assert_eq!(kilobytes("Rss:   12 kB\nAnonymous:    345 kB\n", "Anonymous:"), Some(345));
+        assert_eq!(kilobytes("Rss:   12 kB\n", "Anonymous:"), None);
+    }
+
+    #[test]
+    fn this_process_has_memory_and_uses_time() {
+        let pid = std::process::id();
+        assert!(anonymous_bytes(pid).expect("a number") > 0);
+        assert!(resident_peak_bytes(pid).expect("a number") > 0);
+        assert!(cpu_seconds(pid).expect("a number") > 0.0);
+    }
+}

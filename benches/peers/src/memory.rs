@@ -1,0 +1,194 @@
+//! Memory: of a connection that does nothing, and of our server while it echoes a message much
+//! larger than what it may hold.
+
+use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::Result;
+use crate::args::Options;
+use crate::build;
+use crate::client::{Client, MASK, masked};
+use crate::machine::{self, Machine};
+use crate::process::{self, Running};
+use crate::record::{MemoryRow, Record};
+use crate::servers::{self, OURS, Server};
+use crate::table::{Table, number};
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let (servers, _) = servers::prepare(options)?;
+    let machine = Machine::look()?;
+    process::pin_this_process(options.load_cpu)?;
+    let cpus = options.server_cpus();
+    idle(&servers, &machine, &cpus, options)?;
+    match servers.iter().find(|server| server.name == OURS) {
+        Some(ours) => large_message(ours, &cpus, options),
+        None => Ok(()),
+    }
+}
+
+/// The table of idle connections.
+pub(crate) fn idle(
+    servers: &[Server],
+    machine: &Machine,
+    cpus: &str,
+    options: &Options,
+) -> Result<()> {
+    let descriptors = rlimit::increase_nofile_limit(u64::MAX)?;
+    let connections = options.idle.min(descriptors.saturating_sub(DESCRIPTORS_KEPT) as u32);
+    let folder = options.out.clone().unwrap_or_else(build::out_folder);
+    let mut record = Record::create(&folder, "memory.csv")?;
+    let mut table = Table::new(&["server", "bytes", "after an echo", ""]);
+    for server in servers {
+        match idle_bytes(server, cpus, connections, options) {
+            Ok([fresh, used]) => {
+                record.add(MemoryRow {
+                    date: &machine.date,
+                    cpu: &machine.cpu,
+                    kernel: &machine.kernel,
+                    server: server.name,
+                    version: &server.version,
+                    connections,
+                    idle_bytes_per_connection: fresh,
+                    idle_bytes_per_connection_after_an_echo: used,
+                })?;
+                table.add([server.name.to_owned(), number(fresh), number(used), String::new()]);
+            }
+            Err(error) => eprintln!("{}: {error}", server.name),
+        }
+    }
+    print!("anonymous memory of an idle connection ({connections} connections)\n{table}");
+    Ok(())
+}
+
+/// What each of `connections` costs `server`: once upgraded, and after one echo on each.
+fn idle_bytes(
+    server: &Server,
+    cpus: &str,
+    connections: u32,
+    options: &Options,
+) -> Result<[f64; 2]> {
+    let running = Running::start(server, options.workers, cpus)?;
+    // What the first connection alone makes the server load or allocate is no connection's.
+    Client::connect(running.address, 0)?.echo(TEXT)?;
+    let before = machine::anonymous_bytes(running.pid())? as f64;
+    let per_connection = || -> Result<f64> {
+        Ok((machine::anonymous_bytes(running.pid())? as f64 - before) / f64::from(connections))
+    };
+    let dial = |index| Client::connect(running.address, index);
+    let mut clients = (0..connections).map(dial).collect::<io::Result<Vec<_>>>()?;
+    let fresh = per_connection()?;
+    for client in &mut clients {
+        client.echo(TEXT)?;
+    }
+    Ok([fresh, per_connection()?])
+}
+
+/// Echoes one binary message of 64 MiB and says how much the server grew meanwhile.
+fn large_message(server: &Server, cpus: &str, options: &Options) -> Result<()> {
+    let running = Running::start(server, options.workers, cpus)?;
+    let pid = running.pid();
+    let mut client = Client::connect(running.address, 0)?;
+    client.echo(TEXT)?;
+    let before = machine::anonymous_bytes(pid)?;
+    let resident_before = machine::resident_peak_bytes(pid)?;
+    let is_over = AtomicBool::new(false);
+    let mut writer = client.stream.try_clone()?;
+    let (peak, looks) = thread::scope(|scope| -> Result<_> {
+        // A client that wrote all of it before it read any would wait for a server that waits
+        // for it.
+        let written = scope.spawn(move || write_large(&mut writer));
+        let watched = scope.spawn(|| watch(pid, &is_over));
+        let read = read_large(&mut client.stream);
+        is_over.store(true, Ordering::Relaxed);
+        let watched = watched.join().expect("looking does not panic");
+        written.join().expect("writing does not panic")?;
+        read?;
+        Ok(watched)
+    })?;
+    let resident = machine::resident_peak_bytes(pid)? - resident_before;
+    let growth = peak.saturating_sub(before);
+    println!(
+        "\n{}: growth while a binary message of {} MiB is echoed\n  anonymous memory, at most, in \
+         {looks} looks: {} KiB\n  VmHWM: {} KiB",
+        server.name,
+        MESSAGE_BYTES >> 20,
+        growth >> 10,
+        resident >> 10,
+    );
+    match growth.max(resident) < GROWTH_BYTES_MAX {
+        true => Ok(()),
+        false => Err(format!("more than {} KiB", GROWTH_BYTES_MAX >> 10).into()),
+    }
+}
+
+/// The most anonymous memory of process `pid` until `is_over`, and how often that was looked at.
+fn watch(pid: u32, is_over: &AtomicBool) -> (u64, u32) {
+    let (mut peak, mut looks) = (0, 0);
+    while !is_over.load(Ordering::Relaxed) {
+        // A server that is gone is told by whoever reads from it.
+        peak = peak.max(machine::anonymous_bytes(pid).unwrap_or(0));
+        looks += 1;
+    }
+    (peak, looks)
+}
+
+fn write_large(stream: &mut impl Write) -> io::Result<()> {
+    let mut header = vec![0x82, 0x80 | 127];
+    header.extend_from_slice(&(MESSAGE_BYTES as u64).to_be_bytes());
+    header.extend_from_slice(&MASK);
+    stream.write_all(&header)?;
+    let block: Vec<u8> = masked(&block()).collect();
+    for _ in 0..MESSAGE_BYTES / BLOCK_BYTES {
+        stream.write_all(&block)?;
+    }
+    Ok(())
+}
+
+/// Reads the echo, in one frame or several, and checks it.
+fn read_large(stream: &mut impl Read) -> io::Result<()> {
+    let broken = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    let (expected, mut piece) = (block(), vec![0; BLOCK_BYTES]);
+    let mut matched = 0;
+    let mut is_last = false;
+    while !is_last {
+        let mut head = [0; 2];
+        stream.read_exact(&mut head)?;
+        is_last = head[0] & 0x80 != 0;
+        let mut length = [0; 8];
+        match head[1] {
+            127 => stream.read_exact(&mut length)?,
+            126 => stream.read_exact(&mut length[6..])?,
+            short => length[7] = short,
+        }
+        let mut left = u64::from_be_bytes(length) as usize;
+        while left > 0 {
+            let at = matched % BLOCK_BYTES;
+            let bytes = stream.read(&mut piece[..left.min(BLOCK_BYTES - at)])?;
+            if bytes == 0 || piece[..bytes] != expected[at..at + bytes] {
+                return broken("what came back is no echo");
+            }
+            matched += bytes;
+            left -= bytes;
+        }
+    }
+    if matched == MESSAGE_BYTES { Ok(()) } else { broken("the echo has another length") }
+}
+
+/// The message is this, over and over.
+fn block() -> Vec<u8> {
+    (0..BLOCK_BYTES).map(|index| (index * 131 + 7) as u8).collect()
+}
+
+const TEXT: &str = "a text of thirty-two characters.";
+
+/// For this program's and the servers' other files.
+const DESCRIPTORS_KEPT: u64 = 100;
+
+const MESSAGE_BYTES: usize = 64 << 20;
+
+/// What the check allows our server.
+const GROWTH_BYTES_MAX: u64 = 1 << 20;
+
+/// A multiple of the mask's four bytes.
+const BLOCK_BYTES: usize = 64 << 10;

@@ -1,0 +1,168 @@
+//! The plots: a panel for each cell, a row in it for each server.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use crate::Result;
+use crate::cells::Cell;
+use crate::load::Figures;
+use crate::servers::{NAMES, OURS};
+use crate::speed::{self, CellOutcome, Outcome};
+use crate::table::number;
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// Messages per second as bars, each panel to its own scale.
+pub(crate) fn throughput(cells: &[CellOutcome]) -> Result<String> {
+    let legend = "messages per second, more is better; * the server was not the limit";
+    draw(cells, "Echo throughput", legend, |area, outcomes| {
+        let most = outcomes.iter().map(|outcome| outcome.figures.messages_per_s);
+        let most = most.fold(1.0, f64::max);
+        for (row, Outcome { server, figures }) in outcomes.iter().enumerate() {
+            let width = figures.messages_per_s / most * f64::from(BAR_WIDTH);
+            let end = LABELS_WIDTH + (width as i32).max(1);
+            let (top, bottom) = (row_y(row) - 7, row_y(row) + 7);
+            let bar = [(LABELS_WIDTH, top), (end, bottom)];
+            area.draw(&Rectangle::new(bar, color(server).filled()))?;
+            let mark = if speed::is_server_the_limit(figures) { "" } else { " *" };
+            let value = number(figures.messages_per_s) + mark;
+            text(area, &value, (end + 6, row_y(row)), 12, HPos::Left, INK)?;
+        }
+        Ok(())
+    })
+}
+
+/// Percentiles of the round trip, all panels on one logarithmic scale.
+pub(crate) fn latency(cells: &[CellOutcome]) -> Result<String> {
+    let all = || cells.iter().flat_map(|cell| &cell.outcomes).map(|outcome| outcome.figures);
+    let least = all().map(|figures| figures.latency_p50_us).fold(f64::INFINITY, f64::min);
+    let most = all().map(|figures| figures.latency_p999_us).fold(1.0, f64::max);
+    let (from, to) = (least.max(1.0).log10().floor(), most.log10().ceil());
+    let x = |us: f64| {
+        let share = (us.max(1.0).log10() - from) / (to - from).max(1.0);
+        LABELS_WIDTH + (share * f64::from(BAR_WIDTH + VALUE_WIDTH)) as i32
+    };
+    let legend = "round trip: dot p50, diamond p99, bar p99.9; logarithmic, less is better";
+    draw(cells, "Echo latency", legend, |area, outcomes| {
+        let bottom = row_y(outcomes.len() - 1) + 14;
+        for decade in from as i32..=to as i32 {
+            let us = 10_f64.powi(decade);
+            area.draw(&PathElement::new([(x(us), TITLE_HEIGHT), (x(us), bottom)], FAINT))?;
+            text(area, &duration(us), (x(us), bottom + 8), 10, HPos::Center, GREY)?;
+        }
+        for (row, Outcome { server, figures }) in outcomes.iter().enumerate() {
+            let Figures { latency_p50_us, latency_p99_us, latency_p999_us, .. } = *figures;
+            let (y, color) = (row_y(row), color(server));
+            let [p50, p99, p999] = [latency_p50_us, latency_p99_us, latency_p999_us].map(x);
+            area.draw(&PathElement::new([(p50, y), (p999, y)], color.stroke_width(2)))?;
+            area.draw(&PathElement::new([(p999, y - 6), (p999, y + 6)], color.stroke_width(2)))?;
+            area.draw(&Circle::new((p50, y), 5, color.filled()))?;
+            let diamond = [(p99 - 5, y), (p99, y - 5), (p99 + 5, y), (p99, y + 5)];
+            area.draw(&Polygon::new(diamond, color))?;
+        }
+        Ok(())
+    })
+}
+
+/// Draws the frame of a plot and lets `panel` fill it in.
+fn draw(
+    cells: &[CellOutcome],
+    title: &str,
+    legend: &str,
+    panel: impl Fn(&Area<'_>, &[Outcome]) -> Result<()>,
+) -> Result<String> {
+    let columns = cells.len().clamp(1, COLUMNS_MAX);
+    let rows = cells.len().div_ceil(columns);
+    let servers = cells.iter().map(|cell| cell.outcomes.len()).max().unwrap_or(0);
+    let panel_height = row_y(servers) + 14;
+    let width = columns as i32 * PANEL_WIDTH + 2 * MARGIN;
+    let height = HEAD_HEIGHT + rows as i32 * panel_height + MARGIN;
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, (width as u32, height as u32));
+        let root = root.into_drawing_area();
+        // Readable on a dark page, too.
+        root.fill(&WHITE)?;
+        text(&root, title, (MARGIN, MARGIN + 10), 20, HPos::Left, INK)?;
+        text(&root, legend, (MARGIN, MARGIN + 34), 13, HPos::Left, GREY)?;
+        for (index, CellOutcome { cell, outcomes }) in cells.iter().enumerate() {
+            if outcomes.is_empty() {
+                continue;
+            }
+            let left = MARGIN + (index % columns) as i32 * PANEL_WIDTH;
+            let top = HEAD_HEIGHT + (index / columns) as i32 * panel_height;
+            let area = root.clone().shrink((left, top), (PANEL_WIDTH, panel_height));
+            labels(&area, cell, outcomes)?;
+            panel(&area, outcomes)?;
+        }
+        root.present()?;
+    }
+    Ok(svg)
+}
+
+/// What all panels have: the cell's title, and the names of the servers.
+fn labels(area: &Area<'_>, cell: &Cell, outcomes: &[Outcome]) -> Result<()> {
+    text(area, &cell.title(), (LABELS_WIDTH, 10), 14, HPos::Left, INK)?;
+    for (row, Outcome { server, .. }) in outcomes.iter().enumerate() {
+        let ink = if *server == OURS { color(server) } else { INK };
+        text(area, server, (LABELS_WIDTH - 8, row_y(row)), 12, HPos::Right, ink)?;
+    }
+    Ok(())
+}
+
+fn text(
+    area: &Area<'_>,
+    text: &str,
+    at: (i32, i32),
+    size: u32,
+    side: HPos,
+    color: RGBColor,
+) -> Result<()> {
+    let style = ("sans-serif", size).into_font().color(&color).pos(Pos::new(side, VPos::Center));
+    Ok(area.draw(&Text::new(text, at, style))?)
+}
+
+/// The middle of a row.
+fn row_y(row: usize) -> i32 {
+    TITLE_HEIGHT + 12 + row as i32 * ROW_HEIGHT
+}
+
+/// Each server's own, in every plot; distinct for colour-blind eyes (Okabe and Ito 2008).
+fn color(server: &str) -> RGBColor {
+    let place = NAMES.iter().position(|name| *name == server).unwrap_or(0);
+    COLORS[place]
+}
+
+fn duration(us: f64) -> String {
+    match us {
+        us if us >= 1e6 => format!("{} s", us / 1e6),
+        us if us >= 1e3 => format!("{} ms", us / 1e3),
+        us => format!("{us} us"),
+    }
+}
+
+const COLORS: [RGBColor; NAMES.len()] = [
+    RGBColor(213, 94, 0),
+    RGBColor(90, 90, 90),
+    RGBColor(0, 114, 178),
+    RGBColor(86, 180, 233),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(200, 160, 0),
+];
+const INK: RGBColor = RGBColor(30, 30, 30);
+const GREY: RGBColor = RGBColor(100, 100, 100);
+const FAINT: RGBColor = RGBColor(225, 225, 225);
+
+const COLUMNS_MAX: usize = 3;
+const MARGIN: i32 = 20;
+const HEAD_HEIGHT: i32 = 76;
+const PANEL_WIDTH: i32 = 400;
+const TITLE_HEIGHT: i32 = 24;
+const ROW_HEIGHT: i32 = 20;
+/// The names of the servers are to the left of this.
+const LABELS_WIDTH: i32 = 126;
+const BAR_WIDTH: i32 = 170;
+/// What a bar of full width leaves for its number.
+const VALUE_WIDTH: i32 = 84;

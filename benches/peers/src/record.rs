@@ -1,0 +1,112 @@
+//! What was measured, as rows of CSV: one for each run.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::Result;
+use crate::args::Options;
+use crate::cells::Cell;
+use crate::load::Figures;
+use crate::machine::Machine;
+use crate::servers::Server;
+
+/// A file that grows by a row with every run, so that what was measured before a failure stays.
+#[derive(Debug)]
+pub(crate) struct Record {
+    writer: csv::Writer<File>,
+}
+
+impl Record {
+    /// Begins `name` in `folder`, in place of an older one.
+    pub(crate) fn create(folder: &Path, name: &str) -> Result<Self> {
+        let path = folder.join(name);
+        let failed = |error| format!("{}: {error}", path.display());
+        fs::create_dir_all(folder).map_err(failed)?;
+        Ok(Self { writer: csv::Writer::from_writer(File::create(&path).map_err(failed)?) })
+    }
+
+    pub(crate) fn add(&mut self, row: impl Serialize) -> Result<()> {
+        self.writer.serialize(row)?;
+        Ok(self.writer.flush()?)
+    }
+}
+
+/// A run of `speed`.
+#[derive(Debug, Serialize)]
+pub(crate) struct SpeedRow<'a> {
+    date: &'a str,
+    cpu: &'a str,
+    kernel: &'a str,
+    cores: usize,
+    cell: &'a str,
+    connections: u32,
+    size_bytes: usize,
+    depth: u32,
+    kind: &'a str,
+    server: &'a str,
+    version: &'a str,
+    workers: u32,
+    round: u32,
+    seconds: u32,
+    messages_per_s: f64,
+    megabytes_per_s: f64,
+    latency_p50_us: f64,
+    latency_p99_us: f64,
+    latency_p999_us: f64,
+    server_cpu_us_per_message: f64,
+    server_cores: f64,
+    load_cores: f64,
+    stolen_percent: f64,
+}
+
+impl<'a> SpeedRow<'a> {
+    pub(crate) fn new(
+        machine: &'a Machine,
+        options: &'a Options,
+        cell: &'a Cell,
+        server: &'a Server,
+        round: u32,
+        figures: Figures,
+    ) -> Self {
+        Self {
+            date: &machine.date,
+            cpu: &machine.cpu,
+            kernel: &machine.kernel,
+            cores: machine.cores,
+            cell: cell.name,
+            connections: cell.connections,
+            size_bytes: cell.size,
+            depth: cell.depth,
+            kind: if options.binary { "binary" } else { "text" },
+            server: server.name,
+            version: &server.version,
+            workers: options.workers,
+            round,
+            seconds: options.seconds,
+            messages_per_s: figures.messages_per_s,
+            megabytes_per_s: figures.megabytes_per_s,
+            latency_p50_us: figures.latency_p50_us,
+            latency_p99_us: figures.latency_p99_us,
+            latency_p999_us: figures.latency_p999_us,
+            server_cpu_us_per_message: figures.server_cpu_us_per_message,
+            server_cores: figures.server_cores,
+            load_cores: figures.load_cores,
+            stolen_percent: figures.stolen_percent,
+        }
+    }
+}
+
+/// What `memory` measures of a server.
+#[derive(Debug, Serialize)]
+pub(crate) struct MemoryRow<'a> {
+    pub(crate) date: &'a str,
+    pub(crate) cpu: &'a str,
+    pub(crate) kernel: &'a str,
+    pub(crate) server: &'a str,
+    pub(crate) version: &'a str,
+    pub(crate) connections: u32,
+    pub(crate) idle_bytes_per_connection: f64,
+    pub(crate) idle_bytes_per_connection_after_an_echo: f64,
+}

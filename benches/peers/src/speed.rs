@@ -1,0 +1,143 @@
+//! Throughput, latency and CPU time per message: every server in every cell, in turn.
+
+use std::fs;
+
+use crate::Result;
+use crate::args::Options;
+use crate::build;
+use crate::cells::Cell;
+use crate::load::{self, Figures, Place};
+use crate::machine::Machine;
+use crate::memory;
+use crate::plot;
+use crate::process;
+use crate::record::{Record, SpeedRow};
+use crate::servers::{self, OURS, Server};
+use crate::table::{Table, median, number};
+
+/// Medians of a server's runs in a cell.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) server: &'static str,
+    pub(crate) figures: Figures,
+}
+
+/// What a cell's table and its parts of the plots show.
+#[derive(Debug)]
+pub(crate) struct CellOutcome {
+    pub(crate) cell: Cell,
+    pub(crate) outcomes: Vec<Outcome>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let (servers, load) = servers::prepare(options)?;
+    let machine = Machine::look()?;
+    process::pin_this_process(options.load_cpu)?;
+    let cpus = options.server_cpus();
+    let place = Place { workers: options.workers, cpus: &cpus, cores: machine.cores };
+    let folder = options.out.clone().unwrap_or_else(build::out_folder);
+    let mut record = Record::create(&folder, "speed.csv")?;
+    println!("{}, {} cores, Linux {}", machine.cpu, machine.cores, machine.kernel);
+    println!(
+        "{} workers on CPU {cpus}, load on CPU {}; medians of {} runs of {} s; {} messages",
+        options.workers,
+        options.load_cpu,
+        options.rounds,
+        options.seconds,
+        if options.binary { "binary" } else { "text" },
+    );
+    let mut all = Vec::new();
+    for cell in options.cells.iter() {
+        let mut runs: Vec<Vec<Figures>> = vec![Vec::new(); servers.len()];
+        for round in 1..=options.rounds {
+            for (server, runs) in servers.iter().zip(&mut runs) {
+                match load::measure(&load, server, cell, place, options) {
+                    Ok(figures) => {
+                        record
+                            .add(SpeedRow::new(&machine, options, cell, server, round, figures))?;
+                        runs.push(figures);
+                    }
+                    Err(error) => eprintln!("{error}"),
+                }
+            }
+        }
+        let outcomes = outcomes(&servers, &runs);
+        print!("\n{}  ({})\n{}", cell.name, cell.title(), table(&outcomes));
+        all.push(CellOutcome { cell: *cell, outcomes });
+    }
+    for (name, drawing) in
+        [("throughput.svg", plot::throughput(&all)?), ("latency.svg", plot::latency(&all)?)]
+    {
+        fs::write(folder.join(name), drawing)?;
+    }
+    println!();
+    memory::idle(&servers, &machine, &cpus, options)?;
+    println!("\nspeed.csv, memory.csv, throughput.svg and latency.svg are in {}", folder.display());
+    Ok(())
+}
+
+/// Medians, for the servers that have any.
+fn outcomes(servers: &[Server], runs: &[Vec<Figures>]) -> Vec<Outcome> {
+    let pairs = servers.iter().zip(runs).filter(|(_, runs)| !runs.is_empty());
+    pairs.map(|(server, runs)| Outcome { server: server.name, figures: medians(runs) }).collect()
+}
+
+pub(crate) fn medians(runs: &[Figures]) -> Figures {
+    let of = |figure: fn(&Figures) -> f64| median(runs.iter().map(figure));
+    Figures {
+        messages_per_s: of(|run| run.messages_per_s),
+        megabytes_per_s: of(|run| run.megabytes_per_s),
+        latency_p50_us: of(|run| run.latency_p50_us),
+        latency_p99_us: of(|run| run.latency_p99_us),
+        latency_p999_us: of(|run| run.latency_p999_us),
+        server_cpu_us_per_message: of(|run| run.server_cpu_us_per_message),
+        server_cores: of(|run| run.server_cores),
+        load_cores: of(|run| run.load_cores),
+        stolen_percent: of(|run| run.stolen_percent),
+    }
+}
+
+/// Whether the server had time left: then what is slow is the load generator, or the way there.
+pub(crate) fn is_server_the_limit(figures: &Figures) -> bool {
+    figures.server_cores >= SATURATED_CORES
+}
+
+fn table(outcomes: &[Outcome]) -> Table {
+    let mut table = Table::new(&[
+        "server",
+        "messages/s",
+        "p50 us",
+        "p99 us",
+        "p99.9 us",
+        "CPU us/message",
+        "to ours",
+        "cores",
+        "",
+    ]);
+    let ours = outcomes.iter().find(|outcome| outcome.server == OURS);
+    for Outcome { server, figures } in outcomes {
+        let cpu = figures.server_cpu_us_per_message;
+        let ratio = ours.map(|ours| cpu / ours.figures.server_cpu_us_per_message);
+        let note = match (is_server_the_limit(figures), figures.stolen_percent > 3.0) {
+            (true, false) => "",
+            (false, false) => "the server was not the limit",
+            (true, true) => "while the hypervisor stole time",
+            (false, true) => "the server was not the limit, and the hypervisor stole time",
+        };
+        table.add([
+            (*server).to_owned(),
+            number(figures.messages_per_s),
+            number(figures.latency_p50_us),
+            number(figures.latency_p99_us),
+            number(figures.latency_p999_us),
+            format!("{cpu:.3}"),
+            ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
+            format!("{:.2}", figures.server_cores),
+            note.to_owned(),
+        ]);
+    }
+    table
+}
+
+/// With one worker: a server that uses less of its core is waiting.
+const SATURATED_CORES: f64 = 0.9;

@@ -1,0 +1,45 @@
+//! What a second worker costs: CPU time per message of two workers against one. Both share two
+//! cores, one of them with the load generator, so the yardstick's step is what to compare with.
+
+use crate::Result;
+use crate::args::Options;
+use crate::load::{self, Place};
+use crate::machine::Machine;
+use crate::process;
+use crate::servers::{self, OURS, YARDSTICK};
+use crate::speed;
+use crate::table::Table;
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let (mut servers, load) = servers::prepare(options)?;
+    servers.retain(|server| [OURS, YARDSTICK].contains(&server.name));
+    let cores = Machine::look()?.cores;
+    process::pin_this_process(options.load_cpu)?;
+    let cpus = options.server_cpus.clone().unwrap_or_else(|| "0,1".to_owned());
+    for cell in options.cells.iter() {
+        // For each server, one worker's runs and two workers'.
+        let mut runs = vec![[Vec::new(), Vec::new()]; servers.len()];
+        for _ in 0..options.rounds {
+            for (server, runs) in servers.iter().zip(&mut runs) {
+                for (workers, runs) in (1..).zip(runs) {
+                    let place = Place { workers, cpus: &cpus, cores };
+                    runs.push(load::measure(&load, server, cell, place, options)?);
+                }
+            }
+        }
+        let mut table = Table::new(&["server", "one", "two", "two to one", ""]);
+        for (server, runs) in servers.iter().zip(&runs) {
+            let [one, two] =
+                runs.each_ref().map(|runs| speed::medians(runs).server_cpu_us_per_message);
+            table.add([
+                server.name.to_owned(),
+                format!("{one:.3}"),
+                format!("{two:.3}"),
+                format!("{:.2}", two / one),
+                String::new(),
+            ]);
+        }
+        print!("{}  (CPU us/message, workers on CPU {cpus})\n{table}\n", cell.name);
+    }
+    Ok(())
+}
