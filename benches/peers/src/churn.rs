@@ -7,7 +7,7 @@ use crate::args::Options;
 use crate::client::Client;
 use crate::machine::{self, Machine, Stolen};
 use crate::process::{self, Running};
-use crate::servers::{self, OURS, Server};
+use crate::servers::{self, NAMES, OURS, Server};
 use crate::table::{Table, median, number};
 
 /// One run.
@@ -19,7 +19,7 @@ struct Churn {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let (servers, _) = servers::prepare(options)?;
+    let (servers, _) = servers::prepare(options, &NAMES)?;
     let machine = Machine::look()?;
     process::pin_this_process(options.load_cpu)?;
     let cpus = options.server_cpus();

@@ -35,6 +35,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
     let Arguments { what, options } = Arguments::parse();
+    // For the servers, too, which inherit it. What it cannot be raised to is done without.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let result = match what.unwrap_or(What::Speed) {
         What::Speed => speed::run(&options),
         What::Memory => memory::run(&options),

@@ -12,11 +12,11 @@ use crate::client::{Client, MASK, masked};
 use crate::machine::{self, Machine};
 use crate::process::{self, Running};
 use crate::record::{MemoryRow, Record};
-use crate::servers::{self, OURS, Server};
+use crate::servers::{self, NAMES, OURS, Server};
 use crate::table::{Table, number};
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let (servers, _) = servers::prepare(options)?;
+    let (servers, _) = servers::prepare(options, &NAMES)?;
     let machine = Machine::look()?;
     process::pin_this_process(options.load_cpu)?;
     let cpus = options.server_cpus();
@@ -34,7 +34,7 @@ pub(crate) fn idle(
     cpus: &str,
     options: &Options,
 ) -> Result<()> {
-    let descriptors = rlimit::increase_nofile_limit(u64::MAX)?;
+    let (descriptors, _) = rlimit::Resource::NOFILE.get()?;
     let connections = options.idle.min(descriptors.saturating_sub(DESCRIPTORS_KEPT) as u32);
     let folder = options.out.clone().unwrap_or_else(build::out_folder);
     let mut record = Record::create(&folder, "memory.csv")?;
@@ -106,7 +106,7 @@ fn large_message(server: &Server, cpus: &str, options: &Options) -> Result<()> {
         read?;
         Ok(watched)
     })?;
-    let resident = machine::resident_peak_bytes(pid)? - resident_before;
+    let resident = machine::resident_peak_bytes(pid)?.saturating_sub(resident_before);
     let growth = peak.saturating_sub(before);
     println!(
         "\n{}: growth while a binary message of {} MiB is echoed\n  anonymous memory, at most, in \
@@ -118,7 +118,9 @@ fn large_message(server: &Server, cpus: &str, options: &Options) -> Result<()> {
     );
     match growth.max(resident) < GROWTH_BYTES_MAX {
         true => Ok(()),
-        false => Err(format!("more than {} KiB", GROWTH_BYTES_MAX >> 10).into()),
+        false => {
+            Err(format!("{} grew by {} KiB or more", server.name, GROWTH_BYTES_MAX >> 10).into())
+        }
     }
 }
 

@@ -9,7 +9,6 @@ use crate::cells::Cell;
 use crate::load::Figures;
 use crate::servers::{NAMES, OURS};
 use crate::speed::{self, CellOutcome, Outcome};
-use crate::table::number;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -26,8 +25,8 @@ pub(crate) fn throughput(cells: &[CellOutcome]) -> Result<String> {
             let bar = [(LABELS_WIDTH, top), (end, bottom)];
             area.draw(&Rectangle::new(bar, color(server).filled()))?;
             let mark = if speed::is_server_the_limit(figures) { "" } else { " *" };
-            let value = number(figures.messages_per_s) + mark;
-            text(area, &value, (end + 6, row_y(row)), 12, HPos::Left, INK)?;
+            let value = short(figures.messages_per_s) + mark;
+            text(area, &value, (end + 6, row_y(row)), 15, HPos::Left, INK)?;
         }
         Ok(())
     })
@@ -45,11 +44,11 @@ pub(crate) fn latency(cells: &[CellOutcome]) -> Result<String> {
     };
     let legend = "round trip: dot p50, diamond p99, bar p99.9; logarithmic, less is better";
     draw(cells, "Echo latency", legend, |area, outcomes| {
-        let bottom = row_y(outcomes.len() - 1) + 14;
+        let bottom = row_y(outcomes.len() - 1) + 12;
         for decade in from as i32..=to as i32 {
             let us = 10_f64.powi(decade);
             area.draw(&PathElement::new([(x(us), TITLE_HEIGHT), (x(us), bottom)], FAINT))?;
-            text(area, &duration(us), (x(us), bottom + 8), 10, HPos::Center, GREY)?;
+            text(area, &duration(us), (x(us), bottom + 8), 13, HPos::Center, GREY)?;
         }
         for (row, Outcome { server, figures }) in outcomes.iter().enumerate() {
             let Figures { latency_p50_us, latency_p99_us, latency_p999_us, .. } = *figures;
@@ -72,10 +71,13 @@ fn draw(
     legend: &str,
     panel: impl Fn(&Area<'_>, &[Outcome]) -> Result<()>,
 ) -> Result<String> {
-    let columns = cells.len().clamp(1, COLUMNS_MAX);
+    let columns = match cells.len() {
+        4 => 2,
+        cells => cells.clamp(1, COLUMNS_MAX),
+    };
     let rows = cells.len().div_ceil(columns);
     let servers = cells.iter().map(|cell| cell.outcomes.len()).max().unwrap_or(0);
-    let panel_height = row_y(servers) + 14;
+    let panel_height = row_y(servers) + 22;
     let width = columns as i32 * PANEL_WIDTH + 2 * MARGIN;
     let height = HEAD_HEIGHT + rows as i32 * panel_height + MARGIN;
     let mut svg = String::new();
@@ -84,8 +86,8 @@ fn draw(
         let root = root.into_drawing_area();
         // Readable on a dark page, too.
         root.fill(&WHITE)?;
-        text(&root, title, (MARGIN, MARGIN + 10), 20, HPos::Left, INK)?;
-        text(&root, legend, (MARGIN, MARGIN + 34), 13, HPos::Left, GREY)?;
+        text(&root, title, (MARGIN, MARGIN + 10), 26, HPos::Left, INK)?;
+        text(&root, legend, (MARGIN, MARGIN + 36), 16, HPos::Left, GREY)?;
         for (index, CellOutcome { cell, outcomes }) in cells.iter().enumerate() {
             if outcomes.is_empty() {
                 continue;
@@ -103,10 +105,10 @@ fn draw(
 
 /// What all panels have: the cell's title, and the names of the servers.
 fn labels(area: &Area<'_>, cell: &Cell, outcomes: &[Outcome]) -> Result<()> {
-    text(area, &cell.title(), (LABELS_WIDTH, 10), 14, HPos::Left, INK)?;
+    text(area, &cell.title(), (TITLE_LEFT, 10), 18, HPos::Left, INK)?;
     for (row, Outcome { server, .. }) in outcomes.iter().enumerate() {
         let ink = if *server == OURS { color(server) } else { INK };
-        text(area, server, (LABELS_WIDTH - 8, row_y(row)), 12, HPos::Right, ink)?;
+        text(area, server, (LABELS_WIDTH - 8, row_y(row)), 16, HPos::Right, ink)?;
     }
     Ok(())
 }
@@ -134,6 +136,17 @@ fn color(server: &str) -> RGBColor {
     COLORS[place]
 }
 
+/// Three digits, which is more than two runs agree on.
+fn short(value: f64) -> String {
+    let (value, unit) = match value {
+        value if value >= 1e6 => (value / 1e6, " M"),
+        value if value >= 1e3 => (value / 1e3, " k"),
+        value => (value, ""),
+    };
+    let digits = [1.0, 10.0, 100.0].iter().filter(|&&limit| value >= limit).count();
+    format!("{value:.*}{unit}", 3_usize.saturating_sub(digits))
+}
+
 fn duration(us: f64) -> String {
     match us {
         us if us >= 1e6 => format!("{} s", us / 1e6),
@@ -157,12 +170,28 @@ const FAINT: RGBColor = RGBColor(225, 225, 225);
 
 const COLUMNS_MAX: usize = 3;
 const MARGIN: i32 = 20;
-const HEAD_HEIGHT: i32 = 76;
-const PANEL_WIDTH: i32 = 400;
-const TITLE_HEIGHT: i32 = 24;
-const ROW_HEIGHT: i32 = 20;
+const HEAD_HEIGHT: i32 = 84;
+const PANEL_WIDTH: i32 = 360;
+/// A title is longer than a bar.
+const TITLE_LEFT: i32 = 66;
+const TITLE_HEIGHT: i32 = 26;
+const ROW_HEIGHT: i32 = 22;
 /// The names of the servers are to the left of this.
-const LABELS_WIDTH: i32 = 126;
-const BAR_WIDTH: i32 = 170;
+const LABELS_WIDTH: i32 = 136;
+const BAR_WIDTH: i32 = 136;
 /// What a bar of full width leaves for its number.
-const VALUE_WIDTH: i32 = 84;
+const VALUE_WIDTH: i32 = 58;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_short() {
+        for (value, text) in
+            [(4_626_720.0, "4.63 M"), (147_017.0, "147 k"), (12_345.0, "12.3 k"), (42.0, "42.0")]
+        {
+            assert_eq!(short(value), text);
+        }
+    }
+}

@@ -100,16 +100,17 @@ impl Server {
     }
 }
 
-/// Builds what `options` ask for, and `load`. What cannot be had is said on standard error and
+/// Builds what `options` ask for `among` the names, and `load`. What cannot be had is said on standard error and
 /// left out.
-pub(crate) fn prepare(options: &Options) -> Result<(Vec<Server>, PathBuf)> {
+pub(crate) fn prepare(options: &Options, among: &[&str]) -> Result<(Vec<Server>, PathBuf)> {
     if let Some(unknown) = options.servers.iter().find(|name| !NAMES.contains(&&***name)) {
         return Err(format!("{unknown} is not one of {}", NAMES.join(", ")).into());
     }
     let built = Built::new()?;
     let mut servers = Vec::new();
     let wanted = |name: &str| {
-        options.servers.is_empty() || options.servers.iter().any(|wanted| wanted == name)
+        among.contains(&name)
+            && (options.servers.is_empty() || options.servers.iter().any(|wanted| wanted == name))
     };
     for name in NAMES.into_iter().filter(|name| wanted(name)) {
         match prepare_one(name, &built) {

@@ -12,7 +12,7 @@ use crate::memory;
 use crate::plot;
 use crate::process;
 use crate::record::{Record, SpeedRow};
-use crate::servers::{self, OURS, Server};
+use crate::servers::{self, NAMES, OURS, Server};
 use crate::table::{Table, median, number};
 
 /// Medians of a server's runs in a cell.
@@ -30,7 +30,7 @@ pub(crate) struct CellOutcome {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let (servers, load) = servers::prepare(options)?;
+    let (servers, load) = servers::prepare(options, &NAMES)?;
     let machine = Machine::look()?;
     process::pin_this_process(options.load_cpu)?;
     let cpus = options.server_cpus();
@@ -39,12 +39,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut record = Record::create(&folder, "speed.csv")?;
     println!("{}, {} cores, Linux {}", machine.cpu, machine.cores, machine.kernel);
     println!(
-        "{} workers on CPU {cpus}, load on CPU {}; medians of {} runs of {} s; {} messages",
+        "workers: {} on CPU {cpus}; load: CPU {}; {} messages; medians over {} x {} s",
         options.workers,
         options.load_cpu,
+        if options.binary { "binary" } else { "text" },
         options.rounds,
         options.seconds,
-        if options.binary { "binary" } else { "text" },
     );
     let mut all = Vec::new();
     for cell in options.cells.iter() {
@@ -102,6 +102,21 @@ pub(crate) fn is_server_the_limit(figures: &Figures) -> bool {
     figures.server_cores >= SATURATED_CORES
 }
 
+/// What a reader has to know of a row.
+fn note(figures: &Figures) -> String {
+    let mut notes = Vec::new();
+    if !is_server_the_limit(figures) {
+        notes.push(match figures.load_cores >= SATURATED_CORES {
+            true => "load was the limit, not the server",
+            false => "the server was not the limit, nor was load",
+        });
+    }
+    if figures.stolen_percent > load::STOLEN_PERCENT_MAX {
+        notes.push("the hypervisor stole time");
+    }
+    notes.join("; ")
+}
+
 fn table(outcomes: &[Outcome]) -> Table {
     let mut table = Table::new(&[
         "server",
@@ -118,12 +133,6 @@ fn table(outcomes: &[Outcome]) -> Table {
     for Outcome { server, figures } in outcomes {
         let cpu = figures.server_cpu_us_per_message;
         let ratio = ours.map(|ours| cpu / ours.figures.server_cpu_us_per_message);
-        let note = match (is_server_the_limit(figures), figures.stolen_percent > 3.0) {
-            (true, false) => "",
-            (false, false) => "the server was not the limit",
-            (true, true) => "while the hypervisor stole time",
-            (false, true) => "the server was not the limit, and the hypervisor stole time",
-        };
         table.add([
             (*server).to_owned(),
             number(figures.messages_per_s),
@@ -133,11 +142,11 @@ fn table(outcomes: &[Outcome]) -> Table {
             format!("{cpu:.3}"),
             ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
             format!("{:.2}", figures.server_cores),
-            note.to_owned(),
+            note(figures),
         ]);
     }
     table
 }
 
-/// With one worker: a server that uses less of its core is waiting.
+/// Whoever uses less of its core has waited.
 const SATURATED_CORES: f64 = 0.9;

@@ -11,8 +11,7 @@ use crate::speed;
 use crate::table::Table;
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let (mut servers, load) = servers::prepare(options)?;
-    servers.retain(|server| [OURS, YARDSTICK].contains(&server.name));
+    let (servers, load) = servers::prepare(options, &[OURS, YARDSTICK])?;
     let cores = Machine::look()?.cores;
     process::pin_this_process(options.load_cpu)?;
     let cpus = options.server_cpus.clone().unwrap_or_else(|| "0,1".to_owned());

@@ -40,6 +40,7 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* A connection. Idle, it has no buffers. */
 typedef struct {
     int fd;
     uint8_t state;                    /* 0 handshake, 1 open, 2 close once flushed */
@@ -56,6 +57,7 @@ typedef struct {
     size_t pend_off, pend_len, pend_cap;
 } conn;
 
+/* A thread. Nothing is shared between two. */
 typedef struct {
     int ep, lfd;
     uint8_t *buf;                     /* HEAD + RBUF (+ slack) */
@@ -64,7 +66,6 @@ typedef struct {
     uint8_t *cache;                   /* one big buffer, reused */
     size_t cache_cap;
 } thr;
-
 
 /* ---------- SHA-1, base64 (handshake only) ---------- */
 static void sha1(const uint8_t *d, size_t n, uint8_t out[20]) {
