@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::env;
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -148,13 +149,20 @@ fn work_folder(name: &str) -> Result<PathBuf> {
 fn program_path(name: &str) -> Result<PathBuf> {
     let script = "process.stdout.write(process.execPath)";
     let output = Command::new(name).args(["-e", script]).output();
-    let output = output.map_err(|error| format!("{name}: {error}"))?;
+    let output = output.map_err(|error| unavailable(name, &error))?;
     Ok(String::from_utf8(output.stdout)?.into())
+}
+
+fn unavailable(name: &str, error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => format!("{name} is not on this machine"),
+        _ => format!("{name}: {error}"),
+    }
 }
 
 /// Runs a command to its end, and has the first line of what it complains of when it fails.
 fn run(name: &str, command: &mut Command) -> Result<()> {
-    let output = command.output().map_err(|error| format!("{name}: {error}"))?;
+    let output = command.output().map_err(|error| unavailable(name, &error))?;
     if output.status.success() {
         return Ok(());
     }

@@ -26,6 +26,9 @@ pub(crate) struct Figures {
     /// Percent of the machine that was not there while this was measured.
     #[serde(skip)]
     pub(crate) stolen_percent: f64,
+    /// Of the server.
+    #[serde(skip)]
+    pub(crate) workers: u32,
 }
 
 /// Where a server runs.
@@ -91,7 +94,7 @@ fn measure_once(
         return Err(String::from_utf8_lossy(&output.stderr).trim().into());
     }
     let figures: Figures = serde_json::from_slice(&output.stdout)?;
-    Ok(Figures { stolen_percent, ..figures })
+    Ok(Figures { stolen_percent, workers: place.workers, ..figures })
 }
 
 /// Long enough for Node's compiler.

@@ -94,12 +94,13 @@ pub(crate) fn medians(runs: &[Figures]) -> Figures {
         server_cores: of(|run| run.server_cores),
         load_cores: of(|run| run.load_cores),
         stolen_percent: of(|run| run.stolen_percent),
+        workers: runs.first().map_or(0, |run| run.workers),
     }
 }
 
 /// Whether the server had time left: then what is slow is the load generator, or the way there.
 pub(crate) fn is_server_the_limit(figures: &Figures) -> bool {
-    figures.server_cores >= SATURATED_CORES
+    figures.server_cores >= SATURATED_CORES * f64::from(figures.workers)
 }
 
 /// What a reader has to know of a row.
