@@ -90,6 +90,18 @@ impl fmt::Display for ProtocolError {
 
 impl std::error::Error for ProtocolError {}
 
+/// A close frame has been sent, or the connection has ended: nothing may follow (RFC 6455 5.5.1).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection is closing: nothing more can be sent")
+    }
+}
+
+impl std::error::Error for Closed {}
+
 #[cfg(test)]
 mod tests {
     use super::*;

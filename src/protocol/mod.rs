@@ -55,7 +55,7 @@ mod response;
 mod handshake_error;
 
 pub use close::CloseCode;
-pub use error::ProtocolError;
+pub use error::{Closed, ProtocolError};
 pub use event::{Event, Received};
 pub use frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader};
 pub use handshake_error::HandshakeError;
@@ -68,5 +68,5 @@ pub use out::OutBuffer;
 pub use partial::HEADROOM_BYTES;
 pub use request::{HEADERS_MAX, Request, WEBSOCKET_VERSION};
 pub use response::{Accept, Response, accept_value};
-pub use session::{Closed, Delivery, STREAM_BYTES_MIN, Session};
+pub use session::{Delivery, STREAM_BYTES_MIN, Session};
 pub use window::Window;

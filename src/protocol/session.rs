@@ -11,8 +11,6 @@
 //! RFC 6455 demands as an answer (pong, the reply to a close) is laid out in the window's run as
 //! the event is yielded; the order of the events is the order on the wire.
 
-use std::fmt;
-
 use super::close::{CODE_BYTES, parse_payload, push_close};
 use super::event::{Event, Place, Received};
 use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader, push_frame};
@@ -21,7 +19,7 @@ use super::message::{Assembly, Message};
 use super::out::OutBuffer;
 use super::partial::{FrameRest, HEADROOM_BYTES, Partial, UnderWay, Waiting};
 use super::window::Taken;
-use super::{CloseCode, OpCode, ProtocolError, Window};
+use super::{CloseCode, Closed, OpCode, ProtocolError, Window};
 
 /// A binary message that begins with a frame of more than this, or with a fragment, is large: a
 /// session that streams echoes it as it arrives. Up to here assembling costs little, and a reply
@@ -41,18 +39,6 @@ pub enum Delivery {
     /// for its end, other messages for the streamed message's end.
     StreamedEcho,
 }
-
-/// A close frame has been sent, or the connection has ended: nothing may follow (RFC 6455 5.5.1).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Closed;
-
-impl fmt::Display for Closed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the connection is closing: nothing more can be sent")
-    }
-}
-
-impl std::error::Error for Closed {}
 
 /// The protocol's state of one open connection: 16 bytes while nothing is under way.
 #[derive(Debug)]
