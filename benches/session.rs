@@ -4,34 +4,15 @@
 //! calls, the reactor. The copy of the input into the buffer is part of the figure, as the kernel's
 //! copy is part of a `recv`.
 
+mod frames;
+
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ws_reactor::protocol::{Delivery, Event, HEADROOM_BYTES, Limits, OutBuffer, Session, unmask};
+use frames::frame;
+use ws_reactor::protocol::{Delivery, Event, HEADROOM_BYTES, Limits, OutBuffer, Session};
 
-const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragments_max: 1000 };
-
-/// A client's frame.
-fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x80 | opcode];
-    match payload.len() {
-        len @ 0..=125 => frame.push(0x80 | len as u8),
-        len @ 126..=0xFFFF => {
-            frame.push(0x80 | 126);
-            frame.extend((len as u16).to_be_bytes());
-        }
-        len => {
-            frame.push(0x80 | 127);
-            frame.extend((len as u64).to_be_bytes());
-        }
-    }
-    frame.extend(KEY);
-    let start = frame.len();
-    frame.extend(payload);
-    unmask(&mut frame[start..], ws_reactor::protocol::MaskKey(KEY));
-    frame
-}
 
 /// Serves one read; returns the length of the reply.
 fn serve(session: &mut Session, buf: &mut [u8], out: &mut OutBuffer) -> usize {
@@ -53,9 +34,7 @@ fn session(criterion: &mut Criterion) {
         for (size, depth) in
             [(32, 1), (32, 32), (125, 32), (1024, 16), (16 << 10, 1), (64 << 10, 3)]
         {
-            let payload: Vec<u8> =
-                b"The quick brown fox. ".iter().copied().cycle().take(size).collect();
-            let input = frame(opcode, &payload).repeat(depth);
+            let input = frame(opcode, &frames::text("The quick brown fox. ", size)).repeat(depth);
             let mut buf = vec![0; HEADROOM_BYTES + input.len()];
             let mut out = OutBuffer::default();
             let mut session = Session::new(Delivery::StreamedEcho);
