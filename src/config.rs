@@ -79,6 +79,14 @@ pub struct Config {
     /// A full mailbox is an error for the sender. It takes about 60 bytes a command up front. A loop
     /// that sends to every connection wants room for as many as a worker has.
     pub mailbox_capacity: usize,
+
+    /// How long a worker looks for readiness again and again before it waits for it. Default zero:
+    /// it waits at once.
+    ///
+    /// To be woken takes longer than an echo: where a worker has a core of its own, a budget longer
+    /// than its clients' pauses, such as 50 us, cuts the round trip to half. The core is busy
+    /// meanwhile; without a core to spare for each worker it only takes time from others.
+    pub busy_poll: Duration,
 }
 
 impl Default for Config {
@@ -97,6 +105,7 @@ impl Default for Config {
             listen_backlog: 4096,
             tcp_nodelay: true,
             mailbox_capacity: 1024,
+            busy_poll: Duration::ZERO,
         }
     }
 }

@@ -112,7 +112,8 @@ impl ServerBuilder {
         let mut members = Vec::new();
         let mut starts = Vec::new();
         for (index, listeners) in (0..).zip(groups) {
-            let (reactor, net, waker) = Reactor::new(listeners).map_err(StartError::Worker)?;
+            let (reactor, net, waker) =
+                Reactor::new(listeners, config.busy_poll).map_err(StartError::Worker)?;
             let (sender, mailbox) = mailbox(config.mailbox_capacity);
             let counters = Arc::new(Counters::default());
             members.push(Member { sender, waker, counters: Arc::clone(&counters) });

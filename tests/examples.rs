@@ -3,6 +3,7 @@
 mod support;
 
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use support::client::{
     ask, close, connect, dial, exchange, expect_bytes, expect_close, open_raw, read_all, refused,
@@ -206,6 +207,16 @@ fn the_idle_timeout_on_the_command_line_is_the_servers() {
 }
 
 #[test]
+fn a_server_that_polls_busily_uses_its_core_and_still_hears_everybody() {
+    let (server, address) = server("--workers 1 --busy-poll 3600000000");
+    wait_until("it polls", || server.cpu_time() > Duration::from_millis(100));
+    let mut client = connect(address);
+    ask(&mut client, "hi", "hi");
+    close(client);
+    terminate(server);
+}
+
+#[test]
 fn the_counters_are_printed_as_often_as_asked() {
     let (server, address) = server("--workers 1 --stats 0.05");
     let mut client = connect(address);
@@ -261,6 +272,7 @@ fn what_the_command_line_gets_wrong_is_exit_2() {
         ("server", "--idle-timeout soon", "--idle-timeout"),
         ("server", "--drain-timeout NaN", "--drain-timeout"),
         ("server", "--stats=-1", "--stats"),
+        ("server", "--busy-poll forever", "--busy-poll"),
         ("load", "--bogus", "--bogus"),
         ("load", "--url http://127.0.0.1/", "ws://"),
         ("load", "--url wss://127.0.0.1/", "without TLS"),

@@ -41,6 +41,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "120")]
     idle_timeout: Duration,
 
+    /// Look for readiness this many microseconds before waiting for it: half the latency, if each
+    /// worker has a core of its own
+    #[arg(long, value_name = "US", default_value_t = 0)]
+    busy_poll: u64,
+
     /// Bind even if another process listens on the address, and share its connections
     #[arg(long)]
     pub(crate) share_port: bool,
@@ -62,6 +67,7 @@ impl Args {
             connections_max: self.connections_max,
             handshake_timeout: self.handshake_timeout,
             idle_timeout: self.idle_timeout,
+            busy_poll: Duration::from_micros(self.busy_poll),
             ..Config::default()
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
@@ -21,11 +21,16 @@ const EVENTS_PER_TURN: usize = 1024;
 pub(crate) struct Reactor {
     poll: Poll,
     events: Events,
+    busy_poll: Duration,
 }
 
 impl Reactor {
-    /// An epoll instance with `listeners` registered; the driver for its worker.
-    pub(crate) fn new(mut listeners: Vec<TcpListener>) -> io::Result<(Self, Net, Waker)> {
+    /// An epoll instance with `listeners` registered; the driver for its worker. It polls for
+    /// `busy_poll` before it waits.
+    pub(crate) fn new(
+        mut listeners: Vec<TcpListener>,
+        busy_poll: Duration,
+    ) -> io::Result<(Self, Net, Waker)> {
         let poll = Poll::new()?;
         for (index, listener) in (0..).zip(&mut listeners) {
             poll.registry().register(
@@ -36,7 +41,8 @@ impl Reactor {
         }
         let waker = Waker::new(poll.registry(), Token::WAKER.into())?;
         let net = Net { registry: poll.registry().try_clone()?, listeners };
-        Ok((Self { poll, events: Events::with_capacity(EVENTS_PER_TURN) }, net, waker))
+        let events = Events::with_capacity(EVENTS_PER_TURN);
+        Ok((Self { poll, events, busy_poll }, net, waker))
     }
 
     /// Gives `worker` its turns until it is done.
@@ -46,7 +52,7 @@ impl Reactor {
     /// As epoll_wait(2), which for a valid descriptor is never.
     pub(crate) fn run<H: Handler>(&mut self, worker: &mut Worker<Net, H>) -> io::Result<()> {
         while !worker.is_done() {
-            match self.poll.poll(&mut self.events, worker.wait()) {
+            match self.poll(worker.wait()) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
@@ -55,6 +61,20 @@ impl Reactor {
             worker.turn(ready, Instant::now());
         }
         Ok(())
+    }
+
+    /// Takes what is ready, and waits for it at most for `wait`.
+    fn poll(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        if !self.busy_poll.is_zero() && wait != Some(Duration::ZERO) {
+            let since = Instant::now();
+            while since.elapsed() < self.busy_poll {
+                self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
+                if !self.events.is_empty() {
+                    return Ok(());
+                }
+            }
+        }
+        self.poll.poll(&mut self.events, wait)
     }
 }
 

@@ -3,11 +3,13 @@
 //! `cargo test` builds them before it runs a test. `cargo test --test examples` does not: it runs
 //! what the last `cargo build --examples` made.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::client::wait_until;
 
@@ -75,6 +77,17 @@ impl Program {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Processor time of its threads.
+    pub fn cpu_time(&self) -> Duration {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.id())).expect("it runs");
+        // A thread that has ended meanwhile counts no longer.
+        let nanos = threads.filter_map(|thread| {
+            let stat = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            stat.split(' ').next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanos.sum())
     }
 
     /// Whether it has ended.
