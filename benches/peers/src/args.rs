@@ -31,6 +31,8 @@ pub(crate) enum What {
     Churn,
     /// CPU time per message of two workers against one; ours and the yardstick.
     Steps,
+    /// Round trip of one connection, with `--busy-poll` and without; ours.
+    BusyPoll,
 }
 
 #[derive(Debug, Parser)]

@@ -51,8 +51,11 @@ const fn small(name: &'static str, connections: u32, size: usize, depth: u32) ->
     Cell { is_small: true, ..cell(name, connections, size, depth) }
 }
 
+/// Nobody but one client waits.
+pub(crate) const LATENCY: Cell = cell("1c-32B-d1", 1, 32, 1);
+
 const CELLS: [Cell; 9] = [
-    cell("1c-32B-d1", 1, 32, 1),
+    LATENCY,
     small("64c-32B-d1", 64, 32, 1),
     cell("1000c-32B-d1", 1000, 32, 1),
     small("64c-32B-d32", 64, 32, 32),

@@ -1,7 +1,7 @@
 //! Measures ws-reactor beside other WebSocket servers: the same work, in turn, in one run.
 //!
 //! `servers` knows what there is to measure and builds it, `process` runs one of them on its own
-//! core; `speed`, `memory`, `churn` and `steps` each measure one thing and print it.
+//! core; `speed`, `memory`, `churn`, `steps` and `busy_poll` each measure one thing and print it.
 //!
 //! ```sh
 //! cargo run --release --manifest-path benches/peers/Cargo.toml -- --help
@@ -19,6 +19,7 @@ mod speed;
 mod memory;
 mod churn;
 mod steps;
+mod busy_poll;
 mod record;
 mod plot;
 mod table;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         What::Memory => memory::run(&options),
         What::Churn => churn::run(&options),
         What::Steps => steps::run(&options),
+        What::BusyPoll => busy_poll::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

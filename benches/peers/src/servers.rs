@@ -9,7 +9,7 @@ use crate::build::{self, Built};
 
 /// A server that is ready to be started. It prints a line that begins with `listening on` and an
 /// address.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Server {
     pub(crate) name: &'static str,
     pub(crate) version: String,
@@ -58,6 +58,12 @@ impl Server {
             Takes::Nothing => {}
         }
         command
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn with_arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
     }
 
     pub(crate) fn set_environment(&self, command: &mut Command) {

@@ -1,0 +1,44 @@
+//! What `--busy-poll` gives: the round trip of one connection with it and without.
+
+use crate::Result;
+use crate::args::Options;
+use crate::cells;
+use crate::load::{self, Place};
+use crate::machine::Machine;
+use crate::process;
+use crate::servers::{self, OURS};
+use crate::speed;
+use crate::table::{Table, number};
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let (mut servers, load) = servers::prepare(options, &[OURS])?;
+    let Some(waiting) = servers.pop() else { return Err("only ws-reactor polls busily".into()) };
+    let servers = [waiting.clone(), waiting.with_arguments(&["--busy-poll", BUDGET_US])];
+    let cores = Machine::look()?.cores;
+    process::pin_this_process(options.load_cpu)?;
+    let cpus = options.server_cpus();
+    let place = Place { workers: options.workers, cpus: &cpus, cores };
+    let cell = cells::LATENCY;
+    let mut runs = [Vec::new(), Vec::new()];
+    for _ in 0..options.rounds {
+        for (server, runs) in servers.iter().zip(&mut runs) {
+            runs.push(load::measure(&load, server, &cell, place, options)?);
+        }
+    }
+    let medians = runs.each_ref().map(|runs| speed::medians(runs));
+    let mut table = Table::new(&["--busy-poll", "p50 us", "p99 us", "to 0", ""]);
+    for (budget, figures) in ["0", BUDGET_US].into_iter().zip(&medians) {
+        table.add([
+            budget.to_owned(),
+            number(figures.latency_p50_us),
+            number(figures.latency_p99_us),
+            format!("{:.2}", figures.latency_p50_us / medians[0].latency_p50_us),
+            String::new(),
+        ]);
+    }
+    print!("{}  ({})\n{table}", cell.name, cell.title());
+    Ok(())
+}
+
+/// More than a client on this machine takes for its part of the round trip.
+const BUDGET_US: &str = "50";
