@@ -52,7 +52,7 @@ pub struct Config {
 
     /// Reading from a peer pauses when more than this is queued for it, in bytes. Default 64 KiB.
     ///
-    /// A peer that does not read makes an echo hold at most this and the replies to one read (256
+    /// A peer that does not read makes an echo hold at most this and the replies to one read (260
     /// KiB), or to one message that did not fit a read.
     pub backlog_bytes_high: usize,
 

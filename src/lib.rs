@@ -63,6 +63,9 @@
 //! its frame was, and the replies to many frames make one contiguous run. A connection has a buffer
 //! of its own only while a frame or message is incomplete, or while the kernel refuses its replies.
 //!
+//! The rest of a large message that a read has cut is read straight into the message's own memory.
+//! That memory goes out as it is, and then serves the next large message.
+//!
 //! What costs nothing per message: registration (once, edge-triggered, for both directions), timers
 //! (a store of the time, read when the wheel comes round), the clock (once per turn), locks,
 //! allocation.

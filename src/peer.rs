@@ -128,6 +128,7 @@ impl<'o> Outbox<'o> {
             return;
         }
         self.move_run();
+        self.out.make_room(message.as_bytes().len());
         if self.session.send(message, self.out).is_ok() {
             self.tally.has_sent = true;
             self.tally.messages_out += 1;

@@ -352,6 +352,8 @@ impl<T: Transport, S: Default> Connection<T, S> {
         Ok(())
     }
 
+    /// As [`deliver`](Self::deliver), for a message that came in parts: apart, so that the loop
+    /// above stays small.
     #[cold]
     #[inline(never)]
     fn deliver_late<H: Handler<State = S>>(
@@ -401,6 +403,8 @@ impl<T: Transport, S: Default> Connection<T, S> {
             turn.tally.messages_out += 1;
             turn.tally.bytes_out += len as u64;
             received.echo(window, turn.out);
+        } else {
+            received.give_back(turn.out);
         }
         if turn.tally.overflowed {
             return Err(CloseCause::BacklogOverflow);

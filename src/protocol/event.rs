@@ -74,8 +74,9 @@ impl Received {
         }
     }
 
-    /// Echoes the message, which has been [lent](Self::lend) and so checked: in the window the header goes in front of the payload; a message that
-    /// was assembled goes to `out`, behind the window's run.
+    /// Echoes the message, which has been [lent](Self::lend) and so checked. In the window the
+    /// header goes in front of the payload; a message that was assembled goes to `out`, behind the
+    /// window's run.
     #[inline(always)]
     pub fn echo(self, window: &mut Window<'_>, out: &mut OutBuffer) {
         match self.0 {
@@ -87,6 +88,14 @@ impl Received {
                 window.move_run(out);
                 assembled.echo(out);
             }
+        }
+    }
+
+    /// Lets the memory of a message that is not echoed serve the next.
+    #[inline(always)]
+    pub fn give_back(self, out: &mut OutBuffer) {
+        if let Place::Assembled(assembled) = self.0 {
+            out.keep(assembled.into_memory());
         }
     }
 }

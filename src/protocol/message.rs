@@ -280,6 +280,10 @@ impl Assembled {
         }
     }
 
+    pub(super) fn into_memory(self) -> Vec<u8> {
+        self.0.bytes
+    }
+
     /// Puts the frame that echoes the message at the end of `out`.
     pub(super) fn echo(self, out: &mut OutBuffer) {
         let message = self.message();

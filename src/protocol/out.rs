@@ -2,9 +2,12 @@
 
 use std::ops::{Deref, DerefMut};
 
+use super::frame::SERVER_HEADER_BYTES_MAX;
+
 /// Memory from this size on is worth keeping: new memory of that size comes from the kernel page by
-/// page, which takes longer than to copy the message.
-const SPARE_BYTES_MIN: usize = 64 * 1024;
+/// page, which takes longer than to copy the message. It is more than what one peer's replies to
+/// small messages take.
+const SPARE_BYTES_MIN: usize = 384 * 1024;
 
 /// What all spares may come to: four messages of the default limit.
 const SPARES_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -50,6 +53,14 @@ impl OutBuffer {
         }
     }
 
+    /// Has memory for a message of `len` bytes, if it is large and some was kept.
+    pub(crate) fn make_room(&mut self, len: usize) {
+        if self.bytes.is_empty() && len >= SPARE_BYTES_MIN {
+            self.bytes = self.spare(len.saturating_add(SERVER_HEADER_BYTES_MAX));
+            self.bytes.clear();
+        }
+    }
+
     /// Sets all that goes out.
     pub(super) fn set(&mut self, bytes: Vec<u8>) {
         self.bytes = bytes;
@@ -91,6 +102,19 @@ mod tests {
         assert!(out.spare(SPARE_BYTES_MIN * 4).is_empty(), "too small");
         assert_eq!(out.spare(SPARE_BYTES_MIN), [7; SPARE_BYTES_MIN]);
         assert!(out.spare(SPARE_BYTES_MIN).is_empty(), "it was taken");
+    }
+
+    #[test]
+    fn a_large_message_is_sent_from_memory_that_was_kept() {
+        let mut out = OutBuffer::default();
+        out.keep(Vec::with_capacity(2 * SPARE_BYTES_MIN));
+        out.make_room(SPARE_BYTES_MIN - 1);
+        assert_eq!(out.capacity(), 0, "not worth it");
+        out.make_room(SPARE_BYTES_MIN);
+        assert_eq!((out.len(), out.capacity()), (0, 2 * SPARE_BYTES_MIN));
+        out.push(1);
+        out.make_room(SPARE_BYTES_MIN);
+        assert_eq!(out.len(), 1, "what is there stays");
     }
 
     #[test]

@@ -397,8 +397,9 @@ impl Session {
     }
 
     /// Starts the closing handshake: to the end of `out`, or behind the streamed frame that is
-    /// owed. Messages that wait for the end of a streamed one are dropped. What the peer sends from now on is skipped, up to its close frame. A reason of more
-    /// than 123 bytes is cut (RFC 6455 5.5).
+    /// owed. Messages that wait for the end of a streamed one are dropped. What the peer sends from
+    /// now on is skipped, up to its close frame. A reason of more than 123 bytes is cut (RFC 6455
+    /// 5.5).
     ///
     /// # Errors
     ///

@@ -13,7 +13,7 @@ use crate::scripted::{Call, SocketId};
 use crate::world::World;
 
 /// Bytes that one read takes at most.
-const READ_BYTES: usize = 256 * 1024;
+const READ_BYTES: usize = 260 * 1024;
 
 /// What the kernel's send buffer takes in these tests.
 const CAPACITY: usize = 10_000;
