@@ -1,0 +1,198 @@
+//! Our session as an echo server, over reads that are cut anywhere.
+
+use tungstenite::Message;
+use ws_reactor::protocol::{
+    CloseCode, Delivery, Event, HEADROOM_BYTES, Limits, Message as Sendable, OutBuffer, Session,
+    Window,
+};
+
+use super::dice::Dice;
+use super::script::{Act, Script};
+use super::seen::Seen;
+
+/// What our session made of a script.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    pub(crate) of_frames: Vec<Vec<Seen>>,
+    /// All that goes out.
+    pub(crate) replies: Vec<u8>,
+}
+
+/// Runs `script` through a session.
+pub(crate) fn judge(script: &Script, delivery: Delivery) -> Judged {
+    let mut run = Run::new(script, delivery);
+    let mut pending = Vec::new();
+    for step in &script.steps {
+        if !step.before.is_empty() {
+            run.feed(&std::mem::take(&mut pending));
+            run.act(&step.before);
+        }
+        let bytes = step.frame.bytes();
+        if step.within.is_empty() {
+            pending.extend(bytes);
+        } else {
+            let (first, rest) = bytes.split_at(step.frame.middle());
+            pending.extend(first);
+            run.feed(&std::mem::take(&mut pending));
+            run.act(&step.within);
+            pending.extend(rest);
+        }
+    }
+    run.feed(&pending);
+    Judged { of_frames: run.of_frames, replies: run.replies }
+}
+
+struct Run {
+    session: Session,
+    limits: Limits,
+    out: OutBuffer,
+    dice: Dice,
+    /// How many bytes were fed.
+    fed: usize,
+    /// Where each frame ends in the input.
+    ends: Vec<usize>,
+    /// Bytes of the streamed message under way.
+    streamed: usize,
+    of_frames: Vec<Vec<Seen>>,
+    replies: Vec<u8>,
+}
+
+impl Run {
+    fn new(script: &Script, delivery: Delivery) -> Self {
+        let lens = script.steps.iter().map(|step| step.frame.bytes().len());
+        let ends = lens.scan(0, |end, len| {
+            *end += len;
+            Some(*end)
+        });
+        Self {
+            session: Session::new(delivery),
+            limits: Limits {
+                message_bytes_max: script.message_max,
+                fragments_max: script.fragments_max,
+            },
+            out: OutBuffer::default(),
+            dice: Dice::new(script.seed),
+            fed: 0,
+            ends: ends.collect(),
+            streamed: 0,
+            of_frames: vec![Vec::new(); script.steps.len()],
+            replies: Vec::new(),
+        }
+    }
+
+    /// Feeds `input`, cut into reads by the dice.
+    fn feed(&mut self, mut input: &[u8]) {
+        let read_max = match self.dice.below(4) {
+            0 => input.len(),
+            1 if input.len() < 2000 => 1 + self.dice.below(3),
+            _ => 1 + self.dice.below(input.len() + 1),
+        };
+        while !input.is_empty() {
+            let len = (1 + self.dice.below(read_max)).min(input.len());
+            input = &input[self.read(&input[..len])..];
+        }
+    }
+
+    /// One read, to the room of a large message if there is one and the dice say so; returns how
+    /// much of `input` it took.
+    fn read(&mut self, input: &[u8]) -> usize {
+        let by_room = self.dice.below(4) > 0;
+        let mut buf = vec![0; HEADROOM_BYTES];
+        let taken = match self.session.room(&self.limits) {
+            Some(room) if by_room => {
+                let len = input.len().min(room.len());
+                room[..len].copy_from_slice(&input[..len]);
+                self.session.filled(len);
+                self.fed += len;
+                len
+            }
+            _ => {
+                buf.extend(input);
+                self.fed += input.len();
+                input.len()
+            }
+        };
+        let mut filled = if buf.len() == HEADROOM_BYTES { taken } else { 0 };
+        let was_closed = self.session.is_closed();
+        let mut window = self.session.window(&mut buf);
+        loop {
+            let at = self.fed - window.unread().len() - std::mem::take(&mut filled);
+            let frame = self.ends.partition_point(|end| *end <= at);
+            match self.session.next_event(&mut window, &self.limits, &mut self.out) {
+                Ok(None) => break,
+                Ok(Some(event)) => {
+                    let seen = self.take(event, &mut window);
+                    self.of_frames[frame].extend(seen);
+                }
+                Err(error) => {
+                    assert!(self.session.is_closed());
+                    self.of_frames[frame].push(Seen::Failed(error.close_code().value()));
+                }
+            }
+            assert!(!was_closed, "an event after the last");
+        }
+        assert!(window.is_empty(), "the session keeps what it has not used");
+        window.move_run(&mut self.out);
+        self.take_out();
+        taken
+    }
+
+    fn take(&mut self, event: Event, window: &mut Window<'_>) -> Option<Seen> {
+        Some(match event {
+            Event::Message(received) => {
+                let seen = match received.lend(window) {
+                    Ok(Sendable::Text(text)) => Seen::Text(text.as_str().as_bytes().to_vec()),
+                    Ok(Sendable::Binary(bytes)) => Seen::Binary(bytes.to_vec()),
+                    Err(error) => {
+                        self.session.fail(error, window, &mut self.out);
+                        return Some(Seen::Failed(error.close_code().value()));
+                    }
+                };
+                received.echo(window, &mut self.out);
+                seen
+            }
+            Event::Streamed { payload_len, message_end } => {
+                self.streamed += payload_len;
+                if !message_end {
+                    return None;
+                }
+                Seen::Streamed(std::mem::take(&mut self.streamed))
+            }
+            Event::Fragment => return None,
+            Event::Ping => Seen::Ping,
+            Event::Pong(payload) => Seen::Pong(window.bytes(&payload).to_vec()),
+            Event::Close { code, reason, .. } => {
+                let reason = window.bytes(&reason).to_vec();
+                let reason = String::from_utf8(reason).expect("the session has checked the reason");
+                Seen::Close(code.map(CloseCode::value), reason)
+            }
+            other => panic!("{other:?} is new: say what it is"),
+        })
+    }
+
+    /// What the server does of its own accord: refused once it has sent a close frame, and only
+    /// then.
+    fn act(&mut self, acts: &[Act]) {
+        for act in acts {
+            let is_open = self.session.is_open();
+            let (session, out) = (&mut self.session, &mut *self.out);
+            let done = match act {
+                Act::Send(Message::Text(text)) => session.send(text.as_str().into(), out),
+                Act::Send(Message::Binary(bytes)) => session.send(bytes[..].into(), out),
+                Act::Send(Message::Ping(payload)) => session.ping(payload, out),
+                Act::Send(other) => panic!("{other:?} is not sent"),
+                Act::Close(code, reason) => {
+                    let code = CloseCode::new(*code).expect("a code for the wire");
+                    session.close(code, reason, out)
+                }
+            };
+            assert_eq!(done.is_ok(), is_open, "{act:?}");
+        }
+        self.take_out();
+    }
+
+    fn take_out(&mut self) {
+        self.replies.extend_from_slice(&self.out);
+        self.out.clear();
+    }
+}
