@@ -37,12 +37,12 @@ const DELIVERIES: [Delivery; 2] = [Delivery::Whole, Delivery::StreamedEcho];
 
 #[test]
 fn both_make_the_same_of_every_frame() {
-    run(3000, throw::any_script(), |script| compare(&script));
+    run(2000, throw::any_script(), |script| compare(&script));
 }
 
 #[test]
 fn a_client_takes_what_was_meant() {
-    run(700, throw::good_script(), |script| {
+    run(500, throw::good_script(), |script| {
         let outcomes = theirs::judge(&script.without_acts());
         for delivery in DELIVERIES {
             let ours = ours::judge(&script, delivery);
