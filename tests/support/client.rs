@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::error::ProtocolError;
 use tungstenite::handshake::client::{Request, Response};
@@ -40,7 +41,21 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 /// A TCP connection to `address`.
 #[track_caller]
 pub fn dial(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("the server accepts");
+    with_options(TcpStream::connect(address).expect("the server accepts"))
+}
+
+/// A TCP connection to `address` for which the kernel holds about `buffer_bytes` that have not been
+/// read, so that the server soon notices that nobody does.
+#[track_caller]
+pub fn dial_narrow(address: SocketAddr, buffer_bytes: usize) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+    // The first window that is offered is cut to it (tcp(7)): it is set before.
+    socket.set_recv_buffer_size(buffer_bytes).expect("a socket option");
+    socket.connect(&address.into()).expect("the server accepts");
+    with_options(socket.into())
+}
+
+fn with_options(stream: TcpStream) -> TcpStream {
     stream.set_nodelay(true).expect("a socket option");
     stream.set_read_timeout(Some(DEADLINE)).expect("a socket option");
     stream.set_write_timeout(Some(DEADLINE)).expect("a socket option");
@@ -141,7 +156,12 @@ pub fn expect_end_without_close(client: &mut Client) {
 /// A TCP connection on which the handshake is done, for frames by hand.
 #[track_caller]
 pub fn open_raw(address: SocketAddr) -> TcpStream {
-    let mut stream = dial(address);
+    open_on(dial(address))
+}
+
+/// Does the handshake on `stream`, for frames by hand.
+#[track_caller]
+pub fn open_on(mut stream: TcpStream) -> TcpStream {
     stream.write_all(GOOD_REQUEST).expect("the server reads");
     expect_bytes(&mut stream, GOOD_RESPONSE);
     stream

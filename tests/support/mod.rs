@@ -14,3 +14,5 @@ pub mod programs;
 pub mod dice;
 pub mod random;
 pub mod servers;
+pub mod victim;
+pub mod witness;

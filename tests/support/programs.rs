@@ -39,16 +39,37 @@ impl Program {
     /// Starts the example `name`.
     #[track_caller]
     pub fn start_with(name: &str, arguments: &[&str]) -> Self {
+        Self::spawn(Command::new(path(name)).args(arguments).env_remove("RUST_LOG"))
+    }
+
+    /// Starts the example `name`, which is to log warnings only: there will be much to log.
+    #[track_caller]
+    pub fn start_quiet(name: &str, arguments: &str, environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(path(name));
+        command.args(arguments.split_whitespace()).env("RUST_LOG", "warn");
+        Self::spawn(command.envs(environment.iter().copied()))
+    }
+
+    /// Starts the example `name` as [`start_quiet`](Self::start_quiet) does, where no process may
+    /// have more than `descriptors` open, not even one that asks for more.
+    #[track_caller]
+    pub fn start_limited(name: &str, descriptors: usize, arguments: &str) -> Self {
+        let limit = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
         let path = path(name);
-        let mut child = Command::new(&path)
-            .args(arguments)
-            .env_remove("RUST_LOG")
+        let mut command = Command::new("sh");
+        command.args(["-c", &limit]).arg(path).args(arguments.split_whitespace());
+        Self::spawn(command.env("RUST_LOG", "warn"))
+    }
+
+    #[track_caller]
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| {
-                panic!("{}: {error}; `cargo build --examples` makes it", path.display())
+                panic!("{command:?}: {error}; `cargo build --examples` makes the examples")
             });
         let stdout = Lines::of(child.stdout.take().expect("it is piped"));
         let stderr = Lines::of(child.stderr.take().expect("it is piped"));
@@ -65,6 +86,14 @@ impl Program {
     #[track_caller]
     pub fn error_line(&self, part: &str) -> String {
         self.stderr.wait_for(part)
+    }
+
+    /// How many lines there are so far on standard output, and the last that has `part` in it.
+    pub fn last_line(&self, part: &str) -> (usize, Option<String>) {
+        self.stdout.with(|lines| {
+            let last = lines.iter().rev().find(|line| line.contains(part));
+            (lines.len(), last.cloned())
+        })
     }
 
     /// Writes a line to its standard input.
@@ -167,8 +196,12 @@ impl Lines {
         Self { lines, reader: Some(reader) }
     }
 
+    fn with<R>(&self, look: impl FnOnce(&[String]) -> R) -> R {
+        look(&self.lines.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn snapshot(&self) -> Vec<String> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.with(<[String]>::to_vec)
     }
 
     #[track_caller]

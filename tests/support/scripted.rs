@@ -202,7 +202,7 @@ impl Socket {
 
     /// The peer reads at most `bytes` more.
     pub fn drain(&mut self, bytes: usize) {
-        self.read_by_peer = self.output.len().min(self.read_by_peer + bytes);
+        self.read_by_peer = self.output.len().min(self.read_by_peer.saturating_add(bytes));
     }
 
     /// How often the worker has made this call, the failed ones included.

@@ -1,0 +1,162 @@
+//! The server example under attack: a process of its own, so that what it uses can be read from
+//! Linux's /proc, and counters that it prints.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::client::wait_until;
+use super::programs::Program;
+
+/// How often the server prints its counters.
+const STATS: &str = "--stats 0.05";
+
+/// A server example; with one worker, unless it is told otherwise, so that all its peers share what
+/// they do to each other.
+#[derive(Debug)]
+pub struct Victim {
+    program: Program,
+    address: SocketAddr,
+}
+
+impl Victim {
+    /// A server on a free port.
+    #[track_caller]
+    pub fn start(arguments: &str) -> Self {
+        Self::of(Program::start_quiet("server", &with_defaults(arguments), &[]))
+    }
+
+    /// A server whose memory is what it holds: large blocks that it frees go back to the kernel at
+    /// once, and are not kept for the next by glibc's allocator (mallopt(3)).
+    #[track_caller]
+    pub fn start_frugal(arguments: &str) -> Self {
+        let frugal = [("MALLOC_MMAP_THRESHOLD_", "32768")];
+        Self::of(Program::start_quiet("server", &with_defaults(arguments), &frugal))
+    }
+
+    /// A server that may have no more than `descriptors` open.
+    #[track_caller]
+    pub fn start_limited(descriptors: usize, arguments: &str) -> Self {
+        Self::of(Program::start_limited("server", descriptors, &with_defaults(arguments)))
+    }
+
+    #[track_caller]
+    fn of(program: Program) -> Self {
+        let line = program.line("listening on ");
+        let address = line.split(' ').nth(2).and_then(|address| address.parse().ok());
+        let address = address.unwrap_or_else(|| panic!("no address in {line:?}"));
+        Self { program, address }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its own memory: pages that no file is behind, as far as it has touched them. What the kernel
+    /// holds for its sockets is not in it.
+    #[track_caller]
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes("smaps_rollup", "Anonymous:")
+    }
+
+    /// The memory that it has asked the kernel for, touched or not, and may write to.
+    #[track_caller]
+    pub fn reserved_bytes(&self) -> usize {
+        self.bytes("status", "VmData:")
+    }
+
+    /// The most that it has had resident at any time, the program itself included.
+    #[track_caller]
+    pub fn resident_bytes_max(&self) -> usize {
+        self.bytes("status", "VmHWM:")
+    }
+
+    /// How many descriptors it has open.
+    #[track_caller]
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(self.path("fd")).expect("the server runs").count()
+    }
+
+    /// The CPU time that its threads have used.
+    #[track_caller]
+    pub fn cpu_time(&self) -> Duration {
+        let tasks = fs::read_dir(self.path("task")).expect("the server runs");
+        let ns = tasks.map(|task| {
+            let path = task.expect("the server runs").path().join("schedstat");
+            let schedstat = fs::read_to_string(path).expect("no thread of the server ends");
+            let ns: Option<u64> = schedstat.split(' ').next().and_then(|first| first.parse().ok());
+            ns.unwrap_or_else(|| panic!("no CPU time in {schedstat:?}"))
+        });
+        Duration::from_nanos(ns.sum())
+    }
+
+    /// The counters that it prints next.
+    #[track_caller]
+    pub fn counters(&self) -> Counters {
+        let printed = self.program.last_line("Stats {").0;
+        let mut counters = None;
+        wait_until("the server prints its counters", || {
+            // The next line may have been under way.
+            let (count, line) = self.program.last_line("Stats {");
+            counters = line.filter(|_| count > printed + 1);
+            counters.is_some()
+        });
+        Counters(counters.expect("it has been printed"))
+    }
+
+    /// Waits until the counters are as they should be, and returns them.
+    #[track_caller]
+    pub fn wait_for(&self, what: &str, condition: impl Fn(&Counters) -> bool) -> Counters {
+        let mut counters = None;
+        wait_until(what, || {
+            counters = self.program.last_line("Stats {").1.map(Counters);
+            counters.as_ref().is_some_and(&condition)
+        });
+        counters.expect("it has been printed")
+    }
+
+    /// Ends it as an operator does: it ends well, and none of its threads has panicked.
+    #[track_caller]
+    pub fn finish(self) {
+        self.program.signal("TERM");
+        let ended = self.program.wait();
+        assert_eq!(ended.status.code(), Some(0), "{:?}", ended.stderr.last());
+        let panic = ended.stderr.iter().find(|line| line.contains("panicked"));
+        assert_eq!(panic, None);
+    }
+
+    /// The size that a line of one of its files in /proc begins with.
+    #[track_caller]
+    fn bytes(&self, file: &str, start: &str) -> usize {
+        let text = fs::read_to_string(self.path(file)).expect("the server runs");
+        let line = text.lines().find_map(|line| line.strip_prefix(start));
+        let kb = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+        kb.unwrap_or_else(|| panic!("no {start} in {text}")) * 1024
+    }
+
+    fn path(&self, file: &str) -> String {
+        format!("/proc/{}/{file}", self.program.id())
+    }
+}
+
+fn with_defaults(arguments: &str) -> String {
+    let workers = if arguments.contains("--workers") { "" } else { "--workers 1" };
+    format!("--addr 127.0.0.1:0 {workers} {STATS} {arguments}")
+}
+
+/// The server's counters, as it printed them.
+#[derive(Debug)]
+pub struct Counters(String);
+
+impl Counters {
+    /// The counter of this name.
+    #[track_caller]
+    pub fn of(&self, name: &str) -> u64 {
+        let start = format!(" {name}: ");
+        let rest = self.0.split_once(&start).map(|(_, rest)| rest);
+        let digits = rest.and_then(|rest| rest.split([',', ' ']).next());
+        let value = digits.and_then(|digits| digits.parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in {}", self.0))
+    }
+}
