@@ -1,0 +1,107 @@
+//! Clients that write and never read.
+
+use crate::crowd::{alone, open_deaf, write_until_stuck};
+use crate::support::client::wait_until;
+use crate::support::frames::{BINARY, PING, TEXT, client};
+use crate::support::victim::Victim;
+use crate::support::witness::Witness;
+
+/// Clients of each kind.
+const CLIENTS: usize = 20;
+
+/// Clients that send tiny frames, and those of them that flood at the same time. More would be served
+/// as well: but a build that is not optimised takes up to 100 ms for a turn of each, and a second is
+/// what a client may wait.
+const CLIENTS_TINY: usize = 8;
+const AT_ONCE: usize = 2;
+
+/// Clients that send huge messages.
+const CLIENTS_HUGE: usize = 5;
+
+/// What such a client may make the server hold, all included: `backlog_bytes_high` (64 KiB), the
+/// replies to one read (260 KiB) or what of the read waits for its turn, and what a connection takes.
+const DEAF_BYTES_MAX: usize = 330 * 1024;
+
+/// If its messages do not fit a read: one under way and the echo of another (1 MiB each), and
+/// `backlog_bytes_high`.
+const LARGE_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX + HIGH_BYTES + CONNECTION_BYTES_MAX;
+
+/// What the worker has for itself, and touches when there is much to read: it is not the clients'.
+const SCRATCH_BYTES: usize = 260 * 1024;
+
+/// The default of `backlog_bytes_high`.
+const HIGH_BYTES: usize = 64 * 1024;
+
+/// The default of `message_bytes_max`; the kernel's buffers alone take more.
+const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a connection takes beside what is held for it.
+const CONNECTION_BYTES_MAX: usize = 6 * 1024;
+
+/// Writes as much as the server takes from clients that do not read; returns what that makes it
+/// hold for each.
+#[track_caller]
+fn held(name: &str, flood: &[u8], count: usize, at_once: usize) -> usize {
+    let _alone = alone();
+    let victim = Victim::start_frugal("");
+    let witness = Witness::start(victim.address());
+    let descriptors = victim.descriptors();
+    let before = victim.memory_bytes();
+    let mut streams = open_deaf(victim.address(), count);
+    let groups = streams.chunks_mut(at_once);
+    let written: usize = groups.map(|group| write_until_stuck(&victim, group, flood)).sum();
+    let each = victim.memory_bytes().saturating_sub(before + SCRATCH_BYTES) / count;
+    println!("{count} deaf clients, {name}: {each} bytes held for each of {}", written / count);
+    assert_eq!(victim.counters().of("closed"), 0, "nobody is lost");
+    assert!(written / count > MESSAGE_BYTES_MAX, "{name}: the server was not put to the test");
+    drop(streams);
+    wait_until("the descriptors are back", || victim.descriptors() == descriptors);
+    witness.finish();
+    victim.finish();
+    each
+}
+
+#[track_caller]
+fn check(name: &str, message: &[u8], count: usize, at_once: usize) {
+    let repeats = (256 * 1024_usize).div_ceil(message.len());
+    let each = held(name, &message.repeat(repeats), count, at_once);
+    assert!(each <= DEAF_BYTES_MAX, "{name}: {each} bytes each, more than {DEAF_BYTES_MAX}");
+}
+
+fn message(opcode: u8, len: usize) -> Vec<u8> {
+    client(opcode, &vec![b'x'; len]).bytes()
+}
+
+#[test]
+fn pipelined_messages_of_32_bytes() {
+    check("text of 32 B", &message(TEXT, 32), CLIENTS_TINY, AT_ONCE);
+    check("binary of 32 B", &message(BINARY, 32), CLIENTS_TINY, AT_ONCE);
+}
+
+#[test]
+fn messages_of_1_kib() {
+    check("text of 1 KiB", &message(TEXT, 1024), CLIENTS, CLIENTS);
+    check("binary of 1 KiB", &message(BINARY, 1024), CLIENTS, CLIENTS);
+}
+
+#[test]
+fn messages_of_64_kib() {
+    check("text of 64 KiB", &message(TEXT, 64 * 1024), CLIENTS, CLIENTS);
+    check("binary of 64 KiB", &message(BINARY, 64 * 1024), CLIENTS, CLIENTS);
+}
+
+#[test]
+fn pings() {
+    check("pings of 16 B", &message(PING, 16), CLIENTS_TINY, AT_ONCE);
+    check("pings of 125 B", &message(PING, 125), CLIENTS_TINY, AT_ONCE);
+}
+
+#[test]
+fn messages_as_long_as_can_be() {
+    for (name, opcode) in [("text of 1 MiB", TEXT), ("binary of 1 MiB", BINARY)] {
+        let each = held(name, &message(opcode, MESSAGE_BYTES_MAX), CLIENTS_HUGE, CLIENTS_HUGE);
+        // What is large and binary is echoed as it arrives, and not held.
+        let max = if opcode == TEXT { LARGE_BYTES_MAX } else { DEAF_BYTES_MAX };
+        assert!(each <= max, "{name}: {each} bytes each, more than {max}");
+    }
+}

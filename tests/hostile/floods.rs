@@ -1,0 +1,211 @@
+//! Floods of what costs a client little: fragments, control frames, headers, connections.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread;
+
+use crate::crowd::{alone, dial_all, open_all};
+use crate::support::client::{dial, open_raw, read_all, reset, wait_until};
+use crate::support::frames::{
+    BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client, close_payload, server,
+};
+use crate::support::victim::Victim;
+use crate::support::witness::Witness;
+
+/// Clients that flood at the same time.
+const CLIENTS: usize = 4;
+
+/// The default of `fragments_max`.
+const FRAGMENTS_MAX: usize = 131_072;
+
+/// What a fragmented message takes, for each byte of its payload: memory grows by this factor, and
+/// a fragment has none of its own.
+const AMPLIFICATION_MAX: usize = 4;
+
+/// What a connection takes beside.
+const CONNECTION_BYTES_MAX: usize = 16 * 1024;
+
+/// By what the memory of a server may grow under a flood of what it does not keep: a read of each
+/// client that waits for its turn (260 KiB), and what the allocator does not give back.
+const FLOOD_BYTES_MAX: usize = CLIENTS * 260 * 1024 + 512 * 1024;
+
+/// Control frames of a client's flood.
+const CONTROLS: usize = 100_000;
+
+/// Connections of a flood of them.
+const CONNECTIONS: usize = 3000;
+
+/// Writes all of `input`, and reads to the end of the stream at the same time.
+#[track_caller]
+fn converse(address: SocketAddr, input: &[u8]) -> Vec<u8> {
+    let mut stream = open_raw(address);
+    let mut writer = stream.try_clone().expect("a descriptor");
+    let mut output = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(move || writer.write_all(input).expect("the server reads"));
+        stream.read_to_end(&mut output).expect("the server ends the stream");
+    });
+    output
+}
+
+/// As many clients at once as a flood has: each sends `input` and gets `output`, then the end.
+#[track_caller]
+fn flood(victim: &Victim, name: &str, input: &[u8], output: &[u8]) {
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let got = converse(victim.address(), input);
+                assert!(got == output, "{name}: {} bytes, not {}", got.len(), output.len());
+            });
+        }
+    });
+}
+
+/// A message in `count` fragments of `payload`, the last of them final if it is `whole`.
+fn fragments(opcode: u8, payload: &[u8], count: usize, whole: bool) -> Vec<u8> {
+    let first = client(opcode, payload).fin(false).bytes();
+    let more = client(CONTINUATION, payload).fin(false).bytes().repeat(count - 2);
+    let last = client(CONTINUATION, payload).fin(whole).bytes();
+    [first, more, last].concat()
+}
+
+fn close_frame(code: u16) -> Vec<u8> {
+    server(CLOSE, &close_payload(code, b"")).bytes()
+}
+
+#[test]
+fn fragments_end_with_1008_beyond_their_limit() {
+    let _alone = alone();
+    let victim = Victim::start("");
+    let witness = Witness::start(victim.address());
+    let before = victim.memory_bytes();
+    for payload in [&b"x"[..], b""] {
+        let text = fragments(TEXT, payload, FRAGMENTS_MAX + 1, false);
+        flood(&victim, "fragments of a text", &text, &close_frame(1008));
+        // What is binary is echoed as it comes.
+        let binary = fragments(BINARY, payload, FRAGMENTS_MAX + 1, false);
+        let first = server(BINARY, payload).fin(false).bytes();
+        let more = server(CONTINUATION, payload).fin(false).bytes().repeat(FRAGMENTS_MAX - 1);
+        let echo = [first, more, close_frame(1008)].concat();
+        flood(&victim, "fragments of a binary message", &binary, &echo);
+    }
+    let more = victim.memory_bytes().saturating_sub(before);
+    println!("after floods of fragments: {more} bytes more");
+    assert!(more <= FLOOD_BYTES_MAX, "{more} bytes more, above {FLOOD_BYTES_MAX}");
+    let counters = victim.counters();
+    assert_eq!(counters.of("protocol_errors"), 4 * CLIENTS as u64);
+    witness.finish();
+    victim.finish();
+}
+
+#[test]
+fn as_many_fragments_as_can_be_are_counted_for_each_message_anew() {
+    let _alone = alone();
+    let victim = Victim::start("");
+    let witness = Witness::start(victim.address());
+    let message = fragments(TEXT, b"x", FRAGMENTS_MAX, true);
+    let echo = server(TEXT, &vec![b'x'; FRAGMENTS_MAX]).bytes();
+    let close = close_payload(1000, b"");
+    let input = [message.repeat(2), client(CLOSE, &close).bytes()].concat();
+    flood(&victim, "two messages", &input, &[echo.repeat(2), close_frame(1000)].concat());
+    assert_eq!(victim.counters().of("protocol_errors"), 0);
+    witness.finish();
+    victim.finish();
+}
+
+#[test]
+fn tiny_fragments_take_no_more_than_their_payload_does() {
+    let victim = Victim::start("");
+    let witness = Witness::start(victim.address());
+    let before = victim.memory_bytes();
+    let mut streams = open_all(victim.address(), 20);
+    let begun = fragments(TEXT, b"x", 20_000, false);
+    for stream in &mut streams {
+        stream.write_all(&begun).expect("the server reads");
+        // A ping between fragments is answered at once: all before it has been read.
+        stream.write_all(&client(PING, b"").bytes()).expect("the server reads");
+        let mut pong = [0; 2];
+        stream.read_exact(&mut pong).expect("a pong");
+    }
+    let each = victim.memory_bytes().saturating_sub(before) / streams.len();
+    let max = AMPLIFICATION_MAX * 20_000 + CONNECTION_BYTES_MAX;
+    println!("20000 fragments of 1 B: {each} bytes for each client");
+    assert!(each <= max, "{each} bytes each, more than {max}");
+    witness.finish();
+    drop(streams);
+    victim.finish();
+}
+
+#[test]
+fn control_frames_are_answered_one_by_one_and_hold_up_nobody() {
+    let _alone = alone();
+    let victim = Victim::start("");
+    let witness = Witness::start(victim.address());
+    let before = victim.memory_bytes();
+    let close = client(CLOSE, &close_payload(1000, b"")).bytes();
+    for payload in [vec![], vec![b'x'; 125]] {
+        let input = [client(PING, &payload).bytes().repeat(CONTROLS), close.clone()].concat();
+        let output = [server(PONG, &payload).bytes().repeat(CONTROLS), close_frame(1000)].concat();
+        flood(&victim, "pings", &input, &output);
+        let input = [client(PONG, &payload).bytes().repeat(CONTROLS), close.clone()].concat();
+        flood(&victim, "pongs", &input, &close_frame(1000));
+    }
+    let more = victim.memory_bytes().saturating_sub(before);
+    println!("after floods of control frames: {more} bytes more");
+    assert!(more <= FLOOD_BYTES_MAX, "{more} bytes more, above {FLOOD_BYTES_MAX}");
+    witness.finish();
+    victim.finish();
+}
+
+#[test]
+fn request_heads_that_are_too_much_are_answered_431() {
+    let victim = Victim::start("");
+    let witness = Witness::start(victim.address());
+    let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(101));
+    let long_line = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(9000));
+    let long_header = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(1 << 20));
+    for request in [many_headers, long_line, long_header] {
+        let mut streams = dial_all(victim.address(), 100);
+        for stream in &mut streams {
+            // What is too much is discarded, so that the answer arrives.
+            stream.write_all(request.as_bytes()).expect("the server reads");
+        }
+        for stream in &mut streams {
+            let answer = read_all(stream);
+            assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
+        }
+    }
+    let counters = victim.counters();
+    assert_eq!((counters.of("refused"), counters.of("opened")), (300, 1));
+    witness.finish();
+    victim.finish();
+}
+
+#[test]
+fn connections_that_come_and_go_leave_nothing() {
+    let victim = Victim::start("");
+    let witness = Witness::start(victim.address());
+    let descriptors = victim.descriptors();
+    let go = |number: usize, stream: TcpStream| match number % 3 {
+        0 => drop(stream),
+        1 => reset(stream),
+        _ => stream.shutdown(Shutdown::Both).expect("it is open"),
+    };
+    let round = |count| {
+        for number in 0..count {
+            go(number, dial(victim.address()));
+            go(number, open_raw(victim.address()));
+        }
+        wait_until("the descriptors are back", || victim.descriptors() == descriptors);
+        victim.memory_bytes()
+    };
+    let before = round(100);
+    let more = round(CONNECTIONS / 2).saturating_sub(before);
+    println!("after {CONNECTIONS} connections: {more} bytes more");
+    assert!(more <= FLOOD_BYTES_MAX, "{more} bytes more, above {FLOOD_BYTES_MAX}");
+    let counters = victim.counters();
+    assert_eq!(counters.of("opened"), counters.of("closed") + 1);
+    assert_eq!(counters.of("accepted"), counters.of("ended") + 1);
+    witness.finish();
+    victim.finish();
+}

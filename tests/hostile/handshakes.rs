@@ -1,0 +1,144 @@
+//! Requests that do not end.
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use ws_reactor::protocol::HeadReader;
+
+use crate::crowd::{Dripping, dial_all, open_all, size};
+use crate::support::client::{read_all, wait_until};
+use crate::support::requests::{GOOD_REQUEST, HEAD_BYTES_MAX};
+use crate::support::victim::Victim;
+use crate::support::witness::Witness;
+
+/// What the server gives its clients for the whole request.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How late an answer may be, on a machine that has other things to do.
+const LATE_MAX: Duration = Duration::from_secs(2);
+
+/// Between two bytes of a client.
+const BETWEEN_BYTES: Duration = Duration::from_secs(1);
+
+/// What a request may take of a core, in a build that is not optimised, whatever is in it.
+const REQUEST_TIME_MAX: Duration = Duration::from_millis(20);
+
+/// What the server may take for a mebibyte of a head that comes byte by byte: a look at each costs
+/// hundredths of this, a look at all that has come for each some hours.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What a connection takes whose request has begun: its slot, its timer, the first bytes.
+const BEGUN_BYTES_MAX: usize = 1024;
+
+/// What a connection takes whose request is as long as can be and has not ended. The memory of a
+/// head that arrives in pieces grows by doubling.
+const LONG_HEAD_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX + BEGUN_BYTES_MAX;
+
+#[test]
+fn a_thousand_handshakes_at_a_byte_per_second_end_in_time_and_take_little() {
+    let victim = Victim::start(&format!("--handshake-timeout {}", TIMEOUT.as_secs()));
+    let witness = Witness::start(victim.address());
+    let before = victim.memory_bytes();
+    let start = Instant::now();
+    let streams = dial_all(victim.address(), size(1000));
+    let mut clients: Vec<_> = streams.into_iter().map(Dripping::new).collect();
+    let (mut drips, mut memory) = (0, None);
+    wait_until("all have been answered", || {
+        if start.elapsed() >= drips * BETWEEN_BYTES {
+            drips += 1;
+            clients.iter_mut().for_each(|client| client.drip(GOOD_REQUEST));
+        } else if drips == 2 && memory.is_none() {
+            memory = Some(victim.memory_bytes());
+        }
+        clients.iter_mut().for_each(Dripping::listen);
+        clients.iter().all(|client| client.has_ended)
+    });
+    let elapsed = start.elapsed();
+    assert!(elapsed < TIMEOUT + LATE_MAX, "{elapsed:?} for a limit of {TIMEOUT:?}");
+    for client in &clients {
+        let answer = String::from_utf8_lossy(&client.answer);
+        assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer:?}");
+    }
+    let memory = memory.expect("the second byte was sent in time");
+    let each = memory.saturating_sub(before) / clients.len();
+    println!("{} slow handshakes: {each} bytes each, over after {elapsed:?}", clients.len());
+    assert!(each <= BEGUN_BYTES_MAX, "{each} bytes each, more than {BEGUN_BYTES_MAX}");
+    let count = clients.len() as u64;
+    drop(clients);
+    let counters = victim.wait_for("all have ended", |counters| counters.of("ended") == count);
+    assert_eq!((counters.of("handshake_timeouts"), counters.of("opened")), (count, 1));
+    witness.finish();
+    victim.finish();
+}
+
+#[test]
+fn request_heads_that_do_not_end_take_no_more_than_the_limit() {
+    let victim = Victim::start("");
+    let witness = Witness::start(victim.address());
+    let mut streams = dial_all(victim.address(), 500);
+    let descriptors = 500 + open_all(victim.address(), 1).len();
+    let before = victim.memory_bytes();
+    // In three pieces, the last of which the server has read when it has answered a later client.
+    let head = [b"GET / HTTP/1.1\r\nX-Long: ", &*vec![b'x'; HEAD_BYTES_MAX]].concat();
+    for piece in [0..3000, 3000..6000, 6000..HEAD_BYTES_MAX - 1] {
+        for stream in &mut streams {
+            stream.write_all(&head[piece.clone()]).expect("the server reads");
+        }
+        drop(open_all(victim.address(), 1));
+    }
+    let each = victim.memory_bytes().saturating_sub(before) / streams.len();
+    println!("{} long heads: {each} bytes each", streams.len());
+    assert!(each <= LONG_HEAD_BYTES_MAX, "{each} bytes each, more than {LONG_HEAD_BYTES_MAX}");
+    assert!(victim.descriptors() > descriptors, "all are still there");
+    // One byte more is too much.
+    for stream in &mut streams {
+        stream.write_all(b"x").expect("the server reads");
+    }
+    for stream in &mut streams {
+        let answer = read_all(stream);
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
+    }
+    witness.finish();
+    victim.finish();
+}
+
+#[test]
+fn a_head_that_comes_byte_by_byte_is_looked_at_once() {
+    let head = [&[b'x'; 1 << 20][..], b" / HTTP/1.1\r\n\r\n"].concat();
+    let (mut reader, start) = (HeadReader::default(), Instant::now());
+    let (last, first) = head.split_last().expect("it is not empty");
+    for byte in first {
+        let found = reader.read(std::slice::from_ref(byte), head.len()).expect("it may go on");
+        assert!(found.is_none());
+        assert!(start.elapsed() < HEAD_TIME_MAX, "it takes longer than {HEAD_TIME_MAX:?}");
+    }
+    let found = reader.read(std::slice::from_ref(last), head.len()).expect("it is a head");
+    assert_eq!(found.expect("it has ended").bytes, head);
+}
+
+#[test]
+fn headers_as_long_as_can_be_cost_little() {
+    const REQUESTS: u32 = 50;
+    let victim = Victim::start("");
+    let witness = Witness::start(victim.address());
+    let good = String::from_utf8_lossy(&GOOD_REQUEST[..GOOD_REQUEST.len() - 2]);
+    for name in ["Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol", "Connection", "Upgrade"] {
+        for unit in [",", " ", "a,", "a , ", "a; a=a, ", "a; a=\"\\a\\a\", ", ";", "\"", "\u{e9},"]
+        {
+            let value = unit.repeat((HEAD_BYTES_MAX - good.len() - 50) / unit.len());
+            let request = format!("{good}{name}: a{value}\r\n\r\n");
+            let before = victim.cpu_time();
+            let mut streams = dial_all(victim.address(), REQUESTS as usize);
+            for stream in &mut streams {
+                stream.write_all(request.as_bytes()).expect("the server reads");
+                let mut status = [0; 12];
+                stream.read_exact(&mut status).expect("an answer");
+                assert!(matches!(&status, b"HTTP/1.1 101" | b"HTTP/1.1 400"), "{status:?}");
+            }
+            let each = (victim.cpu_time() - before) / REQUESTS;
+            assert!(each <= REQUEST_TIME_MAX, "{name} of {unit:?}: {each:?} of CPU time");
+        }
+    }
+    witness.finish();
+    victim.finish();
+}

@@ -1,0 +1,92 @@
+//! Lengths that are announced and do not follow.
+
+use std::io::Write;
+
+use crate::crowd::open_all;
+use crate::support::client::{expect_bytes, expect_raw_close, open_raw};
+use crate::support::frames::{BINARY, CONTINUATION, Frame, PING, TEXT, client, server};
+use crate::support::victim::Victim;
+use crate::support::witness::Witness;
+
+/// Clients that announce at the same time.
+const CLIENTS: usize = 200;
+
+/// The default of `message_bytes_max`.
+const MESSAGE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What a connection takes that has announced a message.
+const ANNOUNCED_BYTES_MAX: usize = 4 * 1024;
+
+/// What a message under way takes, for each byte of it that has arrived.
+const AMPLIFICATION_MAX: usize = 4;
+
+#[test]
+fn lengths_beyond_the_limit_are_refused_before_anything_follows() {
+    let victim = Victim::start("");
+    let witness = Witness::start(victim.address());
+    let before = victim.reserved_bytes();
+    for (length, code) in [
+        (MESSAGE_BYTES_MAX + 1, 1009),
+        (1 << 32, 1009),
+        (1 << 62, 1009),
+        (i64::MAX as u64, 1009),
+        // The top bit must be 0 (RFC 6455 5.2).
+        (1 << 63, 1002),
+        (u64::MAX, 1002),
+    ] {
+        let announced = |opcode| client(opcode, b"").length64(length);
+        let first = |opcode| client(opcode, b"x").fin(false).bytes();
+        for opcode in [TEXT, BINARY] {
+            let mut stream = open_raw(victim.address());
+            stream.write_all(&announced(opcode).bytes()).expect("the server reads");
+            expect_raw_close(stream, code, "");
+            // The lengths of a message's frames are added up.
+            let mut stream = open_raw(victim.address());
+            stream.write_all(&first(opcode)).expect("the server reads");
+            stream.write_all(&announced(CONTINUATION).bytes()).expect("the server reads");
+            if opcode == BINARY {
+                expect_bytes(&mut stream, &server(BINARY, b"x").fin(false).bytes());
+            }
+            expect_raw_close(stream, code, "");
+        }
+    }
+    let more = victim.reserved_bytes().saturating_sub(before);
+    assert!(more < MESSAGE_BYTES_MAX as usize, "{more} bytes for what was announced");
+    witness.finish();
+    victim.finish();
+}
+
+/// What clients make the server hold that send `begun`, of which a `payload` has arrived.
+#[track_caller]
+fn check(begun: &Frame, opcode: u8, payload: usize) {
+    let victim = Victim::start("");
+    let witness = Witness::start(victim.address());
+    let before = victim.reserved_bytes();
+    let mut streams = open_all(victim.address(), CLIENTS);
+    for stream in &mut streams {
+        stream.write_all(&begun.bytes()).expect("the server reads");
+    }
+    // Whatever was sent before these were answered has been read.
+    for stream in open_all(victim.address(), 2).iter_mut() {
+        stream.write_all(&client(PING, b"").bytes()).expect("the server reads");
+        expect_bytes(stream, &server(0xA, b"").bytes());
+    }
+    let each = victim.reserved_bytes().saturating_sub(before) / CLIENTS;
+    let max = AMPLIFICATION_MAX * payload + ANNOUNCED_BYTES_MAX;
+    println!("opcode {opcode}, {payload} bytes of 1 MiB: {each} bytes for each client");
+    assert!(each <= max, "{each} bytes each for {payload} that have arrived, more than {max}");
+    assert_eq!(victim.counters().of("closed"), 2, "the length is within the limit");
+    drop(streams);
+    witness.finish();
+    victim.finish();
+}
+
+#[test]
+fn memory_is_taken_for_what_arrives_and_not_for_what_is_announced() {
+    for opcode in [TEXT, BINARY] {
+        for payload in [0, 1000, 20_000] {
+            let begun = client(opcode, &vec![b'x'; payload]).length64(MESSAGE_BYTES_MAX);
+            check(&begun, opcode, payload);
+        }
+    }
+}
