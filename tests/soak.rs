@@ -1,0 +1,330 @@
+//! Mixed traffic for as long as it takes: nothing is lost, nothing grows, and the counters add up.
+//!
+//! `cargo test` gives it five seconds. Ten minutes, with a line for every ten seconds:
+//!
+//! ```sh
+//! SOAK_SECONDS=600 cargo test --release --test soak -- --nocapture
+//! ```
+//!
+//! (Build the server with `cargo build --release --examples` first.) The seed is printed; with
+//! `SEED` in the environment the clients do the same again.
+//!
+//! The traffic comes in rounds. After each all clients have gone, and the server is at rest: its
+//! descriptors are those that it began with, all connections have ended, an echo went out for
+//! every message that came in. After the rounds of the warm-up its memory stays what it is.
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::client::{
+    Client, close, connect, dial, dial_narrow, exchange, expect_raw_close, half_close, open_on,
+    open_raw, reset, wait_until, writing_half,
+};
+use support::frames;
+use support::random::{Random, seed};
+use support::requests::GOOD_REQUEST;
+use support::victim::{Counters, Victim};
+use support::witness::Witness;
+use tungstenite::{Error, Message};
+
+/// Without `SOAK_SECONDS`.
+const SECONDS: u64 = 5;
+
+/// Of `SOAK_SECONDS`, in which memory finds its level.
+const WARM_UP_SHARE: u32 = 4;
+
+/// The warm-up has as many rounds at least, and the test proper too.
+const ROUNDS_MIN: u32 = 2;
+
+/// A round, if there is time for several.
+const ROUND_MAX: Duration = Duration::from_secs(10);
+
+const THREADS: u64 = 6;
+
+const WORKERS: usize = 2;
+
+/// The largest message.
+const MESSAGE_BYTES_MAX: usize = 300 * 1024;
+
+/// By what memory at rest may exceed its highest level of the warm-up: each worker may have kept
+/// nothing of large messages then, and 4 MiB now (`OutBuffer` says so). A leak of 64 bytes for each
+/// connection exceeds it within ten minutes.
+const GROWTH_BYTES_MAX: usize = WORKERS * 4 * 1024 * 1024;
+
+/// What is sent to a slow reader, about.
+const SLOW_BYTES: usize = 2_000_000;
+
+/// What it takes at a time.
+const SIP_BYTES: usize = 1024;
+
+/// What the kernel holds for it, about.
+const NARROW_BYTES: usize = 64 * 1024;
+
+#[test]
+fn mixed_traffic_leaves_nothing_behind_and_the_counters_add_up() {
+    let seconds = std::env::var("SOAK_SECONDS").ok();
+    let seconds = seconds.map_or(SECONDS, |seconds| seconds.parse().expect("a number of seconds"));
+    let seed = seed();
+    let victim = Victim::start(&format!("--workers {WORKERS}"));
+    let descriptors = victim.descriptors();
+    let total = Duration::from_secs(seconds);
+    let length = ROUND_MAX.min(total / (2 * ROUNDS_MIN + 1));
+    let start = Instant::now();
+    let (mut round, mut highest, mut report) = (0, 0, start);
+    let mut seeds = Random::new(seed);
+    while start.elapsed() < total || round < 2 * ROUNDS_MIN {
+        let is_warm_up = round < ROUNDS_MIN || start.elapsed() < total / WARM_UP_SHARE;
+        traffic(victim.address(), &mut seeds, length);
+        round += 1;
+        wait_until("the descriptors are back", || victim.descriptors() == descriptors);
+        let counters = victim.counters();
+        check(&counters);
+        let memory = victim.memory_bytes();
+        if is_warm_up {
+            highest = highest.max(memory);
+        } else {
+            let growth = memory.saturating_sub(highest);
+            assert!(growth <= GROWTH_BYTES_MAX, "{memory} bytes after {highest} in the warm-up");
+        }
+        if report.elapsed() >= ROUND_MAX / 2 || start.elapsed() >= total {
+            report = Instant::now();
+            println!(
+                "{:4} s: {} connections, {} messages, {} MB echoed; {memory} bytes at rest, {} resident at most",
+                start.elapsed().as_secs(),
+                counters.of("accepted"),
+                counters.of("messages_in"),
+                counters.of("bytes_in") / 1_000_000,
+                victim.resident_bytes_max(),
+            );
+        }
+    }
+    victim.finish();
+}
+
+/// The server is at rest, and all its clients have gone.
+#[track_caller]
+fn check(counters: &Counters) {
+    let of = |name| counters.of(name);
+    assert_eq!(of("accepted"), of("ended"), "{counters:?}");
+    assert_eq!(of("opened"), of("closed"), "{counters:?}");
+    assert_eq!(of("messages_in"), of("messages_out"), "{counters:?}");
+    assert_eq!(of("bytes_in"), of("bytes_out"), "{counters:?}");
+    let impossible = ["backlog_overflows", "handler_panics", "idle_timeouts", "close_timeouts"];
+    assert_eq!(impossible.map(of), [0; 4], "{counters:?}");
+    assert!(of("protocol_errors") > 0 && of("refused") > 0, "{counters:?}");
+}
+
+/// A round: clients on several threads, and one that sees that nobody waits.
+fn traffic(address: SocketAddr, seeds: &mut Random, length: Duration) {
+    let witness = Witness::start(address);
+    let end = Instant::now() + length;
+    let threads: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let mut random = Random::new(seeds.next());
+            thread::spawn(move || {
+                // Each has its turn, however short the round.
+                for act in ACTS {
+                    act(address, &mut random);
+                }
+                while Instant::now() < end {
+                    ACTS[random.below(ACTS.len())](address, &mut random);
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("every echo is right");
+    }
+    witness.finish();
+}
+
+/// What a client does from its connection to its end.
+type Act = fn(SocketAddr, &mut Random);
+
+const ACTS: [Act; 8] = [
+    converse,
+    converse_in_turns,
+    read_slowly,
+    end_its_direction,
+    break_off,
+    break_off_the_request,
+    be_refused,
+    break_the_protocol,
+];
+
+/// Messages in a batch, and their bytes, at most: what the kernel buffers on the way, so that a
+/// client may write all before it reads any.
+fn batch(random: &mut Random) -> Vec<Message> {
+    let mut left = 2 * MESSAGE_BYTES_MAX;
+    let mut messages = Vec::new();
+    while messages.len() < 100 && random.below(40) > 0 {
+        let len = random.len(MESSAGE_BYTES_MAX);
+        let Some(rest) = left.checked_sub(len) else { break };
+        left = rest;
+        messages.push(random.message(len));
+    }
+    messages
+}
+
+/// Writes the messages, some in fragments with pings between.
+#[track_caller]
+fn write(client: &mut Client, messages: &[Message], random: &mut Random) {
+    for message in messages {
+        if random.below(3) > 0 {
+            client.write(message.clone()).expect("the server reads");
+            continue;
+        }
+        for frame in random.fragments(message, 9) {
+            if random.below(4) == 0 {
+                client.write(Message::Ping(random.bytes(9).into())).expect("the server reads");
+            }
+            client.write(frame).expect("the server reads");
+        }
+    }
+    client.flush().expect("the server reads");
+}
+
+/// Reads the echoes of the messages; pongs come between.
+#[track_caller]
+fn read(client: &mut Client, messages: &[Message]) {
+    for message in messages {
+        let echo = loop {
+            match client.read().expect("the server echoes") {
+                Message::Pong(_) => {}
+                echo => break echo,
+            }
+        };
+        assert!(echo == *message, "{} bytes for {}", echo.len(), message.len());
+    }
+}
+
+/// Batch after batch, read while it is written.
+fn converse(address: SocketAddr, random: &mut Random) {
+    let mut client = connect(address);
+    let mut writer = writing_half(&client);
+    let batches: Vec<_> = (0..random.below(10)).map(|_| batch(random)).collect();
+    thread::scope(|scope| {
+        scope.spawn(|| batches.iter().for_each(|batch| write(&mut writer, batch, random)));
+        batches.iter().for_each(|batch| read(&mut client, batch));
+    });
+    close(client);
+}
+
+/// One message after another.
+fn converse_in_turns(address: SocketAddr, random: &mut Random) {
+    let mut client = connect(address);
+    for message in batch(random) {
+        client.send(message.clone()).expect("the server reads");
+        read(&mut client, &[message]);
+    }
+    close(client);
+}
+
+/// Reads a little at a time what came in one batch.
+fn read_slowly(address: SocketAddr, random: &mut Random) {
+    let mut stream = open_on(dial_narrow(address, NARROW_BYTES));
+    let (opcode, answer, len) = match random.below(3) {
+        0 => (frames::PING, frames::PONG, random.below(126)),
+        1 => (frames::TEXT, frames::TEXT, random.below(60_000)),
+        _ => (frames::BINARY, frames::BINARY, random.below(60_000)),
+    };
+    let payload: Vec<_> = (b' '..b'z').cycle().take(len).collect();
+    let count = SLOW_BYTES / (len + 100);
+    let input = frames::client(opcode, &payload).bytes().repeat(count);
+    let answer = frames::server(answer, &payload).bytes();
+    let mut writer = stream.try_clone().expect("a descriptor");
+    thread::scope(|scope| {
+        scope.spawn(move || writer.write_all(&input).expect("the server reads"));
+        let mut left = answer.len() * count;
+        while left > 0 {
+            let mut sip = [0; SIP_BYTES];
+            let len = stream.read(&mut sip).expect("the server answers");
+            assert!(len > 0 && len <= left, "{left} bytes are missing");
+            let at = answer.len() * count - left;
+            let expected = (at..at + len).map(|at| answer[at % answer.len()]);
+            assert!(expected.eq(sip[..len].iter().copied()), "a wrong byte near {at}");
+            left -= len;
+        }
+    });
+}
+
+/// Says that nothing more will come, and gets all that it is owed.
+fn end_its_direction(address: SocketAddr, random: &mut Random) {
+    let mut client = connect(address);
+    let mut writer = writing_half(&client);
+    let messages = batch(random);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            write(&mut writer, &messages, random);
+            half_close(writer.get_ref());
+        });
+        read(&mut client, &messages);
+    });
+    loop {
+        match client.read() {
+            Ok(Message::Pong(_)) => {}
+            Err(Error::Protocol(_)) => break,
+            other => panic!("not the end: {other:?}"),
+        }
+    }
+}
+
+/// Goes without a word, in the middle of things.
+fn break_off(address: SocketAddr, random: &mut Random) {
+    let mut stream = open_raw(address);
+    stream.set_nonblocking(true).expect("a socket option");
+    for _ in 0..random.below(20) {
+        let len = random.len(MESSAGE_BYTES_MAX);
+        let mut frame = frames::client(frames::BINARY, &random.bytes(len)).bytes();
+        frame.truncate(frame.len() - random.below(2) * random.below(frame.len()));
+        match stream.write(&frame) {
+            Ok(written) if written == frame.len() => {}
+            Ok(_) => break,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            // A frame that was cut makes the next one wrong, and the server has left.
+            Err(error) if is_end(&error) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    leave(stream, random);
+}
+
+fn is_end(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+}
+
+/// With a reset or without.
+fn leave(stream: TcpStream, random: &mut Random) {
+    if random.below(2) == 0 { drop(stream) } else { reset(stream) }
+}
+
+/// Goes before its request is complete.
+fn break_off_the_request(address: SocketAddr, random: &mut Random) {
+    let mut stream = dial(address);
+    let begun = &GOOD_REQUEST[..random.below(GOOD_REQUEST.len())];
+    stream.write_all(begun).expect("the server reads");
+    leave(stream, random);
+}
+
+/// Asks for something else.
+fn be_refused(address: SocketAddr, _: &mut Random) {
+    let answer = exchange(address, "BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+}
+
+/// Makes a mistake, and is told which.
+fn break_the_protocol(address: SocketAddr, random: &mut Random) {
+    let bad = [
+        (frames::client(frames::TEXT, b"no mask").unmasked(), 1002),
+        (frames::client(frames::TEXT, &[0xFF]), 1007),
+        (frames::client(frames::BINARY, b"").length64(1 << 62), 1009),
+    ];
+    let (frame, code) = &bad[random.below(bad.len())];
+    let mut stream = open_raw(address);
+    stream.write_all(&frame.bytes()).expect("the server reads");
+    expect_raw_close(stream, *code, "");
+}
