@@ -4,15 +4,19 @@ mod support;
 
 use std::error::Error;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use support::client::{ask, close, connect, dial, exchange, wait_until};
+use support::client::{DEADLINE, ask, close, connect, dial, exchange, wait_until};
 use support::random::{Random, seed};
-use support::servers::{LOCAL, address, local, serve, stop};
+use support::servers::{LOCAL, address, local, serve, serve_with, stop};
 
-use ws_reactor::{Config, ConfigError, Echo, Server, ServerBuilder, StartError, Stats};
+use ws_reactor::{
+    Config, ConfigError, Echo, Handler, Message, Peer, Reply, Server, ServerBuilder, StartError,
+    Stats,
+};
 
 #[track_caller]
 fn start_error(builder: ServerBuilder) -> StartError {
@@ -118,6 +122,44 @@ fn settings_that_do_not_make_sense_are_an_error_before_anything_starts() {
     let config = Config { backlog_bytes_low: 1 << 20, ..Config::default() };
     let error = start_error(Server::builder().bind(LOCAL).config(config));
     assert_eq!(error.to_string(), "backlog_bytes_low must not be above backlog_bytes_high");
+}
+
+#[test]
+fn the_kernel_holds_as_many_connections_as_it_is_told() {
+    const BACKLOG: u32 = 4;
+
+    /// Keeps its worker busy until the test goes on.
+    struct Busy {
+        busy: Sender<()>,
+        go_on: Receiver<()>,
+    }
+
+    impl Handler for Busy {
+        type State = ();
+
+        fn message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
+            self.busy.send(()).expect("the test listens");
+            self.go_on.recv_timeout(DEADLINE).expect("the test goes on");
+            Reply::Echo
+        }
+    }
+
+    let (busy_sender, busy) = channel();
+    let (go_on, receiver) = channel();
+    let mut handler = Some(Busy { busy: busy_sender, go_on: receiver });
+    let config = Config { listen_backlog: BACKLOG, ..Config::default() };
+    let server = serve_with(config, 1, || handler.take().expect("one worker"));
+    let mut client = connect(address(&server));
+    client.send(tungstenite::Message::text("hi")).unwrap();
+    busy.recv_timeout(DEADLINE).unwrap();
+    let connect = |_| TcpStream::connect_timeout(&address(&server), Duration::from_secs(1));
+    let waiting: Vec<_> = (0..100).map_while(|number| connect(number).ok()).collect();
+    // The kernel's queue is full when it has one more (listen(2)).
+    assert_eq!(waiting.len(), BACKLOG as usize + 1);
+    go_on.send(()).unwrap();
+    assert_eq!(client.read().unwrap(), tungstenite::Message::text("hi"));
+    drop((waiting, client));
+    stop(&server);
 }
 
 #[test]

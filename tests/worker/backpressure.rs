@@ -204,6 +204,29 @@ fn what_is_above_the_read_budget_waits_for_the_next_turn() {
     }
 }
 
+/// What a message is read into grows with it; a read of it does not.
+#[test]
+fn a_message_of_many_reads_waits_for_the_next_turn() {
+    const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
+    let config = Config { message_bytes_max: 64 << 20, ..Config::default() };
+    let (probe, log) = Probe::echo();
+    let mut world = World::new(probe, config);
+    let (flood, other) = (open(&mut world), open(&mut world));
+    world.send(flood, &binary(32 << 20));
+    for turn in 0..6 {
+        let before = world.socket(flood).consumed;
+        world.send(other, &text("hi"));
+        world.turn();
+        let consumed = world.socket(flood).consumed - before;
+        assert!(consumed <= TURN_BYTES_MAX, "{consumed} bytes in turn {turn}");
+        world.socket(other).drain(usize::MAX);
+        assert_eq!(world.take_received(other), text_reply("hi"), "it had its turn");
+    }
+    world.run_until_quiet();
+    assert!(world.take_received(flood) == binary_reply(32 << 20));
+    assert_eq!(log.count("binary"), 1);
+}
+
 /// Forty thousand empty messages fit a read, and take a hundred times as long as one large one.
 #[test]
 fn frames_beyond_the_event_budget_wait_for_the_next_turn() {

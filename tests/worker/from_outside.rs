@@ -168,6 +168,34 @@ fn a_message_between_streamed_fragments_waits_for_the_last() {
 }
 
 #[test]
+fn a_peer_that_does_not_end_its_message_is_lost_when_too_much_waits_for_it() {
+    let (high, max, message_bytes_max) = (1000, 100_000, 50_000);
+    let config = Config {
+        backlog_bytes_low: high,
+        backlog_bytes_high: high,
+        backlog_bytes_max: max,
+        message_bytes_max,
+        ..Config::default()
+    };
+    let mut world = World::new(Echo, config);
+    let (id, other) = (open(&mut world), open(&mut world));
+    let token = world.token(id);
+    world.send(id, &binary(20_000)[..100]);
+    world.run_until_quiet();
+    let message = "x".repeat(1000);
+    let mut waiting = 0;
+    while !world.is_gone(id) {
+        assert!(world.post(send(token, &message)));
+        world.run_until_quiet();
+        waiting += message.len();
+        assert!(waiting <= max + message_bytes_max, "{waiting} bytes wait");
+    }
+    assert!(waiting > max, "{waiting} bytes may wait");
+    assert_eq!(world.stats().backlog_overflows, 1);
+    assert_echoes(&mut world, other);
+}
+
+#[test]
 fn a_close_waits_for_the_end_of_the_streamed_frame() {
     for fin in [true, false] {
         let mut world = echo_world();
