@@ -171,6 +171,27 @@ fn no_test_is_ignored_or_sleeps() {
     faults.none("a test that does not run, or waits for time instead of a condition");
 }
 
+/// `FILE::NAME` in SECURITY.md is a test.
+#[test]
+fn every_test_that_security_names_exists() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(top.join("SECURITY.md")).expect("it can be read");
+    let mut missing = Vec::new();
+    let mut count = 0;
+    for (file, name) in text.split('`').filter_map(|span| span.split_once("::")) {
+        if !file.ends_with(".rs") {
+            continue;
+        }
+        count += 1;
+        let source = fs::read_to_string(top.join(file)).unwrap_or_default();
+        if !source.contains(&format!("fn {name}() {{")) {
+            missing.push(format!("{file}::{name}"));
+        }
+    }
+    assert!(count > 0, "it names tests");
+    assert!(missing.is_empty(), "no such test:\n{}\n", missing.join("\n"));
+}
+
 #[test]
 fn the_ruler_measures_functions() {
     let text = "    pub(crate) const fn one(&self) -> u32 { 1 }\n    fn two(\n        a: u32,\n    ) \
