@@ -50,15 +50,26 @@ impl HeadReader {
         bytes_max: usize,
     ) -> Result<Option<Head<'h>>, HandshakeError> {
         let Some(consumed) = self.scan(input, bytes_max)? else {
-            self.held.extend_from_slice(input);
+            self.hold(input, bytes_max);
             return Ok(None);
         };
         let input = &input[..consumed];
         if self.held.is_empty() {
             return Ok(Some(Head { bytes: input, consumed }));
         }
-        self.held.extend_from_slice(input);
+        self.hold(input, bytes_max);
         Ok(Some(Head { bytes: &self.held, consumed }))
+    }
+
+    /// Keeps a piece of the head. Memory doubles, so that pieces are not copied over and over, but
+    /// to no more than the longest head takes.
+    fn hold(&mut self, piece: &[u8], bytes_max: usize) {
+        let needed = self.held.len() + piece.len();
+        if needed > self.held.capacity() {
+            let grown = (2 * self.held.capacity()).min(bytes_max).max(needed);
+            self.held.reserve_exact(grown - self.held.len());
+        }
+        self.held.extend_from_slice(piece);
     }
 
     /// The position behind the head's end in `input`.
@@ -101,6 +112,17 @@ mod tests {
                 assert!(reader.read(&input[first..second], 100).unwrap().is_none());
                 let head = reader.read(&input[second..], 100).unwrap().unwrap();
                 assert_eq!((head.bytes, head.consumed), (HEAD, HEAD.len() - second));
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_in_pieces_takes_no_more_memory_than_the_limit() {
+        for piece_len in [1, 7, 3000] {
+            let mut reader = HeadReader::default();
+            for piece in [b'x'; 8191].chunks(piece_len) {
+                assert!(reader.read(piece, 8192).unwrap().is_none());
+                assert!(reader.held.capacity() <= 8192, "in pieces of {piece_len}");
             }
         }
     }

@@ -30,9 +30,8 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 /// What a connection takes whose request has begun: its slot, its timer, the first bytes.
 const BEGUN_BYTES_MAX: usize = 1024;
 
-/// What a connection takes whose request is as long as can be and has not ended. The memory of a
-/// head that arrives in pieces grows by doubling.
-const LONG_HEAD_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX + BEGUN_BYTES_MAX;
+/// What a connection takes whose request is as long as can be and has not ended.
+const LONG_HEAD_BYTES_MAX: usize = HEAD_BYTES_MAX + BEGUN_BYTES_MAX;
 
 #[test]
 fn a_thousand_handshakes_at_a_byte_per_second_end_in_time_and_take_little() {
