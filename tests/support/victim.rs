@@ -81,14 +81,7 @@ impl Victim {
     /// The CPU time that its threads have used.
     #[track_caller]
     pub fn cpu_time(&self) -> Duration {
-        let tasks = fs::read_dir(self.path("task")).expect("the server runs");
-        let ns = tasks.map(|task| {
-            let path = task.expect("the server runs").path().join("schedstat");
-            let schedstat = fs::read_to_string(path).expect("no thread of the server ends");
-            let ns: Option<u64> = schedstat.split(' ').next().and_then(|first| first.parse().ok());
-            ns.unwrap_or_else(|| panic!("no CPU time in {schedstat:?}"))
-        });
-        Duration::from_nanos(ns.sum())
+        self.program.cpu_time()
     }
 
     /// The counters that it prints next.
