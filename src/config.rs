@@ -50,10 +50,11 @@ pub struct Config {
     /// `idle_timeout`.
     pub close_timeout: Duration,
 
-    /// Reading from a peer pauses when more than this is queued for it, in bytes. Default 64 KiB.
+    /// Reading from a peer pauses when more than this is queued for it, in bytes; once anything is,
+    /// a message that has not all arrived counts too. Default 64 KiB.
     ///
-    /// A peer that does not read makes an echo hold at most this and the replies to one read (260
-    /// KiB), or to one message that did not fit a read.
+    /// A peer that does not read makes an echo hold at most this, or a message if that is more, and
+    /// the replies to one read (260 KiB).
     pub backlog_bytes_high: usize,
 
     /// Reading resumes when less than this is queued, in bytes. Default 16 KiB.

@@ -447,8 +447,18 @@ impl<T: Transport, S: Default> Connection<T, S> {
         if turn.tally.has_sent && backlog_bytes > turn.config.owed_bytes_max() {
             return Err(CloseCause::BacklogOverflow);
         }
-        self.flags.paused |= backlog_bytes > turn.config.backlog_bytes_high;
+        // With nothing queued no writable edge would come to end the pause.
+        self.flags.paused |= backlog_bytes > 0
+            && backlog_bytes + self.under_way_bytes() > turn.config.backlog_bytes_high;
         self.settle()
+    }
+
+    /// Memory of a message that has not all arrived: it counts as queued, since its echo will be.
+    fn under_way_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Open { session, .. } => session.under_way_bytes(),
+            _ => 0,
+        }
     }
 
     /// Writes `out` and `run`, and queues what the kernel refuses.

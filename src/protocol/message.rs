@@ -245,6 +245,11 @@ impl Assembly {
         Ok(())
     }
 
+    /// Bytes so far.
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
     /// Takes memory for `more` bytes: several times what there is, so that pieces are not copied
     /// over and over, but no more than a whole message takes.
     fn reserve(&mut self, more: usize, bytes_max: usize) {

@@ -85,11 +85,7 @@ impl Session {
     #[inline]
     #[must_use]
     pub fn has_input(&self, window: &Window<'_>) -> bool {
-        !window.is_empty() || self.is_filled()
-    }
-
-    fn is_filled(&self) -> bool {
-        self.partial.as_ref().is_some_and(|partial| partial.filled > 0)
+        !window.is_empty() || self.partial.as_ref().is_some_and(|partial| partial.filled > 0)
     }
 
     /// Opens a window over a read: `buf` holds [`HEADROOM_BYTES`] free bytes, then what was read.
@@ -447,6 +443,15 @@ impl Session {
             Some(Partial { message: UnderWay::Streaming { waiting, .. }, .. }) => {
                 waiting.controls.len() + waiting.messages.len()
             }
+            _ => 0,
+        }
+    }
+
+    /// Bytes of a message under way that has to be whole before it is delivered.
+    #[must_use]
+    pub fn under_way_bytes(&self) -> usize {
+        match self.partial.as_deref() {
+            Some(Partial { message: UnderWay::Assembling { assembly, .. }, .. }) => assembly.len(),
             _ => 0,
         }
     }

@@ -22,15 +22,11 @@ const CLIENTS_HUGE: usize = 5;
 /// replies to one read (260 KiB) or what of the read waits for its turn, and what a connection takes.
 const DEAF_BYTES_MAX: usize = 330 * 1024;
 
-/// If its messages do not fit a read: one under way and the echo of another (1 MiB each), and
-/// `backlog_bytes_high`.
-const LARGE_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX + HIGH_BYTES + CONNECTION_BYTES_MAX;
+/// If its messages are longer than `backlog_bytes_high`: the echo of one, and one read.
+const LARGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX + SCRATCH_BYTES + CONNECTION_BYTES_MAX;
 
 /// What the worker has for itself, and touches when there is much to read: it is not the clients'.
 const SCRATCH_BYTES: usize = 260 * 1024;
-
-/// The default of `backlog_bytes_high`.
-const HIGH_BYTES: usize = 64 * 1024;
 
 /// The default of `message_bytes_max`; the kernel's buffers alone take more.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;

@@ -98,6 +98,28 @@ fn a_peer_that_never_reads_holds_high_and_one_read() {
 }
 
 #[test]
+fn a_message_under_way_counts_as_queued() {
+    let mut world = echo_world();
+    let id = deaf_peer(&mut world);
+    let large = "y".repeat(60_000);
+    let frame = text(&large);
+    let (begun, rest) = frame.split_at(40_000);
+    // 50 000 bytes are owed, and 40 000 of a message are there: more than high, together.
+    world.send(id, &text(&payload()).repeat(60));
+    world.send(id, begun);
+    world.run_until_quiet();
+    let consumed = world.socket(id).consumed;
+    world.send(id, rest);
+    world.run_until_quiet();
+    assert_eq!(world.socket(id).consumed, consumed, "reading has paused");
+    world.socket(id).peer_reads = true;
+    world.run_until_quiet();
+    let echoes = [text_reply(&payload()).repeat(60), text_reply(&large)].concat();
+    assert!(world.take_received(id) == echoes);
+    assert_echoes(&mut world, id);
+}
+
+#[test]
 fn a_large_message_to_a_peer_that_does_not_read_is_not_held() {
     let mut world = echo_world();
     let id = deaf_peer(&mut world);
