@@ -92,10 +92,11 @@ impl<T: Transport, S: Default> Connection<T, S> {
         if turn.tally.overflowed {
             return self.gone(CloseCause::BacklogOverflow, turn);
         }
-        let is_sent = !turn.out.is_empty();
+        let owed_bytes = self.backlog.len() + turn.out.len();
         match self.flush(&[], turn) {
             Ok(()) => {
-                if is_sent && self.backlog.is_empty() {
+                // The kernel took something, if not all.
+                if self.backlog.len() < owed_bytes {
                     self.moved(turn.now);
                 }
                 Outcome::Wait

@@ -369,3 +369,20 @@ fn what_waits_in_the_kernel_counts_after_the_worker_was_away() {
     assert_eq!(world.take_received(id), ping(), "and not a close frame behind it");
     assert_echoes(&mut world, id);
 }
+
+/// Found by the simulation: what the kernel takes of a message counts, also if it is not all.
+#[test]
+fn a_posted_message_that_is_taken_in_part_puts_off_the_end() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    world.advance(seconds(100));
+    assert_eq!(world.take_received(id), ping());
+    world.socket(id).peer_reads = false;
+    world.socket(id).capacity = 1000;
+    let message = Message::from(&[0; 5000]).into();
+    assert!(world.post(Command::Send(world.token(id), message)));
+    world.advance(seconds(119));
+    assert!(!world.is_gone(id), "the kernel took 1000 bytes 119 s ago");
+    world.advance(seconds(2));
+    assert!(world.is_gone(id));
+}
