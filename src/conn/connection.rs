@@ -333,6 +333,10 @@ impl<T: Transport, S: Default> Connection<T, S> {
             match session.other_event(window, &limits, turn.out) {
                 Ok(Some(Event::Message(received))) => self.deliver_late(received, window, turn)?,
                 Ok(Some(Event::Streamed { payload_len, message_end })) => {
+                    // A close frame that waited for the end of this one goes out now.
+                    if session.is_closing() && !session.owes_frame() {
+                        self.close_sent(turn.now);
+                    }
                     turn.tally.messages_in += u64::from(message_end);
                     turn.tally.messages_out += u64::from(message_end);
                     turn.tally.bytes_in += payload_len as u64;

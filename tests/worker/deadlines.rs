@@ -386,3 +386,23 @@ fn a_posted_message_that_is_taken_in_part_puts_off_the_end() {
     world.advance(seconds(2));
     assert!(world.is_gone(id));
 }
+
+/// Found by the simulation: the time to answer a close frame begins when it goes out.
+#[test]
+fn a_close_frame_that_waited_for_a_streamed_frame_leaves_time_for_its_answer() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    let input = binary(30_000);
+    let (start, rest) = input.split_at(20_000);
+    world.send(id, start);
+    world.run_until_quiet();
+    assert!(world.post(Command::Close(world.token(id), CloseCode::NORMAL, "".into())));
+    world.advance(seconds(4));
+    world.send(id, rest);
+    world.run_until_quiet();
+    assert_eq!(world.take_received(id), [binary_reply(30_000), close_reply(1000, "")].concat());
+    world.advance(seconds(4));
+    assert!(!world.is_gone(id), "the close frame went out 4 s ago");
+    world.advance(seconds(1) + GRAIN);
+    assert!(world.is_gone(id));
+}
