@@ -1,0 +1,256 @@
+//! Compares what a server writes to one peer with what the model says, as it is written.
+//!
+//! Between the frames that the peer's own input has caused there may be others: messages posted
+//! from outside, pings of the idle timeout, a close from outside. They are recognised at the
+//! borders of frames (messages: of messages, so never inside one that is streamed) and taken out;
+//! the rest must be the model's bytes, one for one. Like the model it is written from the RFC.
+
+use std::collections::VecDeque;
+
+use crate::model::Model;
+
+/// What may go to a peer beside the model's bytes, and why.
+#[derive(Debug, Default)]
+pub(crate) struct Outside {
+    /// Messages that other threads have posted, as they go on the wire, in order.
+    pub(crate) posts: VecDeque<Post>,
+    /// Codes of closes that other threads have asked for.
+    pub(crate) close_codes: Vec<u16>,
+    /// Nothing came from the peer for half the idle timeout: a ping.
+    pub(crate) pings: usize,
+    /// Nothing came for all of it, or the server is shutting down: 1001.
+    pub(crate) may_go_away: bool,
+    /// Statuses that a connection may be ended with before it is open.
+    pub(crate) statuses: Vec<u16>,
+}
+
+/// A posted message.
+#[derive(Debug)]
+pub(crate) struct Post {
+    pub(crate) bytes: Vec<u8>,
+    /// It was posted before the connection was open, and may have come too early.
+    pub(crate) is_optional: bool,
+}
+
+/// How a server ended its side of the stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum End {
+    /// With the close frame that the model expects.
+    Close,
+    /// With a close frame for a reason from outside: what else the peer was owed is dropped.
+    CloseFromOutside,
+}
+
+/// How far a server has come.
+#[derive(Debug, Default)]
+pub(crate) struct Matcher {
+    /// So much of what the model expects has been written.
+    pos: usize,
+    /// Index of the frame at `pos` among the model's.
+    frame: usize,
+    /// `pos` is inside a frame.
+    is_within_frame: bool,
+    /// The last frame of the model's did not end a message.
+    is_within_message: bool,
+    /// Written, and not yet known what it is.
+    tail: Vec<u8>,
+    /// Bytes of a response that is not a 101.
+    refusal: Option<Vec<u8>>,
+    pub(crate) end: Option<End>,
+}
+
+impl Matcher {
+    /// The server has written these bytes; says whether there was more among them than pings.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them.
+    pub(crate) fn feed(
+        &mut self,
+        written: &[u8],
+        model: &Model,
+        outside: &mut Outside,
+    ) -> Result<bool, String> {
+        self.tail.extend(written);
+        let mut pings = 0;
+        while !self.tail.is_empty() {
+            if let Some(refusal) = &mut self.refusal {
+                refusal.append(&mut self.tail);
+                break;
+            }
+            if self.end.is_some() {
+                return Err(format!("{} bytes after a close frame", self.tail.len()));
+            }
+            if self.is_within_frame {
+                self.expected(model)?;
+            } else if self.tail.starts_with(b"\x89\x00") {
+                outside.pings = outside.pings.checked_sub(1).ok_or("a ping before its time")?;
+                pings += 2;
+                self.tail.drain(..2);
+            } else if !self.border(model, outside)? {
+                break;
+            }
+        }
+        pings += usize::from(self.tail == [0x89]);
+        Ok(written.len() > pings)
+    }
+
+    /// At the border of two frames: finds out what comes. `false` if that needs more bytes.
+    fn border(&mut self, model: &Model, outside: &mut Outside) -> Result<bool, String> {
+        let expected = &model.expected[self.pos..];
+        match self.tail[0] {
+            b'H' if self.pos == 0 => return self.response(model, outside),
+            0x89 if self.tail.len() < 2 => return Ok(false),
+            0x88 => {
+                let end = 2 + self.tail.get(1).map_or(125, |len| usize::from(*len));
+                let Some(frame) = self.tail.get(..end) else { return Ok(false) };
+                if !expected.starts_with(frame) {
+                    let code =
+                        frame.get(2..4).map_or(0, |code| u16::from_be_bytes([code[0], code[1]]));
+                    let is_asked = outside.close_codes.contains(&code)
+                        || (code == 1001 && outside.may_go_away);
+                    if !is_asked {
+                        return Err(format!("a close frame out of nowhere: {frame:02x?}"));
+                    }
+                    self.end = Some(End::CloseFromOutside);
+                    self.tail.drain(..end);
+                    return Ok(true);
+                }
+            }
+            _ if !self.is_within_message => {
+                let optional = outside.posts.iter().take_while(|post| post.is_optional).count();
+                for at in 0..outside.posts.len().min(optional + 1) {
+                    let post = &outside.posts[at].bytes;
+                    if self.tail.starts_with(post) {
+                        self.tail.drain(..post.len());
+                        outside.posts.drain(..=at);
+                        return Ok(true);
+                    }
+                    if post.starts_with(&self.tail) {
+                        return Ok(false);
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.is_within_frame = true;
+        Ok(true)
+    }
+
+    /// The first bytes of all: a 101, or another status.
+    fn response(&mut self, model: &Model, outside: &Outside) -> Result<bool, String> {
+        let Some(status) = self.tail.get(9..12) else { return Ok(false) };
+        if status == b"101" {
+            self.is_within_frame = true;
+            return Ok(true);
+        }
+        let status = std::str::from_utf8(status).ok().and_then(|status| status.parse().ok());
+        let status: u16 = status.ok_or("a response without a status")?;
+        let may = outside.statuses.contains(&status);
+        if !may && model.refusal != Some(status) {
+            return Err(format!("status {status}, not {:?}", model.refusal));
+        }
+        self.refusal = Some(std::mem::take(&mut self.tail));
+        Ok(true)
+    }
+
+    /// Takes bytes of the frame that the model expects.
+    fn expected(&mut self, model: &Model) -> Result<(), String> {
+        let end = model.ends.get(self.frame).map(|end| end.0);
+        let owed = &model.expected[self.pos..end.unwrap_or(model.expected.len())];
+        let count = owed.len().min(self.tail.len());
+        if let Some(at) = (0..count).find(|&at| owed[at] != self.tail[at]) {
+            let (is, should) = (&self.tail[at..], &owed[at..]);
+            return Err(format!(
+                "byte {} of the replies is wrong: {:02x?}, not {:02x?}",
+                self.pos + at,
+                &is[..is.len().min(12)],
+                &should[..should.len().min(12)]
+            ));
+        }
+        if count == 0 {
+            return Err(format!("{} bytes that nobody asked for", self.tail.len()));
+        }
+        let is_close = self.tail[0] == 0x88 && self.pos == self.frame_start(model);
+        self.tail.drain(..count);
+        self.pos += count;
+        if Some(self.pos) == end {
+            self.is_within_frame = false;
+            self.is_within_message = !model.ends[self.frame].1;
+            self.frame += 1;
+            if is_close {
+                self.end = Some(End::Close);
+            }
+        }
+        Ok(())
+    }
+
+    fn frame_start(&self, model: &Model) -> usize {
+        self.frame.checked_sub(1).map_or(0, |before| model.ends[before].0)
+    }
+
+    /// Bytes of the model's that have not been written, and need not wait for anything.
+    pub(crate) fn owed(&self, model: &Model) -> usize {
+        if self.end.is_some() {
+            return 0;
+        }
+        if let Some(refusal) = &self.refusal {
+            return refusal_rest(refusal);
+        }
+        let refusal = usize::from(model.is_refused);
+        (model.expected.len() + refusal - self.pos).saturating_sub(self.tail.len())
+    }
+
+    /// Whether a posted message could go out now: no message is under way, and no close frame.
+    pub(crate) fn takes_posts(&self) -> bool {
+        self.end.is_none() && self.is_open() && !self.is_within_frame && !self.is_within_message
+    }
+
+    /// Whether the server has answered the request, and opened the connection.
+    pub(crate) fn is_open(&self) -> bool {
+        self.frame > 0
+    }
+
+    /// Whether a part of a frame has been written.
+    pub(crate) const fn is_within_frame(&self) -> bool {
+        self.is_within_frame
+    }
+
+    /// Whether something has been written of which the rest will say what it is.
+    pub(crate) const fn is_undecided(&self) -> bool {
+        !self.tail.is_empty()
+    }
+
+    /// Whether anything has been written.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.pos > 0 || !self.tail.is_empty() || self.refusal.is_some()
+    }
+
+    /// Checks a response that is not a 101, all of which has been written.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub(crate) fn check_refusal(&self) -> Result<(), String> {
+        let Some(refusal) = &self.refusal else { return Ok(()) };
+        let text = String::from_utf8_lossy(refusal);
+        let is_long = text
+            .split_once("\r\n\r\n")
+            .is_none_or(|(head, body)| content_length(head) != Some(body.len()));
+        if is_long || !text.contains("\r\nConnection: close\r\n") {
+            return Err(format!("a strange response: {text:?}"));
+        }
+        Ok(())
+    }
+}
+
+/// How much of a response is missing at least.
+fn refusal_rest(refusal: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(refusal);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return 1 };
+    content_length(head).map_or(0, |length| length.saturating_sub(body.len()))
+}
+
+fn content_length(head: &str) -> Option<usize> {
+    head.lines().find_map(|line| line.strip_prefix("Content-Length: "))?.parse().ok()
+}

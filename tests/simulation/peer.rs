@@ -1,0 +1,303 @@
+//! The peers: small state machines that send, read and leave as their dice say.
+//!
+//! All kinds are one machine with a pace, a script and a way to leave. A peer understands as much
+//! of what it gets as a client must: it answers pings and closes, and it notices the end.
+
+use std::collections::VecDeque;
+
+use crate::model::{Opening, Rules};
+use crate::net::SocketId;
+use crate::script::{FAULTS, Script, bad_request, good_request};
+use crate::socket::Socket;
+use crate::support::dice::Dice;
+use crate::support::frames::{CLOSE, PONG, client, close_payload};
+
+/// What a peer is like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// Sends, reads, answers, closes.
+    Polite,
+    /// The same, a few bytes at a time.
+    Slow,
+    /// Sends nothing, or not all of a request, and answers nothing.
+    Silent,
+    /// Sends and never reads.
+    Deaf,
+    /// Ends its direction and goes on reading.
+    HalfClosing,
+    /// Resets the connection in the middle of something.
+    Resetting,
+    /// Announces more than it sends, and then says nothing.
+    Lying,
+    /// Breaks one rule, and goes on as if nothing were.
+    Malicious,
+    /// Sends no good request.
+    Garbage,
+    /// Goes on sending after its close frame.
+    SendsAfterClose,
+    /// Makes the handler close, or panic.
+    Provoking,
+    /// Sends a great many small frames at once.
+    Flooding,
+    /// Sends large messages.
+    Large,
+    /// Closes and leaves its end of the connection open.
+    Lingering,
+}
+
+const KINDS: [Kind; 16] = [
+    Kind::Polite,
+    Kind::Polite,
+    Kind::Polite,
+    Kind::Slow,
+    Kind::Silent,
+    Kind::Deaf,
+    Kind::HalfClosing,
+    Kind::Resetting,
+    Kind::Lying,
+    Kind::Malicious,
+    Kind::Garbage,
+    Kind::SendsAfterClose,
+    Kind::Provoking,
+    Kind::Flooding,
+    Kind::Large,
+    Kind::Lingering,
+];
+
+/// A client.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) id: SocketId,
+    pub(crate) kind: Kind,
+    pub(crate) opening: Opening,
+    dice: Dice,
+    /// Frames to come.
+    script: VecDeque<Vec<u8>>,
+    /// The frame under way.
+    out: Vec<u8>,
+    out_sent: usize,
+    ending: Ending,
+    is_patient: bool,
+    inbox: Inbox,
+}
+
+/// What a peer does at the end of its script.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ending {
+    /// Waits for what the server does.
+    Wait,
+    Finish,
+    Reset,
+    /// It has done it.
+    Done,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        id: SocketId,
+        mut dice: Dice,
+        rules: Rules,
+        request_bytes_max: usize,
+        frames: usize,
+    ) -> Self {
+        let kind = dice.pick(&KINDS);
+        let (request, opening) = match kind {
+            Kind::Garbage => bad_request(&mut dice, request_bytes_max),
+            _ => good_request(&mut dice),
+        };
+        let mut script: VecDeque<_> = [request].into();
+        let mut throw = Script { dice: &mut dice, rules, budget: 300_000 };
+        let count = throw.dice.below(frames + 1);
+        write_script(kind, count, &mut throw, &mut script);
+        let ending = match kind {
+            Kind::HalfClosing => Ending::Finish,
+            Kind::Resetting => Ending::Reset,
+            _ => Ending::Wait,
+        };
+        let is_patient = dice.below(2) == 0;
+        Self {
+            id,
+            kind,
+            opening,
+            dice,
+            script,
+            out: Vec::new(),
+            out_sent: 0,
+            ending,
+            is_patient,
+            inbox: Inbox::default(),
+        }
+    }
+
+    /// Does a little, or nothing.
+    pub(crate) fn act(&mut self, socket: &mut Socket) {
+        let pace = if self.kind == Kind::Slow { 5 } else { 300_000 };
+        let pace = match self.dice.below(4) {
+            0 => 1 + self.dice.below(9),
+            1 => 1 + self.dice.below(pace.min(3000)),
+            _ => pace,
+        };
+        match self.dice.below(3) {
+            0 => self.read(socket, pace),
+            1 => self.write(socket, pace),
+            _ => {
+                self.read(socket, pace);
+                self.write(socket, pace);
+            }
+        }
+    }
+
+    /// Does what is left as fast as it can, and goes.
+    pub(crate) fn calm(&mut self, socket: &mut Socket) {
+        self.is_patient = false;
+        self.read(socket, usize::MAX);
+        self.write(socket, usize::MAX);
+        let is_through = self.script.is_empty() && self.out_sent == self.out.len();
+        let waits = matches!(self.kind, Kind::Silent | Kind::Deaf | Kind::Lying | Kind::Lingering);
+        if is_through && !waits && self.ending == Ending::Wait {
+            self.ending = Ending::Finish;
+        }
+    }
+
+    fn read(&mut self, socket: &mut Socket, max: usize) {
+        if self.kind == Kind::Deaf {
+            return;
+        }
+        let bytes = socket.receive(max);
+        self.inbox.push(&bytes);
+        while let Some(frame) = self.inbox.frame() {
+            let answers = !matches!(self.kind, Kind::Silent | Kind::Lying);
+            match frame {
+                Frame::Ping if answers => self.script.push_front(client(PONG, b"").bytes()),
+                Frame::Close if answers && self.kind != Kind::Lingering => {
+                    self.script.push_front(client(CLOSE, &close_payload(1000, b"")).bytes());
+                }
+                _ => {}
+            }
+        }
+        let stays = matches!(self.kind, Kind::Silent | Kind::Lingering);
+        if socket.is_at_end() && !stays && self.ending != Ending::Done {
+            self.script.clear();
+            self.ending = Ending::Finish;
+        }
+    }
+
+    fn write(&mut self, socket: &mut Socket, mut max: usize) {
+        while max > 0 {
+            if self.out_sent == self.out.len() {
+                let Some(next) = self.script.pop_front() else { break };
+                (self.out, self.out_sent) = (next, 0);
+            }
+            let end = self.out.len().min(self.out_sent.saturating_add(max));
+            let sent = socket.send(&self.out[self.out_sent..end]);
+            self.out_sent += sent;
+            max -= sent;
+            if sent == 0 && end > 0 && self.out_sent < self.out.len() {
+                return;
+            }
+        }
+        if self.script.is_empty() && self.out_sent == self.out.len() {
+            match self.ending {
+                Ending::Wait | Ending::Done => return,
+                // Some give the server the time to answer.
+                Ending::Finish if self.is_patient && self.dice.below(10) > 0 => return,
+                Ending::Finish => socket.finish(),
+                Ending::Reset => socket.reset(),
+            }
+            self.ending = Ending::Done;
+        }
+    }
+}
+
+/// What a peer of this kind sends after its request, of which some send only a part.
+fn write_script(kind: Kind, count: usize, throw: &mut Script<'_>, script: &mut VecDeque<Vec<u8>>) {
+    if kind == Kind::Silent {
+        let sent = throw.dice.pick(&[0, 1, 20, script[0].len() - 1, script[0].len()]);
+        script[0].truncate(sent);
+        return;
+    }
+    for _ in 0..count {
+        match kind {
+            Kind::Flooding if throw.dice.below(4) == 0 => script.push_back(throw.flood()),
+            Kind::Large => script.push_back(throw.large()),
+            _ => script.extend(throw.unit()),
+        }
+    }
+    match kind {
+        Kind::HalfClosing | Kind::Resetting => {
+            // In the middle of a frame.
+            if let Some(last) = script.back_mut()
+                && throw.dice.below(2) == 0
+            {
+                last.truncate(throw.dice.below(last.len() + 1));
+            }
+        }
+        Kind::Lying => script.push_back(throw.lie()),
+        Kind::Malicious => {
+            let which = throw.dice.below(FAULTS.end);
+            script.push_back(throw.fault(which));
+            script.extend(throw.unit());
+        }
+        Kind::Provoking => {
+            script.push_back(throw.last_wish());
+            script.extend(throw.unit());
+            script.push_back(throw.close());
+        }
+        Kind::SendsAfterClose => {
+            script.push_back(throw.close());
+            for _ in 0..3 {
+                script.extend(throw.unit());
+            }
+        }
+        Kind::Polite | Kind::Slow | Kind::Lingering | Kind::Flooding | Kind::Large => {
+            script.push_back(throw.close());
+        }
+        Kind::Silent | Kind::Deaf | Kind::Garbage => {}
+    }
+}
+
+/// What a client makes of the bytes it gets: it looks for pings and closes.
+#[derive(Debug, Default)]
+struct Inbox {
+    bytes: Vec<u8>,
+    is_past_head: bool,
+    /// Payload that is of no interest.
+    skip: usize,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Frame {
+    Ping,
+    Close,
+    Other,
+}
+
+impl Inbox {
+    fn push(&mut self, bytes: &[u8]) {
+        let skipped = self.skip.min(bytes.len());
+        self.skip -= skipped;
+        self.bytes.extend(&bytes[skipped..]);
+    }
+
+    fn frame(&mut self) -> Option<Frame> {
+        if !self.is_past_head {
+            let end = self.bytes.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+            self.is_past_head = true;
+            self.bytes.drain(..end + 4);
+        }
+        let (&[first, second], rest) = self.bytes.split_first_chunk()?;
+        let (len, header) = match second {
+            126 => (usize::from(u16::from_be_bytes(*rest.first_chunk()?)), 4),
+            127 => (u64::from_be_bytes(*rest.first_chunk()?) as usize, 10),
+            len => (usize::from(len), 2),
+        };
+        let taken = self.bytes.len().min(header + len);
+        self.bytes.drain(..taken);
+        self.skip = header + len - taken;
+        Some(match first {
+            0x89 => Frame::Ping,
+            0x88 => Frame::Close,
+            _ => Frame::Other,
+        })
+    }
+}

@@ -1,0 +1,150 @@
+//! A simulation in one line: its seed, and what is left out of it to make a failure smaller.
+//!
+//! `1234`, or `1234,steps=80,frames=3,peers=0+4,without=late+drain`. Everything else follows from
+//! the seed. Each peer has dice of its own, so that it does the same without the others.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ws_reactor::Config;
+
+use crate::faults::{self, Fault, Faults};
+use crate::support::dice::Dice;
+
+/// What is simulated.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// Rounds before everything calms down.
+    pub(crate) steps: usize,
+    /// Frames that a peer sends at most.
+    pub(crate) frames: usize,
+    /// The peers, by number.
+    pub(crate) peers: Vec<usize>,
+    pub(crate) faults: Faults,
+}
+
+/// What the seed decides about the server.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    pub(crate) config: Config,
+    pub(crate) workers: usize,
+    /// Large binary messages are streamed, as `Echo` does.
+    pub(crate) is_streamed: bool,
+}
+
+/// What the peers' dice differ by.
+const PEER_STRIDE: u64 = 0x1000_0000_0000;
+
+const STEPS_MAX: usize = 250;
+const FRAMES_MAX: usize = 24;
+const PEERS_MAX: usize = 12;
+
+impl Plan {
+    /// All that the seed has in it.
+    pub(crate) fn new(seed: u64) -> Self {
+        let peers = 1 + Dice::new(seed ^ 1).below(PEERS_MAX);
+        Self {
+            seed,
+            steps: STEPS_MAX,
+            frames: FRAMES_MAX,
+            peers: (0..peers).collect(),
+            faults: Faults::all(),
+        }
+    }
+
+    /// The dice of peer number `peer`.
+    pub(crate) const fn peer_dice(&self, peer: usize) -> Dice {
+        Dice::new(self.seed.wrapping_add(PEER_STRIDE.wrapping_mul(peer as u64 + 1)))
+    }
+
+    /// The dice of everything else.
+    pub(crate) const fn dice(&self) -> Dice {
+        Dice::new(self.seed)
+    }
+
+    pub(crate) fn setting(&self) -> Setting {
+        let dice = &mut Dice::new(self.seed ^ 2);
+        let message_bytes_max = dice.pick(&[1000, 20_000, 70_000, 70_000, 300_000, 1 << 20]);
+        let backlog_bytes_high = dice.pick(&[500, 4000, 16_384, 65_536]);
+        let ms = Duration::from_millis;
+        let config = Config {
+            message_bytes_max,
+            fragments_max: dice.pick(&[4, 100, 131_072]),
+            request_bytes_max: dice.pick(&[1024, 8192]),
+            handshake_timeout: ms(dice.pick(&[200, 1000, 10_000])),
+            idle_timeout: ms(dice.pick(&[400, 3000, 20_000, 120_000])),
+            close_timeout: ms(dice.pick(&[100, 1000, 5000])),
+            backlog_bytes_high,
+            backlog_bytes_low: dice.pick(&[0, 1, backlog_bytes_high / 4, backlog_bytes_high]),
+            backlog_bytes_max: backlog_bytes_high + dice.pick(&[0, 10_000, 1 << 20]),
+            connections_max: dice.pick(&[None, None, None, Some(3)]),
+            listen_backlog: 64,
+            mailbox_capacity: dice.pick(&[1, 3, 1024]),
+            ..Config::default()
+        };
+        Setting { config, workers: dice.pick(&[1, 1, 1, 2, 3]), is_streamed: dice.below(3) > 0 }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = Self::new(self.seed);
+        write!(f, "{}", self.seed)?;
+        if self.steps != all.steps {
+            write!(f, ",steps={}", self.steps)?;
+        }
+        if self.frames != all.frames {
+            write!(f, ",frames={}", self.frames)?;
+        }
+        if self.peers != all.peers {
+            let peers: Vec<_> = self.peers.iter().map(usize::to_string).collect();
+            write!(f, ",peers={}", peers.join("+"))?;
+        }
+        let without: Vec<_> =
+            faults::ALL.iter().filter(|fault| !self.faults.has(**fault)).collect();
+        if !without.is_empty() {
+            let without: Vec<_> = without.into_iter().map(Fault::to_string).collect();
+            write!(f, ",without={}", without.join("+"))?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Plan {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number"));
+        let mut parts = text.split(',');
+        let seed = parts.next().unwrap_or_default();
+        let seed = seed.parse().map_err(|_| format!("`{seed}` is no seed"))?;
+        let mut plan = Self::new(seed);
+        for part in parts {
+            match part.split_once('=') {
+                Some(("steps", count)) => plan.steps = number(count)?,
+                Some(("frames", count)) => plan.frames = number(count)?,
+                Some(("peers", peers)) => {
+                    plan.peers = peers.split('+').map(number).collect::<Result<_, _>>()?;
+                }
+                Some(("without", faults)) => {
+                    for name in faults.split('+') {
+                        let fault = faults::ALL.iter().find(|fault| fault.to_string() == name);
+                        let fault = fault.ok_or_else(|| format!("`{name}` is no fault"))?;
+                        plan.faults = plan.faults.without(*fault);
+                    }
+                }
+                _ => return Err(format!("`{part}` is no part of a plan")),
+            }
+        }
+        Ok(plan)
+    }
+}
+
+#[test]
+fn a_plan_survives_the_trip_through_a_command_line() {
+    for text in ["7", "7,steps=3,frames=2,peers=0,without=late+drain"] {
+        assert_eq!(text.parse::<Plan>().map(|plan| plan.to_string()).as_deref(), Ok(text));
+    }
+}

@@ -1,0 +1,528 @@
+//! One simulation from the first connection to the last: workers, peers, commands, time.
+//!
+//! In a round some peers act, the network moves bytes, other threads post commands, and each
+//! worker that has a reason to has its turn; then time goes on, by what the workers asked for or
+//! less. Everything is judged after each turn and each round. In the end the weather calms down,
+//! the peers finish, and nothing may be left.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use ws_reactor::internal::{Command, Counters, OwnedMessage, Sender, Shared, Worker, mailbox};
+use ws_reactor::{
+    CloseCode, CloseEvent, Delivery, Handler, Message, Peer as HandlersPeer, PeerId, Reply, Stats,
+};
+
+use crate::faults::{Fault, Faults};
+use crate::matcher::Post;
+use crate::memory::{self, Held};
+use crate::model::{Rules, asks, push_frame, sent_byte};
+use crate::net::{Kernel, Net, SocketId, Stream, Weather, address};
+use crate::peer::Peer;
+use crate::plan::{Plan, Setting};
+use crate::support::dice::Dice;
+use crate::watch::{Moment, STALL_MAX, Watch};
+
+/// What a simulation came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Done {
+    /// Turns of workers.
+    pub(crate) turns: usize,
+    pub(crate) connections: usize,
+    pub(crate) messages: usize,
+}
+
+/// Rounds after which a simulation that does not end is called endless.
+const CALM_ROUNDS_MAX: usize = 100_000;
+
+/// What a worker keeps for itself: the receive buffer, the wheel, spare memory, a table or two.
+const WORKER_BYTES_MAX: usize = 5 * 1024 * 1024;
+
+/// Small blocks that a worker may keep when all its connections are gone: tables that have grown,
+/// and the payloads of panics, which are not dropped.
+const REST_BYTES_MAX: isize = 64 * 1024;
+
+/// What time jumps by if nobody asks for a turn.
+const HALF_A_SECOND: Duration = Duration::from_millis(500);
+
+/// How long accepting pauses at most, with the ticks that it is counted in.
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// Runs a plan to its end.
+///
+/// # Errors
+///
+/// What went wrong, and when.
+pub(crate) fn run(plan: &Plan, is_traced: bool) -> Result<Done, String> {
+    memory::forget();
+    let mut simulation = Simulation::new(plan, is_traced);
+    let result = simulation.run();
+    let (now, round) = (simulation.net.kernel().now, simulation.round);
+    result.map_err(|what| format!("round {round}, {now:.3?}: {what}"))
+}
+
+struct Simulation {
+    plan: Plan,
+    setting: Setting,
+    rules: Rules,
+    dice: Dice,
+    net: Net,
+    lanes: Vec<Lane>,
+    connections: Arc<AtomicUsize>,
+    open: Rc<Cell<isize>>,
+    start: Instant,
+    peers: Vec<Peer>,
+    /// How many of the plan's peers have come.
+    arrived: usize,
+    /// By socket.
+    watches: Vec<Watch>,
+    drain: Option<(Duration, Duration)>,
+    posts: usize,
+    round: usize,
+    turns: usize,
+}
+
+/// A worker.
+struct Lane {
+    worker: Worker<Net, Servant>,
+    sender: Sender<Stream>,
+    counters: Arc<Counters>,
+    /// When the last turn was: what the worker asks to wait counts from there.
+    turned: Duration,
+}
+
+impl Simulation {
+    fn new(plan: &Plan, is_traced: bool) -> Self {
+        let setting = plan.setting();
+        let config = Arc::new(setting.config.clone());
+        config.check().expect("the settings make sense");
+        let rules = Rules {
+            message_bytes_max: config.message_bytes_max as u64,
+            fragments_max: config.fragments_max,
+            streams_above: setting.is_streamed.then_some(16 * 1024),
+        };
+        let mut dice = plan.dice();
+        let weather = Weather { dice: Dice::new(dice.next()), faults: plan.faults, is_traced };
+        let nets = Net::new(weather, setting.workers);
+        let net = nets[0].clone();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let open = Rc::new(Cell::new(0));
+        let start = Instant::now();
+        let lane = |(index, net)| {
+            let counters = Arc::new(Counters::default());
+            let shared = Shared {
+                config: Arc::clone(&config),
+                counters: Arc::clone(&counters),
+                connections: Arc::clone(&connections),
+                index,
+            };
+            let servant = Servant {
+                is_streamed: setting.is_streamed,
+                bytes: (0..40_000).map(sent_byte).collect(),
+                open: Rc::clone(&open),
+            };
+            let (sender, mailbox) = mailbox(config.mailbox_capacity);
+            let worker = memory::inside(|| Worker::new(net, servant, shared, mailbox, start));
+            Lane { worker, sender, counters, turned: Duration::ZERO }
+        };
+        let lanes = (0..).zip(nets).map(lane).collect();
+        Self {
+            plan: plan.clone(),
+            setting,
+            rules,
+            dice,
+            net,
+            lanes,
+            connections,
+            open,
+            start,
+            peers: Vec::new(),
+            arrived: 0,
+            watches: Vec::new(),
+            drain: None,
+            posts: 0,
+            round: 0,
+            turns: 0,
+        }
+    }
+
+    fn run(&mut self) -> Result<Done, String> {
+        self.say(|s| format!("{:?}", s.setting));
+        while self.round < self.plan.steps {
+            self.round()?;
+        }
+        self.calm_down()?;
+        self.check_end()?;
+        let messages = self.watches.iter().map(|watch| watch.model.messages).sum();
+        Ok(Done { turns: self.turns, connections: self.watches.len(), messages })
+    }
+
+    fn round(&mut self) -> Result<(), String> {
+        self.round += 1;
+        self.say(|s| format!("round {}, {:.3?}", s.round, s.net.kernel().now));
+        if self.arrived < self.plan.peers.len() && (self.arrived == 0 || self.dice.below(6) == 0) {
+            self.connect();
+        }
+        for peer in &mut self.peers {
+            let kernel = &mut *self.net.kernel();
+            if self.dice.below(2) == 0 {
+                peer.act(&mut kernel.sockets[peer.id]);
+            }
+        }
+        self.net.kernel().deliver();
+        self.command();
+        self.take_turns()?;
+        self.check_deadlines()?;
+        self.pass_time();
+        Ok(())
+    }
+
+    /// The next peer comes, to a listener or by way of another thread.
+    fn connect(&mut self) {
+        let number = self.plan.peers[self.arrived];
+        self.arrived += 1;
+        let lane = self.dice.below(self.lanes.len());
+        let is_adopted = self.net.kernel().weather.strikes(Fault::Adopt, 4);
+        if self.net.kernel().listeners[lane].is_stopped {
+            return;
+        }
+        let id = if is_adopted {
+            let id = self.net.kernel().create(lane);
+            self.post(lane, Command::Adopt(self.net.stream(id), address(id)));
+            id
+        } else {
+            self.net.kernel().connect(lane)
+        };
+        let dice = self.plan.peer_dice(number);
+        let request_bytes_max = self.setting.config.request_bytes_max;
+        let peer = Peer::new(id, dice, self.rules, request_bytes_max, self.plan.frames);
+        self.say(|_| format!("peer {number} is {:?}: socket {id}, worker {lane}", peer.kind));
+        let now = self.net.kernel().now;
+        self.watches.push(Watch::new(self.rules, peer.opening.clone(), now));
+        self.peers.push(peer);
+    }
+
+    /// Whether a worker's mailbox has taken a command.
+    fn post(&self, lane: usize, command: Command<Stream>) -> bool {
+        match self.lanes[lane].sender.post(command) {
+            Ok(must_wake) => {
+                if must_wake {
+                    self.net.kernel().wake(lane);
+                }
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Other threads ask for something, or nothing.
+    fn command(&mut self) {
+        let strikes = |fault, n| self.net.kernel().weather.strikes(fault, n);
+        let (posts, closes) = (strikes(Fault::Post, 6), strikes(Fault::Close, 150));
+        let drains = self.drain.is_none() && strikes(Fault::Drain, 900);
+        if !self.watches.is_empty() && posts {
+            self.post_message();
+        }
+        if !self.watches.is_empty() && closes {
+            self.post_close();
+        }
+        if drains {
+            let within = self.dice.pick(&[300, 3000, 300_000]);
+            self.begin_drain(Duration::from_millis(within));
+        }
+    }
+
+    fn post_message(&mut self) {
+        let id = self.dice.below(self.watches.len());
+        let Some((lane, token)) = self.registered(id) else { return };
+        let len = self.dice.pick(&[0, 5, 200, 3000, 20_000, 70_000]);
+        let text = format!("\0post {} {}", self.posts, "p".repeat(len));
+        self.posts += 1;
+        let (opcode, message) = match self.dice.below(2) {
+            0 => (0x1, OwnedMessage::Text(text.as_str().into())),
+            _ => (0x2, OwnedMessage::Binary(text.as_bytes().into())),
+        };
+        let is_posted = self.post(lane, Command::Send(token, message));
+        self.say(|s| format!("message {} to socket {id}: {is_posted}", s.posts - 1));
+        if is_posted {
+            let mut bytes = Vec::new();
+            push_frame(&mut bytes, opcode, text.as_bytes());
+            let watch = &mut self.watches[id];
+            watch.outside.posts.push_back(Post { bytes, is_optional: !watch.model.is_open() });
+        }
+    }
+
+    fn post_close(&mut self) {
+        let id = self.dice.below(self.watches.len());
+        let Some((lane, token)) = self.registered(id) else { return };
+        let code = self.dice.pick(&[CloseCode::NORMAL, CloseCode::SERVICE_RESTART]);
+        if self.post(lane, Command::Close(token, code, "from outside".into())) {
+            self.say(|_| format!("close {code} to socket {id}"));
+            let now = self.net.kernel().now;
+            self.watches[id].close_asked(code.value(), now);
+        }
+    }
+
+    /// Where a socket has been, if it has been anywhere: also after its end.
+    fn registered(&self, id: SocketId) -> Option<(usize, ws_reactor::internal::Token)> {
+        let kernel = self.net.kernel();
+        let socket = &kernel.sockets[id];
+        Some((socket.worker, socket.token?))
+    }
+
+    fn begin_drain(&mut self, within: Duration) {
+        self.say(|_| format!("drain within {within:?}"));
+        let now = self.net.kernel().now;
+        self.drain = Some((now, now + within));
+        for (index, lane) in self.lanes.iter().enumerate() {
+            if lane.sender.drain(self.start + now + within) {
+                self.net.kernel().wake(index);
+            }
+        }
+    }
+
+    /// Gives each worker that has a reason for it a turn.
+    fn take_turns(&mut self) -> Result<bool, String> {
+        let mut is_any = false;
+        for lane in 0..self.lanes.len() {
+            if self.lanes[lane].worker.is_done() {
+                continue;
+            }
+            let ready = self.net.kernel().poll(lane);
+            let now = self.net.kernel().now;
+            let is_due = self.due(lane).is_some_and(|due| due <= now);
+            let is_idle = self.net.kernel().weather.strikes(Fault::Idle, 10);
+            if ready.is_empty() && !is_due && !is_idle {
+                continue;
+            }
+            is_any = true;
+            self.say(|_| format!("  worker {lane}: {ready:?}"));
+            self.turns += 1;
+            let at = self.start + now;
+            let Lane { worker, turned, .. } = &mut self.lanes[lane];
+            *turned = now;
+            memory::inside(|| worker.turn(ready.into_iter(), at));
+            self.look(lane)?;
+        }
+        Ok(is_any)
+    }
+
+    /// Judges what a worker has done in its turn.
+    fn look(&mut self, lane: usize) -> Result<(), String> {
+        let worker = &self.lanes[lane].worker;
+        let kernel = &mut *self.net.kernel();
+        let moment = Moment {
+            is_busy: worker.wait() == Some(Duration::ZERO),
+            has_read_mail: !kernel.is_woken(lane),
+            ..moment(kernel, &self.setting, self.drain, self.plan.faults)
+        };
+        for (id, watch) in self.watches.iter_mut().enumerate() {
+            let socket = &mut kernel.sockets[id];
+            if socket.worker == lane {
+                let looked = watch.look(socket, &moment);
+                looked.map_err(|what| format!("socket {id}, worker {lane}: {what}"))?;
+            }
+        }
+        if kernel.has_forgotten(lane) && worker.wait().is_none_or(|wait| wait > ACCEPT_PAUSE_MAX) {
+            return Err(format!("worker {lane} sleeps while connections wait to be accepted"));
+        }
+        let config = &self.setting.config;
+        let live = |(id, watch): (usize, &Watch)| {
+            if kernel.sockets[id].is_gone { 0 } else { watch.bytes_max(config) }
+        };
+        let most: usize = self.watches.iter().enumerate().map(live).sum();
+        let most = (most + self.lanes.len() * WORKER_BYTES_MAX) as isize;
+        let Held { small, large } = memory::held();
+        if small + large > most {
+            return Err(format!("{small} and {large} bytes are held, more than {most}"));
+        }
+        Ok(())
+    }
+
+    fn check_deadlines(&self) -> Result<(), String> {
+        let kernel = &mut *self.net.kernel();
+        let moment = moment(kernel, &self.setting, self.drain, self.plan.faults);
+        for (id, watch) in self.watches.iter().enumerate() {
+            let checked = watch.check_deadlines(&kernel.sockets[id], &moment);
+            checked.map_err(|what| format!("socket {id}: {what}"))?;
+        }
+        let is_late = self.drain.is_some_and(|(_, deadline)| kernel.now > deadline + 2 * STALL_MAX);
+        let has_ended = |(index, lane): (usize, &Lane)| {
+            // Who has not heard of it yet cannot know.
+            lane.worker.is_done() || kernel.is_woken(index)
+        };
+        if is_late && !self.lanes.iter().enumerate().all(has_ended) {
+            return Err("a worker has not ended by the drain's deadline".into());
+        }
+        Ok(())
+    }
+
+    /// When a worker wants its next turn.
+    fn due(&self, lane: usize) -> Option<Duration> {
+        let lane = &self.lanes[lane];
+        let wait = if lane.worker.is_done() { None } else { lane.worker.wait() };
+        wait.map(|wait| lane.turned + wait)
+    }
+
+    fn next_due(&self) -> Option<Duration> {
+        (0..self.lanes.len()).filter_map(|lane| self.due(lane)).min()
+    }
+
+    /// Time goes on: no further than to the next turn that a worker asks for, or not much.
+    fn pass_time(&mut self) {
+        let due = self.next_due();
+        let kernel = &mut *self.net.kernel();
+        let is_jump = kernel.weather.strikes(Fault::Jump, 8);
+        let ms = |ms| Duration::from_millis(ms as u64);
+        let step = match self.dice.below(10) {
+            _ if is_jump => due.map_or(HALF_A_SECOND, |due| due.saturating_sub(kernel.now)),
+            0..7 => ms(self.dice.below(3)),
+            7..9 => ms(self.dice.below(60)),
+            _ => ms(self.dice.below(400)),
+        };
+        let end = kernel.now + step;
+        kernel.now = due.map_or(end, |due| end.min(due.max(kernel.now)));
+        if kernel.weather.strikes(Fault::Stall, 20) {
+            kernel.now += ms(self.dice.below(STALL_MAX.as_millis() as usize));
+        }
+    }
+
+    /// No more misfortunes: the peers finish, and the deadlines of the others come.
+    fn calm_down(&mut self) -> Result<(), String> {
+        self.say(|_| "calm".into());
+        {
+            let kernel = &mut *self.net.kernel();
+            kernel.weather.faults = Faults::none();
+            for socket in &mut kernel.sockets {
+                socket.widen();
+            }
+        }
+        for _ in 0..CALM_ROUNDS_MAX {
+            self.round += 1;
+            self.say(|s| format!("round {}, {:.3?}", s.round, s.net.kernel().now));
+            for peer in &mut self.peers {
+                peer.calm(&mut self.net.kernel().sockets[peer.id]);
+            }
+            self.net.kernel().deliver();
+            let has_turned = self.take_turns()?;
+            self.check_deadlines()?;
+            let lives = |lane: &usize| !self.lanes[*lane].worker.is_done();
+            let mut lanes = (0..self.lanes.len()).filter(lives);
+            let is_moving = lanes.any(|lane| self.net.kernel().is_moving(lane));
+            if has_turned || is_moving {
+                continue;
+            }
+            if let Some(due) = self.next_due() {
+                let kernel = &mut *self.net.kernel();
+                kernel.now = due.max(kernel.now);
+            } else if self.drain.is_none() {
+                self.check_rest()?;
+                self.begin_drain(Duration::from_secs(1));
+            } else {
+                return Ok(());
+            }
+        }
+        Err("the simulation does not end".into())
+    }
+
+    /// All is quiet, and no worker will ever have another turn by itself.
+    fn check_rest(&self) -> Result<(), String> {
+        let kernel = self.net.kernel();
+        let left = kernel.sockets.iter().position(|socket| !socket.is_gone);
+        match left {
+            Some(id) => Err(format!("socket {id} is open, and has no deadline")),
+            None => Ok(()),
+        }
+    }
+
+    /// All is over: nothing may be left.
+    fn check_end(&mut self) -> Result<(), String> {
+        if !self.lanes.iter().all(|lane| lane.worker.is_done()) {
+            return Err("a worker has not ended".into());
+        }
+        let stats = Stats::sum(self.lanes.iter().map(|lane| &*lane.counters));
+        let is_even = stats.accepted == stats.ended && stats.opened == stats.closed;
+        if !is_even || self.connections.load(Ordering::Relaxed) != 0 || self.open.get() != 0 {
+            return Err(format!("{} handlers' connections are left: {stats:?}", self.open.get()));
+        }
+        let wheel_and_buffer = 400 * 1024;
+        let Held { small, large } = memory::held();
+        let most = self.lanes.len() as isize * (REST_BYTES_MAX + wheel_and_buffer);
+        if small > most || large > (self.lanes.len() * WORKER_BYTES_MAX) as isize {
+            return Err(format!("{small} and {large} bytes are held in the end"));
+        }
+        self.lanes.clear();
+        let Held { small, large } = memory::held();
+        if large != 0 || small > REST_BYTES_MAX {
+            return Err(format!("{small} and {large} bytes have leaked"));
+        }
+        Ok(())
+    }
+
+    fn say(&self, what: impl FnOnce(&Self) -> String) {
+        if self.net.kernel().weather.is_traced {
+            eprintln!("{}", what(self));
+        }
+    }
+}
+
+fn moment<'s>(
+    kernel: &Kernel,
+    setting: &'s Setting,
+    drain: Option<(Duration, Duration)>,
+    faults: Faults,
+) -> Moment<'s> {
+    Moment {
+        now: kernel.now,
+        config: &setting.config,
+        drain,
+        may_turn_away: setting.config.connections_max.is_some() || faults.has(Fault::Register),
+        is_busy: true,
+        has_read_mail: false,
+    }
+}
+
+/// Echoes, and does what some texts ask for.
+struct Servant {
+    is_streamed: bool,
+    bytes: Vec<u8>,
+    /// Connections that have been opened and not closed.
+    open: Rc<Cell<isize>>,
+}
+
+impl Handler for Servant {
+    type State = ();
+
+    fn open(&mut self, _: &mut HandlersPeer<'_, ()>, _: SocketAddr) {
+        self.open.set(self.open.get() + 1);
+    }
+
+    fn message(&mut self, peer: &mut HandlersPeer<'_, ()>, message: Message<'_>) -> Reply {
+        let Message::Text(text) = message else { return Reply::Echo };
+        if let Some(count) = text.strip_prefix(asks::SEND) {
+            peer.send(&self.bytes[..count.parse().unwrap_or(0)]);
+        }
+        match &*text {
+            asks::NOTHING => return Reply::None,
+            asks::CLOSE => {
+                let code = CloseCode::new(asks::CLOSE_CODE).expect("applications may use it");
+                peer.close(code, asks::CLOSE_REASON);
+            }
+            asks::PANIC => panic!("{}", crate::TOLD_TO),
+            _ => {}
+        }
+        Reply::Echo
+    }
+
+    fn close(&mut self, _: PeerId, (): (), _: &CloseEvent<'_>) {
+        self.open.set(self.open.get() - 1);
+    }
+
+    fn delivery(&self) -> Delivery {
+        if self.is_streamed { Delivery::StreamedEcho } else { Delivery::Whole }
+    }
+}

@@ -1,0 +1,327 @@
+//! Watches one connection from outside, and says at each step whether the server does right by it.
+//!
+//! After each turn of its worker: what was written is the model's ([`Watch::look`]); the worker does
+//! not sleep on work, and does not make a ready peer wait ([`Watch::check_progress`]). In each
+//! round: the deadlines, none of them early ([`Watch::check_deadlines`]). At its end: there was a
+//! reason for it ([`Watch::check_drop`]).
+
+use std::time::Duration;
+
+use ws_reactor::Config;
+
+use crate::matcher::{Matcher, Outside};
+use crate::model::{Model, Opening, Rules};
+use crate::socket::Socket;
+
+/// A ready peer has waited for at most so many turns of its worker: a read of 260 KiB may hold
+/// 43 000 frames that nothing is answered to, and 4096 are taken in a turn.
+const TURNS_MAX: usize = 16;
+
+/// How late a worker may have its turn here.
+pub(crate) const STALL_MAX: Duration = Duration::from_millis(300);
+
+/// A deadline may be as late as two ticks of 50 ms and a stalled worker, and some have two steps.
+const SLACK: Duration = Duration::from_millis(2 * (100 + 300) + 50);
+
+/// What is known about the server at this moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment<'m> {
+    pub(crate) now: Duration,
+    pub(crate) config: &'m Config,
+    /// When the server has been asked to end, and when it has to have.
+    pub(crate) drain: Option<(Duration, Duration)>,
+    /// 503 may be answered for want of something else than time.
+    pub(crate) may_turn_away: bool,
+    /// The worker wants its next turn at once.
+    pub(crate) is_busy: bool,
+    /// The worker has seen all that was posted.
+    pub(crate) has_read_mail: bool,
+}
+
+/// What is known about a connection.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pub(crate) model: Model,
+    matcher: Matcher,
+    pub(crate) outside: Outside,
+    consumed_at: Duration,
+    /// The kernel took something, but for pings.
+    written_at: Duration,
+    /// Either.
+    moved_at: Duration,
+    /// The last time that a ping became due.
+    ping_due_at: Duration,
+    pinged_at: Option<Duration>,
+    /// A write was refused, and nothing has been taken since.
+    was_refused: bool,
+    /// The first time that there was a reason for a close frame.
+    closing_since: Option<Duration>,
+    /// The close frame has been written.
+    ended_at: Option<Duration>,
+    waiting_turns: usize,
+    /// Its end has been looked at.
+    is_done: bool,
+}
+
+impl Watch {
+    pub(crate) fn new(rules: Rules, opening: Opening, now: Duration) -> Self {
+        Self {
+            model: Model::new(rules, opening),
+            matcher: Matcher::default(),
+            outside: Outside::default(),
+            consumed_at: now,
+            written_at: now,
+            moved_at: now,
+            ping_due_at: now,
+            pinged_at: None,
+            was_refused: false,
+            closing_since: None,
+            ended_at: None,
+            waiting_turns: 0,
+            is_done: false,
+        }
+    }
+
+    /// Another thread has asked for a close.
+    pub(crate) fn close_asked(&mut self, code: u16, now: Duration) {
+        self.outside.close_codes.push(code);
+        self.closing_since.get_or_insert(now);
+    }
+
+    /// The worker has had a turn.
+    ///
+    /// # Errors
+    ///
+    /// What it has done wrong.
+    pub(crate) fn look(&mut self, socket: &mut Socket, moment: &Moment<'_>) -> Result<(), String> {
+        if self.is_done {
+            return Ok(());
+        }
+        if let Some(mistake) = socket.seen.mistake {
+            return Err(mistake.into());
+        }
+        self.permit(socket, moment);
+        let consumed = std::mem::take(&mut socket.seen.consumed);
+        let written = std::mem::take(&mut socket.seen.written);
+        self.model.feed(&consumed);
+        let pings = self.outside.pings;
+        let is_more = self.matcher.feed(&written, &self.model, &mut self.outside)?;
+        let now = moment.now;
+        if self.outside.pings < pings {
+            self.pinged_at = Some(now);
+        }
+        if !consumed.is_empty() {
+            (self.consumed_at, self.moved_at) = (now, now);
+        }
+        // A ping that had to wait for room shows that the peer takes something.
+        if is_more || (!written.is_empty() && self.was_refused) {
+            (self.written_at, self.moved_at) = (now, now);
+        }
+        self.was_refused &= written.is_empty();
+        self.was_refused |= !socket.is_writable();
+        if self.matcher.end.is_some() {
+            self.ended_at.get_or_insert(now);
+        }
+        if self.model.is_over || socket.seen.has_end || self.ended_at.is_some() {
+            self.closing_since.get_or_insert(now);
+        }
+        if socket.is_gone {
+            self.is_done = true;
+            return self.check_drop(socket, moment);
+        }
+        if socket.token.is_some() {
+            let is_idle = consumed.is_empty() && written.is_empty();
+            self.check_progress(socket, moment, is_idle)?;
+        }
+        Ok(())
+    }
+
+    /// What the server may do by now of its own accord.
+    fn permit(&mut self, socket: &Socket, moment: &Moment<'_>) {
+        let (now, config) = (moment.now, moment.config);
+        if now - self.consumed_at.max(self.ping_due_at) >= config.idle_timeout / 2 {
+            self.ping_due_at = now;
+            self.outside.pings += 1;
+        }
+        if now - self.consumed_at >= config.idle_timeout {
+            self.outside.may_go_away = true;
+        }
+        if let Some((since, _)) = moment.drain {
+            self.outside.may_go_away = true;
+            self.closing_since.get_or_insert(since);
+        }
+        let accepted_at = socket.accepted_at.unwrap_or(now);
+        if now - accepted_at >= config.handshake_timeout {
+            self.outside.statuses.push(408);
+        }
+        let is_closed = !self.outside.close_codes.is_empty();
+        if moment.may_turn_away || moment.drain.is_some() || is_closed {
+            self.outside.statuses.push(503);
+        }
+        self.outside.statuses.dedup();
+    }
+
+    /// A worker that would sleep has done all that can be done, and one that would not does not
+    /// make a peer wait for long.
+    fn check_progress(
+        &mut self,
+        socket: &Socket,
+        moment: &Moment<'_>,
+        is_idle: bool,
+    ) -> Result<(), String> {
+        let owed = self.matcher.owed(&self.model);
+        self.check_backpressure(socket, moment.config, owed)?;
+        let is_readable = socket.is_readable();
+        let is_held_up = !socket.is_writable() && (owed > 0 || self.may_be_queued());
+        let has_work = (socket.is_writable() && owed > 0) || (is_readable && !is_held_up);
+        if !has_work || socket.is_moving() || !is_idle {
+            self.waiting_turns = 0;
+        } else {
+            self.waiting_turns += 1;
+        }
+        if self.waiting_turns > TURNS_MAX {
+            return Err(format!("a ready peer has waited for {TURNS_MAX} turns"));
+        }
+        if moment.is_busy || socket.is_moving() {
+            return Ok(());
+        }
+        if has_work {
+            let input = if is_readable { "input" } else { "no input" };
+            return Err(format!("the worker sleeps: {owed} bytes are owed, and there is {input}"));
+        }
+        let is_lost = self.outside.posts.iter().any(|post| !post.is_optional)
+            && self.matcher.takes_posts()
+            && self.closing_since.is_none()
+            && socket.is_writable();
+        if is_lost && moment.has_read_mail {
+            return Err("a posted message has not gone out".into());
+        }
+        Ok(())
+    }
+
+    /// A peer that does not take its replies is not read from: above the high mark there are the
+    /// replies to one read, or a message that did not fit one.
+    fn check_backpressure(
+        &self,
+        socket: &Socket,
+        config: &Config,
+        owed: usize,
+    ) -> Result<(), String> {
+        let is_open = self.matcher.is_open()
+            && self.closing_since.is_none()
+            && !self.outside.may_go_away
+            && !self.model.has_asked;
+        let most = config.backlog_bytes_high + socket.seen.read_max + self.model.reply_bytes_max;
+        if is_open && owed > most {
+            return Err(format!("{owed} bytes are owed, more than {most}, and reading goes on"));
+        }
+        Ok(())
+    }
+
+    /// Whether the server may have something from outside for the peer that it cannot write.
+    fn may_be_queued(&self) -> bool {
+        let has_control = self.outside.pings > 0 || self.outside.may_go_away;
+        let is_closing = self.closing_since.is_some();
+        has_control || is_closing || self.matcher.is_undecided() || self.posted_bytes() > 0
+    }
+
+    fn posted_bytes(&self) -> usize {
+        self.outside.posts.iter().map(|post| post.bytes.len()).sum()
+    }
+
+    /// Nothing takes longer than the settings say.
+    ///
+    /// # Errors
+    ///
+    /// What does.
+    pub(crate) fn check_deadlines(
+        &self,
+        socket: &Socket,
+        moment: &Moment<'_>,
+    ) -> Result<(), String> {
+        let (Some(accepted_at), false) = (socket.accepted_at, socket.is_gone) else {
+            return Ok(());
+        };
+        let Moment { now, config, .. } = *moment;
+        let idle = config.idle_timeout;
+        let is_answered = self.model.is_open() || self.matcher.has_begun();
+        let waits_for_answer = !is_answered && socket.is_writable() && !socket.is_moving();
+        let is_open = self.matcher.is_open() && self.closing_since.is_none();
+        let moved_at = self.moved_at.max(accepted_at);
+        let waits = self.pinged_at.is_none_or(|at| at < moved_at)
+            && !self.matcher.is_within_frame()
+            && socket.is_writable()
+            && !socket.is_moving();
+        // The server may be asked to close just before a peer would have been idle for too long.
+        let lingers = idle.max(config.handshake_timeout) + 2 * config.close_timeout;
+        let after = |since: Option<Duration>, limit: Duration| {
+            since.is_some_and(|since| now > since + limit + SLACK)
+        };
+        let overdue = [
+            (
+                "an answer",
+                after(Some(accepted_at).filter(|_| waits_for_answer), config.handshake_timeout),
+            ),
+            ("the end after the shutdown", after(socket.seen.shutdown_at, config.close_timeout)),
+            ("the end after the close frame", after(self.ended_at, 2 * config.close_timeout)),
+            ("a ping", after(Some(moved_at).filter(|_| is_open && waits), idle / 2)),
+            ("the end of an idle connection", after(Some(moved_at).filter(|_| is_open), idle)),
+            ("the end", after(Some(moved_at.max(self.written_at)), lingers)),
+        ];
+        match overdue.iter().find(|(_, is_overdue)| *is_overdue) {
+            Some((what, _)) => Err(format!("{what} is overdue")),
+            None => Ok(()),
+        }
+    }
+
+    /// The server has dropped a connection: it had a reason, and has sent what it had to.
+    fn check_drop(&self, socket: &Socket, moment: &Moment<'_>) -> Result<(), String> {
+        let Moment { now, config, .. } = *moment;
+        let owed = self.matcher.owed(&self.model);
+        if socket.seen.has_error || socket.accepted_at.is_none() {
+            return Ok(());
+        }
+        if socket.token.is_none() {
+            // Turned away at once, with as much of a 503 as there was room for.
+            let may = self.outside.statuses.contains(&503);
+            return if may { Ok(()) } else { Err("turned away for no reason".into()) };
+        }
+        if socket.seen.has_end && owed == 0 {
+            return self.matcher.check_refusal();
+        }
+        let since = |at: Option<Duration>, limit: Duration| at.is_some_and(|at| now >= at + limit);
+        // A close that waits for the end of a streamed frame does not wait for longer than others.
+        let close_sent_at = match self.matcher.is_within_frame() {
+            true => self.closing_since,
+            false => self.closing_since.map(|at| at.max(self.written_at)),
+        };
+        // Once the connection is at its end, or has been refused, what still comes does not count.
+        let is_open =
+            self.matcher.is_open() && self.closing_since.is_none() && !self.outside.may_go_away;
+        let idle_since = if is_open { self.moved_at } else { self.written_at };
+        let reasons = [
+            since(socket.seen.shutdown_at, config.close_timeout),
+            since(close_sent_at, config.close_timeout),
+            since(Some(idle_since), config.idle_timeout),
+            owed + self.posted_bytes() > config.backlog_bytes_max,
+            moment.drain.is_some_and(|(_, deadline)| now >= deadline),
+        ];
+        if reasons.contains(&true) {
+            return Ok(());
+        }
+        Err(format!("dropped for no reason, with {owed} bytes owed"))
+    }
+
+    /// What the connection may hold by the documentation of `Config`, and a little for itself.
+    pub(crate) fn bytes_max(&self, config: &Config) -> usize {
+        const READ_BYTES: usize = 260 * 1024;
+        const ITSELF_BYTES: usize = 1024;
+        let message = config.message_bytes_max;
+        let replies = message.max(READ_BYTES) + config.backlog_bytes_high;
+        let sent = config.backlog_bytes_max + message + HANDLER_SENDS_MAX;
+        ITSELF_BYTES + config.request_bytes_max + message + replies + sent
+    }
+}
+
+/// The most that the handler of the simulation sends in a callback.
+const HANDLER_SENDS_MAX: usize = 40_000;
