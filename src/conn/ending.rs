@@ -5,7 +5,8 @@
 //! | handshake | `handshake_timeout` after accept | 408, lingering |
 //! | open | half of `idle_timeout` after anything moved | a ping |
 //! | open, pinged | half of `idle_timeout` after the ping | close 1001, lingering |
-//! | close frame sent | `close_timeout` after it, or after the kernel took anything | dropped |
+//! | close frame sent | `close_timeout` after it, or after the kernel took anything queued | dropped |
+//! | close frame waiting for the end of a streamed frame | `close_timeout` after it was asked for | dropped |
 //! | lingering, bytes owed | `idle_timeout` after the kernel took anything | dropped |
 //! | lingering | `close_timeout` after all was sent | dropped |
 

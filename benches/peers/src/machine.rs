@@ -83,7 +83,8 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let tasks = format!("/proc/{pid}/task");
     let mut nanoseconds = 0.0;
     for task in fs::read_dir(&tasks).map_err(|error| format!("{tasks}: {error}"))? {
-        let schedstat = read(task?.path().join("schedstat"))?;
+        // A thread may end between the two looks at it.
+        let Ok(schedstat) = read(task?.path().join("schedstat")) else { continue };
         let first = schedstat.split(' ').next().unwrap_or_default();
         nanoseconds += first.parse::<f64>().map_err(|error| format!("{tasks}: {error}"))?;
     }
