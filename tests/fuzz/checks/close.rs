@@ -1,0 +1,63 @@
+//! Close frames: what a peer's carries is judged by the letter, and what goes out fits its frame.
+
+use ws_reactor::protocol::{
+    CloseCode, Delivery, Event, HEADROOM_BYTES, Limits, OutBuffer, Session,
+};
+
+use super::model::close_answer;
+use super::naive::{client, replies, reply};
+use super::pieces::Pieces;
+
+const LIMITS: Limits = Limits { message_bytes_max: 1000, fragments_max: 10 };
+
+pub fn close(input: &[u8]) {
+    let payload = &input[..input.len().min(125)];
+    receives(payload);
+    let mut pieces = Pieces::new(input);
+    let code = pieces.short().swap_bytes();
+    let reason = String::from_utf8_lossy(pieces.rest());
+    for code in CloseCode::new(code).into_iter().chain([CloseCode::NO_STATUS, CloseCode::ABNORMAL])
+    {
+        sends(code, &reason);
+    }
+}
+
+fn receives(payload: &[u8]) {
+    let mut session = Session::new(Delivery::Whole);
+    let mut out = OutBuffer::default();
+    let mut buf = [&[0; HEADROOM_BYTES], &client(8, payload)[..]].concat();
+    let mut window = session.window(&mut buf);
+    let event = session.next_event(&mut window, &LIMITS, &mut out);
+    let code = (!payload.is_empty()).then(|| close_answer(payload));
+    match event {
+        Ok(Some(Event::Close { code: seen, reason, answers_ours })) => {
+            assert_eq!(seen.map(CloseCode::value), code);
+            assert_eq!(window.bytes(&reason), payload.get(2..).unwrap_or_default());
+            assert!(std::str::from_utf8(window.bytes(&reason)).is_ok());
+            assert!(!answers_ours);
+        }
+        Err(error) => assert_eq!(Some(error.close_code().value()), code),
+        other => panic!("{other:?}"),
+    }
+    assert!(session.is_closed());
+    window.move_run(&mut out);
+    assert_eq!(*out, reply(8, code.map(u16::to_be_bytes).as_ref().map_or(&[], |code| &code[..])));
+}
+
+fn sends(code: CloseCode, reason: &str) {
+    let mut session = Session::new(Delivery::Whole);
+    let mut out = OutBuffer::default();
+    assert!(session.close(code, reason, &mut out).is_ok() && session.is_closing());
+    assert!(session.close(code, reason, &mut out).is_err(), "a second time");
+    let replies = replies(&out);
+    let [(header, payload)] = &replies[..] else { panic!("{replies:?}") };
+    assert_eq!((header.opcode, header.payload_len), (8, payload.len() as u64));
+    if CloseCode::new(code.value()).is_none() {
+        return assert!(payload.is_empty(), "{code} is on the wire");
+    }
+    assert_eq!(payload[..2], code.value().to_be_bytes());
+    assert_eq!(close_answer(payload), code.value(), "a peer would refuse it");
+    let kept = payload.len() - 2;
+    assert_eq!(payload[2..], reason.as_bytes()[..kept]);
+    assert!(kept == reason.len() || kept > 123 - 4, "more is cut than must be");
+}

@@ -1,0 +1,121 @@
+//! A request comes to the same verdict however it is cut, and one that is accepted holds what
+//! RFC 6455 4.2.1 demands, by a check that knows no parser.
+
+use tungstenite::handshake::derive_accept_key;
+use ws_reactor::protocol::{Accept, HandshakeError, HeadReader, Request, Response};
+
+use super::pieces::{Pieces, cut};
+
+/// What becomes of a request.
+#[derive(Debug, Eq, PartialEq)]
+enum Verdict {
+    /// It is not over.
+    Wait,
+    Refused(HandshakeError),
+    Accepted {
+        /// How long the request is; what follows are frames.
+        len: usize,
+        answer: Vec<u8>,
+    },
+}
+
+pub fn handshake(input: &[u8]) {
+    let mut pieces = Pieces::new(input);
+    let bytes_max = pieces.pick(&[8192, 64, 300]);
+    let steps = pieces.steps();
+    let input = pieces.rest();
+    let whole = judge(&[input], bytes_max);
+    assert_eq!(judge(&cut(input, &steps), bytes_max), whole, "cut at {steps:?}");
+    assert_eq!(judge(&cut(input, &[1]), bytes_max), whole, "byte by byte");
+    match whole {
+        Verdict::Wait => assert!(input.len() < bytes_max, "it waits for what it would refuse"),
+        Verdict::Refused(error) => check_refusal(error),
+        Verdict::Accepted { len, answer } => {
+            assert!(len <= bytes_max);
+            check_accepted(&input[..len], &answer);
+        }
+    }
+}
+
+fn judge(reads: &[&[u8]], bytes_max: usize) -> Verdict {
+    let mut reader = HeadReader::default();
+    let mut before = 0;
+    for read in reads {
+        match reader.read(read, bytes_max) {
+            Ok(None) => before += read.len(),
+            Ok(Some(head)) => {
+                let len = before + head.consumed;
+                assert_eq!(head.bytes.len(), len);
+                return match answer(head.bytes) {
+                    Ok(answer) => Verdict::Accepted { len, answer },
+                    Err(error) => Verdict::Refused(error),
+                };
+            }
+            Err(error) => return Verdict::Refused(error),
+        }
+    }
+    Verdict::Wait
+}
+
+fn answer(head: &[u8]) -> Result<Vec<u8>, HandshakeError> {
+    let request = Request::parse(head)?;
+    assert!(request.path().starts_with('/'));
+    assert!(request.protocols().all(|protocol| !protocol.is_empty()));
+    let key = request.upgrade_key()?;
+    let mut answer = Vec::new();
+    Accept::default().write(key, &mut answer);
+    Ok(answer)
+}
+
+/// A fault is answered with a response that has a status of its kind, and an end.
+fn check_refusal(error: HandshakeError) {
+    let mut answer = Vec::new();
+    Response::from(error).write(&mut answer);
+    let answer = String::from_utf8(answer).expect("our own words");
+    let status = error.http_status();
+    assert!((400..600).contains(&status));
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head that ends");
+    assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{answer}");
+    assert!(head.ends_with("\r\nConnection: close"), "{answer}");
+}
+
+/// RFC 6455 4.2.1 of the request, 4.2.2 of the answer.
+fn check_accepted(head: &[u8], answer: &[u8]) {
+    let lines = head.strip_suffix(b"\r\n\r\n").expect("a head ends with an empty line");
+    let mut lines = lines.split(|byte| *byte == b'\n').map(|line| line.trim_ascii_end());
+    let first = lines.next().expect("a first line");
+    assert!(first.starts_with(b"GET ") && first.ends_with(b" HTTP/1.1"), "{}", ascii(first));
+    let headers: Vec<(Vec<u8>, &[u8])> = lines
+        .map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':').expect("a colon");
+            (line[..colon].to_ascii_lowercase(), line[colon + 1..].trim_ascii())
+        })
+        .collect();
+    let values = |name: &str| -> Vec<&[u8]> {
+        let named = headers.iter().filter(|(known, _)| known == name.as_bytes());
+        named.map(|(_, value)| *value).collect()
+    };
+    let has_token = |name: &str, token: &str| {
+        let values = values(name).join(&b","[..]).to_ascii_lowercase();
+        values.split(|byte| *byte == b',').any(|value| value.trim_ascii() == token.as_bytes())
+    };
+    assert!(matches!(values("host")[..], [[_, ..]]), "a host");
+    assert!(has_token("upgrade", "websocket") && has_token("connection", "upgrade"));
+    assert_eq!(values("sec-websocket-version"), [b"13"]);
+    assert!(values("transfer-encoding").is_empty());
+    let [key] = values("sec-websocket-key")[..] else { panic!("one key") };
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
+    let digits = key.strip_suffix(b"==").expect("sixteen bytes in base64");
+    assert!(digits.len() == 22 && digits.iter().all(is_base64), "{}", ascii(key));
+    let expected = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\n\r\n",
+        derive_accept_key(key)
+    );
+    assert_eq!(ascii(answer), ascii(expected.as_bytes()));
+}
+
+fn ascii(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}

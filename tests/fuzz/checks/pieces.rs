@@ -1,0 +1,69 @@
+//! An input of the fuzzer, taken apart; where it ends, zeros follow.
+
+/// What has not been taken.
+pub(crate) struct Pieces<'i>(&'i [u8]);
+
+impl<'i> Pieces<'i> {
+    pub(crate) const fn new(input: &'i [u8]) -> Self {
+        Self(input)
+    }
+
+    pub(crate) fn byte(&mut self) -> u8 {
+        self.bytes(1).first().copied().unwrap_or_default()
+    }
+
+    pub(crate) fn short(&mut self) -> u16 {
+        u16::from_le_bytes([self.byte(), self.byte()])
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+        items[usize::from(self.byte()) % items.len()]
+    }
+
+    /// The next `len` bytes, or what there is.
+    pub(crate) fn bytes(&mut self, len: usize) -> &'i [u8] {
+        let (taken, rest) = self.0.split_at(len.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+
+    pub(crate) fn rest(&mut self) -> &'i [u8] {
+        self.bytes(usize::MAX)
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Up to seven steps, which [`cut`] walks.
+    pub(crate) fn steps(&mut self) -> Vec<u16> {
+        (0..self.byte() % 8).map(|_| self.short()).collect()
+    }
+}
+
+/// The length of each step, of which the low 15 bits say it: 0 is all that is left.
+pub(crate) fn step_len(step: u16, left: usize) -> usize {
+    match usize::from(step & 0x7FFF) {
+        0 => left,
+        len => len.min(left),
+    }
+}
+
+/// `steps`, or one over everything if there are none.
+pub(crate) const fn or_whole(steps: &[u16]) -> &[u16] {
+    if steps.is_empty() { &[0] } else { steps }
+}
+
+/// `input` in steps, the same again and again; without any in one piece.
+pub(crate) fn cut<'i>(mut input: &'i [u8], steps: &[u16]) -> Vec<&'i [u8]> {
+    let mut pieces = Vec::new();
+    for step in or_whole(steps).iter().cycle() {
+        if input.is_empty() {
+            break;
+        }
+        let (piece, rest) = input.split_at(step_len(*step, input.len()));
+        pieces.push(piece);
+        input = rest;
+    }
+    pieces
+}

@@ -1,0 +1,193 @@
+//! A session makes the same of its input however it is cut, and by whichever way it comes; as a
+//! server that echoes it answers what the model answers, in right frames, and holds little.
+
+use ws_reactor::protocol::{
+    CloseCode, Delivery, Event, HEADROOM_BYTES, Limits, Message, OutBuffer, ProtocolError, Session,
+};
+
+use super::model::Model;
+use super::naive::{Header, masked, replies};
+use super::pieces::{Pieces, or_whole, step_len};
+
+/// What came of some input.
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Made {
+    events: Vec<Seen>,
+    out: Vec<u8>,
+    /// A streamed frame is owed: the last reply is not complete.
+    owes: bool,
+    is_closed: bool,
+}
+
+#[derive(Debug, Eq, PartialEq)]
+enum Seen {
+    Text(Vec<u8>),
+    Binary(Vec<u8>),
+    /// So many bytes of a streamed message, and whether it is over.
+    Streamed(usize, bool),
+    Fragment,
+    Ping,
+    Pong(Vec<u8>),
+    Close(Option<CloseCode>, Vec<u8>),
+    Failed(ProtocolError),
+}
+
+pub fn session(input: &[u8]) {
+    let mut pieces = Pieces::new(input);
+    let delivery = pieces.pick(&[Delivery::Whole, Delivery::StreamedEcho]);
+    let limits = Limits {
+        message_bytes_max: pieces.pick(&[70_000, 10, 125, 126, 1000, 17_000]),
+        fragments_max: pieces.pick(&[1000, 1, 3]),
+    };
+    let steps = pieces.steps();
+    let input =
+        if pieces.byte().is_multiple_of(2) { pieces.rest().to_vec() } else { frames(&mut pieces) };
+
+    let whole = feed(&input, delivery, &limits, &[]);
+    assert!(replies(&whole.out).len() <= 1 + input.len() / 6, "a reply is to a frame");
+    if delivery == Delivery::Whole {
+        let model = Model::new(limits.message_bytes_max as u64, limits.fragments_max);
+        assert!(whole.out == model.answer(&input), "not what the model answers: {whole:?}");
+    }
+    for steps in [&steps[..], &[1]] {
+        let walked: usize = steps.iter().map(|step| step_len(*step, input.len())).sum();
+        if input.len() * steps.len() <= READS_MAX * walked {
+            let cut = feed(&input, delivery, &limits, steps);
+            assert!(cut == whole, "cut at {steps:?}: {cut:?}, whole: {whole:?}");
+        }
+    }
+}
+
+/// Frames, right and wrong, that take few bytes to describe.
+fn frames(pieces: &mut Pieces<'_>) -> Vec<u8> {
+    let mut input = Vec::new();
+    while !pieces.is_empty() && input.len() < INPUT_BYTES_MAX {
+        let (first, form) = (pieces.byte(), pieces.byte());
+        let len = match form >> 4 & 3 {
+            0 | 1 => pieces.byte().into(),
+            2 => usize::from(pieces.byte()) * 8,
+            _ => usize::from(pieces.short()) + 5000,
+        };
+        let pattern_len = usize::from(pieces.byte() % 16);
+        let pattern = pieces.bytes(pattern_len);
+        let payload: Vec<u8> = pattern.iter().chain(b"a").copied().cycle().take(len).collect();
+        let length_bytes = match (form & 3, len) {
+            (0, 0..126) => 0,
+            (0, 126..65_536) | (1, _) => 2,
+            (2, _) | (0, _) => 8,
+            _ => 0,
+        };
+        let header = Header {
+            fin: first & 0x80 != 0,
+            rsv: first >> 4 & 7,
+            opcode: first & 0xF,
+            key: (form & 4 == 0).then_some([0x37, 0xFA, 0x21, first]),
+            payload_len: if length_bytes == 0 { len as u64 % 126 } else { len as u64 },
+            length_bytes,
+        };
+        input.extend(header.encode());
+        let sent = if form & 8 == 0 { len } else { len / 2 };
+        input.extend(masked(&payload[..sent], header.key.unwrap_or_default()));
+    }
+    input
+}
+
+/// Feeds `input` to a session that echoes, cut in steps.
+fn feed(mut input: &[u8], delivery: Delivery, limits: &Limits, steps: &[u16]) -> Made {
+    let mut session = Session::new(delivery);
+    let mut out = OutBuffer::default();
+    let mut made = Made::default();
+    for step in or_whole(steps).iter().cycle() {
+        let len = step_len(*step, input.len());
+        if input.is_empty() {
+            break;
+        }
+        let mut buf = vec![0; HEADROOM_BYTES];
+        let taken = match session.room(limits) {
+            Some(room) if step & BY_ROOM != 0 => {
+                assert!(room.len() <= limits.message_bytes_max, "room beyond the message");
+                let taken = len.min(room.len());
+                room[..taken].copy_from_slice(&input[..taken]);
+                session.filled(taken);
+                taken
+            }
+            _ => {
+                buf.extend(&input[..len]);
+                len
+            }
+        };
+        input = &input[taken..];
+        let was_closed = session.is_closed();
+        let seen = made.events.len();
+        take(&mut session, &mut buf, limits, &mut out, &mut made);
+        assert!(!was_closed || made.events.len() == seen, "an event after the last");
+        assert!(out.capacity() <= 4 * (INPUT_BYTES_MAX + limits.message_bytes_max), "memory");
+        made.out.append(&mut out);
+    }
+    made.owes = session.owes_frame();
+    made.is_closed = session.is_closed();
+    made
+}
+
+/// Takes every event of a read.
+fn take(
+    session: &mut Session,
+    buf: &mut [u8],
+    limits: &Limits,
+    out: &mut OutBuffer,
+    made: &mut Made,
+) {
+    let mut window = session.window(buf);
+    loop {
+        let event = match session.next_event(&mut window, limits, out) {
+            Ok(Some(event)) => event,
+            Ok(None) => break,
+            Err(error) => {
+                assert!(session.is_closed());
+                made.events.push(Seen::Failed(error));
+                continue;
+            }
+        };
+        let seen = match event {
+            Event::Message(received) => match received.lend(&window) {
+                Ok(message) => {
+                    let seen = match message {
+                        Message::Text(text) => Seen::Text(text.as_bytes().to_vec()),
+                        Message::Binary(bytes) => Seen::Binary(bytes.to_vec()),
+                    };
+                    assert!(message.as_bytes().len() <= limits.message_bytes_max);
+                    received.echo(&mut window, out);
+                    seen
+                }
+                Err(error) => Seen::Failed(session.fail(error, &mut window, out)),
+            },
+            Event::Streamed { payload_len, message_end } => {
+                let before = match made.events.last() {
+                    Some(Seen::Streamed(before, false)) => *before,
+                    _ => 0,
+                };
+                if before > 0 || matches!(made.events.last(), Some(Seen::Streamed(0, false))) {
+                    made.events.pop();
+                }
+                Seen::Streamed(before + payload_len, message_end)
+            }
+            Event::Fragment => Seen::Fragment,
+            Event::Ping => Seen::Ping,
+            Event::Pong(payload) => Seen::Pong(window.bytes(&payload).to_vec()),
+            Event::Close { code, reason, .. } => Seen::Close(code, window.bytes(&reason).to_vec()),
+            other => panic!("{other:?} is new: say what it is"),
+        };
+        made.events.push(seen);
+    }
+    assert!(window.is_empty(), "the session keeps what it has not used");
+    window.move_run(out);
+}
+
+/// Of a step: to the room, if there is one.
+const BY_ROOM: u16 = 0x8000;
+
+/// Steps that would come to more are not walked.
+const READS_MAX: usize = 600;
+
+/// Frames that are described come to this, and one more.
+const INPUT_BYTES_MAX: usize = 1 << 17;

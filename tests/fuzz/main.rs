@@ -1,0 +1,90 @@
+//! What must hold for any bytes, for a fuzzer to break: each check takes its input apart itself.
+//!
+//! This file is two crates. `cargo test --test fuzz` runs every check over the stored cases:
+//! `corpus/TARGET/`, which reaches what the check can reach, and `found/TARGET/`, which broke it
+//! once. As the library of `Cargo.toml` here it is what the programs in `targets/` run, with
+//! libFuzzer and AddressSanitizer: `tests/fuzz/run` looks for new cases.
+//!
+//! **Nothing that judges uses the library under test**, nor what it is built from.
+
+#![allow(dead_code, reason = "of the load example a part is used")]
+#![allow(missing_docs, reason = "each check says it at the top of its file")]
+#![allow(unreachable_pub, reason = "as a test it has no outside")]
+
+mod checks {
+    pub(crate) mod close;
+    pub(crate) mod frame;
+    pub(crate) mod handshake;
+    pub(crate) mod load;
+    pub(crate) mod session;
+
+    mod model;
+    mod naive;
+    mod pieces;
+}
+
+#[path = "../../examples/load/frames.rs"]
+mod frames;
+#[path = "../../examples/load/problem.rs"]
+mod problem;
+#[path = "../../examples/load/upgrade.rs"]
+mod upgrade;
+
+/// In the place of the load example's command line, what its parser takes from there.
+mod args {
+    /// The parts of a URL that a request names.
+    pub(crate) struct Url {
+        pub(crate) target: String,
+        pub(crate) authority: String,
+    }
+}
+
+pub use checks::close::close;
+pub use checks::frame::frame;
+pub use checks::handshake::handshake;
+pub use checks::load::load;
+pub use checks::session::session;
+
+/// Runs `check` over every stored case of `target`; the name of one that fails is shown.
+#[cfg(test)]
+fn run_stored(target: &str, check: fn(&[u8])) {
+    use std::fs;
+
+    let mut cases = 0;
+    for kind in ["corpus", "found"] {
+        let folder = format!("{}/tests/fuzz/{kind}/{target}", env!("CARGO_MANIFEST_DIR"));
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.expect("a folder can be listed").path();
+            let input = fs::read(&path).expect("a stored case can be read");
+            println!("{}", path.display());
+            check(&input);
+            cases += 1;
+        }
+    }
+    assert!(cases >= 5, "only {cases} cases are stored for {target}");
+}
+
+#[test]
+fn stored_cases_of_session() {
+    run_stored("session", session);
+}
+
+#[test]
+fn stored_cases_of_handshake() {
+    run_stored("handshake", handshake);
+}
+
+#[test]
+fn stored_cases_of_frame() {
+    run_stored("frame", frame);
+}
+
+#[test]
+fn stored_cases_of_close() {
+    run_stored("close", close);
+}
+
+#[test]
+fn stored_cases_of_load() {
+    run_stored("load", load);
+}
