@@ -72,7 +72,9 @@ impl<T: Transport, S: Default> Connection<T, S> {
         let _ = session.close(CloseCode::GOING_AWAY, "idle timeout", turn.out);
         self.close_sent(turn.now);
         self.leave_open(CloseEvent { code: CloseCode::ABNORMAL, reason: "", cause }, turn);
-        self.flush(&[], turn)
+        self.flush(&[], turn)?;
+        // Nor to one whose kernel has no room for it.
+        if self.backlog.is_empty() { Ok(()) } else { Err(cause) }
     }
 
     /// Sends a message from outside a callback.

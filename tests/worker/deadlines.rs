@@ -91,6 +91,24 @@ fn an_idle_connection_is_pinged_at_half_and_closed_at_the_whole() {
     assert_eq!((world.stats().idle_timeouts, world.stats().closed), (1, 1));
 }
 
+/// The kernel had room for the ping, and has none for the close frame.
+#[test]
+fn an_idle_peer_whose_kernel_is_full_is_dropped_in_time() {
+    let (probe, log) = Probe::echo();
+    let mut world = World::new(probe, Config::default());
+    let id = open(&mut world);
+    world.socket(id).peer_reads = false;
+    world.socket(id).capacity = ping().len();
+    world.advance(seconds(120) - JUST);
+    assert!(!world.is_gone(id));
+    world.advance(GRAIN + GRAIN);
+    assert!(world.is_gone(id));
+    world.socket(id).drain(10);
+    assert_eq!(world.take_received(id), ping());
+    assert_eq!(log.count("close 1006 \"\" nothing moved for too long"), 1);
+    assert_eq!((world.stats().idle_timeouts, world.stats().closed), (1, 1));
+}
+
 #[test]
 fn a_pong_keeps_a_connection_open() {
     let mut world = echo_world();
