@@ -107,6 +107,7 @@ impl Watch {
         let pings = self.outside.pings;
         let is_more = self.matcher.feed(&written, &self.model, &mut self.outside)?;
         let now = moment.now;
+        let quiet_since = self.moved_at;
         if self.outside.pings < pings {
             self.pinged_at = Some(now);
         }
@@ -127,7 +128,7 @@ impl Watch {
         }
         if socket.is_gone {
             self.is_done = true;
-            return self.check_drop(socket, moment);
+            return self.check_drop(socket, moment, quiet_since);
         }
         if socket.token.is_some() {
             let is_idle = consumed.is_empty() && written.is_empty();
@@ -274,8 +275,14 @@ impl Watch {
         }
     }
 
-    /// The server has dropped a connection: it had a reason, and has sent what it had to.
-    fn check_drop(&self, socket: &Socket, moment: &Moment<'_>) -> Result<(), String> {
+    /// The server has dropped a connection: it had a reason, and has sent what it had to. Until
+    /// this turn, nothing had moved since `quiet_since`.
+    fn check_drop(
+        &self,
+        socket: &Socket,
+        moment: &Moment<'_>,
+        quiet_since: Duration,
+    ) -> Result<(), String> {
         let Moment { now, config, .. } = *moment;
         let owed = self.matcher.owed(&self.model);
         if socket.seen.has_error || socket.accepted_at.is_none() {
@@ -303,6 +310,8 @@ impl Watch {
             since(socket.seen.shutdown_at, config.close_timeout),
             since(close_sent_at, config.close_timeout),
             since(Some(idle_since), config.idle_timeout),
+            // There was no room, or not enough, for the close frame to an idle peer.
+            since(Some(quiet_since), config.idle_timeout) && self.was_refused,
             owed + self.posted_bytes() > config.backlog_bytes_max,
             moment.drain.is_some_and(|(_, deadline)| now >= deadline),
         ];
