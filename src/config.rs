@@ -53,8 +53,8 @@ pub struct Config {
     /// Reading from a peer pauses when more than this is queued for it, in bytes; once anything is,
     /// a message that has not all arrived counts too. Default 64 KiB.
     ///
-    /// A peer that does not read makes an echo hold at most this, or a message if that is more, and
-    /// the replies to one read (260 KiB).
+    /// A peer that does not read makes an echo hold at most the replies to one read (260 KiB), or
+    /// this and 16 KiB if that is more, and a message.
     pub backlog_bytes_high: usize,
 
     /// Reading resumes when less than this is queued, in bytes. Default 16 KiB.

@@ -27,6 +27,10 @@ use crate::stats::Counters;
 /// once than in turns with others: memory is used again while it is in the cache.
 const READS_PER_TURN: usize = 4;
 
+/// What is read at least, however little the backlog leaves of its high mark: less takes more calls
+/// than it saves memory.
+const READ_BYTES_MIN: usize = 16 * 1024;
+
 /// Events of one connection before the others get their turn. A read of ordinary messages has
 /// fewer; one of empty frames has ten times as many, and would keep the others waiting.
 pub(crate) const EVENTS_PER_TURN: u32 = 4096;
@@ -237,7 +241,14 @@ impl<T: Transport, S: Default> Connection<T, S> {
         let is_room = room.is_some();
         let free = match room {
             Some(room) => room,
-            None => &mut scratch[HEADROOM_BYTES..],
+            None if self.backlog.is_empty() => &mut scratch[HEADROOM_BYTES..],
+            // What is read now will be queued.
+            None => {
+                let left = turn.config.backlog_bytes_high.saturating_sub(self.backlog.len());
+                let end = HEADROOM_BYTES + left.max(READ_BYTES_MIN);
+                let end = end.min(scratch.len());
+                &mut scratch[HEADROOM_BYTES..end]
+            }
         };
         match transport::read(&mut self.transport, free) {
             Ok(ReadResult::Bytes { len, is_drained }) => {

@@ -18,9 +18,10 @@ const AT_ONCE: usize = 2;
 /// Clients that send huge messages.
 const CLIENTS_HUGE: usize = 5;
 
-/// What such a client may make the server hold, all included: `backlog_bytes_high` (64 KiB), the
-/// replies to one read (260 KiB) or what of the read waits for its turn, and what a connection takes.
-const DEAF_BYTES_MAX: usize = 330 * 1024;
+/// What such a client may make the server hold, all included: the replies to one read (260 KiB) or
+/// what of the read waits for its turn, a message that it has begun (more than 16 KiB of one are read
+/// to where they stay), and what a connection takes.
+const DEAF_BYTES_MAX: usize = (260 + 16) * 1024 + CONNECTION_BYTES_MAX;
 
 /// If its messages are longer than `backlog_bytes_high`: the echo of one, and one read.
 const LARGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX + SCRATCH_BYTES + CONNECTION_BYTES_MAX;

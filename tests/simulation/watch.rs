@@ -200,8 +200,8 @@ impl Watch {
         Ok(())
     }
 
-    /// A peer that does not take its replies is not read from: above the high mark there are the
-    /// replies to one read, or a message that did not fit one.
+    /// A peer that does not take its replies is not read from: there are the replies to one read, or
+    /// a little above the high mark, and a message that did not fit one.
     fn check_backpressure(
         &self,
         socket: &Socket,
@@ -212,7 +212,9 @@ impl Watch {
             && self.closing_since.is_none()
             && !self.outside.may_go_away
             && !self.model.has_asked;
-        let most = config.backlog_bytes_high + socket.seen.read_max + self.model.reply_bytes_max;
+        const READ_BYTES_MIN: usize = 16 * 1024;
+        let most = socket.seen.read_max.max(config.backlog_bytes_high + READ_BYTES_MIN);
+        let most = most + self.model.reply_bytes_max;
         if is_open && owed > most {
             return Err(format!("{owed} bytes are owed, more than {most}, and reading goes on"));
         }
@@ -302,6 +304,7 @@ impl Watch {
             true => self.closing_since,
             false => self.closing_since.map(|at| at.max(self.written_at)),
         };
+        let unanswered_ping_at = self.pinged_at.filter(|at| self.consumed_at <= *at);
         // Once the connection is at its end, or has been refused, what still comes does not count.
         let is_open =
             self.matcher.is_open() && self.closing_since.is_none() && !self.outside.may_go_away;
@@ -311,7 +314,9 @@ impl Watch {
             since(close_sent_at, config.close_timeout),
             since(Some(idle_since), config.idle_timeout),
             // There was no room, or not enough, for the close frame to an idle peer.
-            since(Some(quiet_since), config.idle_timeout) && self.was_refused,
+            self.was_refused
+                && (since(Some(quiet_since), config.idle_timeout)
+                    || since(unanswered_ping_at, config.idle_timeout / 2)),
             owed + self.posted_bytes() > config.backlog_bytes_max,
             moment.drain.is_some_and(|(_, deadline)| now >= deadline),
         ];
