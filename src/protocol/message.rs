@@ -184,11 +184,13 @@ const ROOM_BYTES_MAX: usize = 1024 * 1024;
 const ROOM_BYTES_MIN: usize = 16 * 1024;
 
 impl Assembly {
-    /// An empty message, of the frame with `header` or beginning with it.
-    pub(super) fn new(header: &FrameHeader, out: &mut OutBuffer) -> Self {
+    /// An empty message, of the frame with `header` or beginning with it, of whose payload
+    /// `arrived` bytes are there. From `out` it takes no more memory than growing would.
+    pub(super) fn new(header: &FrameHeader, arrived: usize, out: &mut OutBuffer) -> Self {
         let header_len = if header.fin { header.reply_header_len() } else { 0 };
         let payload_len = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
-        let mut bytes = out.spare(payload_len.saturating_add(header_len));
+        let needed = payload_len.saturating_add(header_len);
+        let mut bytes = out.spare(needed, GROWTH_FACTOR * (header_len + arrived));
         if bytes.len() < header_len {
             bytes.resize(header_len, 0);
         }
@@ -220,8 +222,10 @@ impl Assembly {
     /// Where the next of the `left` bytes that are to come may be read to; `None` if they are few,
     /// or many for what has arrived.
     pub(super) fn room(&mut self, left: u64, bytes_max: usize) -> Option<&mut [u8]> {
-        let grown = (GROWTH_FACTOR * self.len).max(self.bytes.capacity()) - self.len;
-        let room = left.min(grown.min(ROOM_BYTES_MAX) as u64) as usize;
+        let free = self.bytes.capacity() - self.len;
+        let grown = (GROWTH_FACTOR - 1) * self.len;
+        let room = if free < ROOM_BYTES_MIN { grown } else { free };
+        let room = left.min(room.min(ROOM_BYTES_MAX) as u64) as usize;
         if room < ROOM_BYTES_MIN {
             return None;
         }
@@ -253,12 +257,12 @@ impl Assembly {
     /// Takes memory for `more` bytes: several times what there is, so that pieces are not copied
     /// over and over, but no more than a whole message takes.
     fn reserve(&mut self, more: usize, bytes_max: usize) {
-        let (needed, capacity) = (self.len + more, self.bytes.capacity());
-        if needed <= capacity {
+        let needed = self.len + more;
+        if needed <= self.bytes.capacity() {
             return;
         }
         let bytes_max = self.header_len.saturating_add(bytes_max);
-        let grown = (GROWTH_FACTOR * capacity).min(bytes_max).max(needed);
+        let grown = (GROWTH_FACTOR * self.len).min(bytes_max).max(needed);
         self.bytes.reserve_exact(grown - self.bytes.len());
     }
 
@@ -318,7 +322,8 @@ mod tests {
     #[test]
     fn memory_grows_geometrically_up_to_one_message() {
         let bytes_max = 1000;
-        let mut assembly = Assembly::new(&header(true, OpCode::Binary), &mut OutBuffer::default());
+        let mut assembly =
+            Assembly::new(&header(true, OpCode::Binary), 0, &mut OutBuffer::default());
         let mut capacities = Vec::new();
         for _ in 0..bytes_max {
             assembly.append(b"x", true, bytes_max).unwrap();
@@ -333,7 +338,7 @@ mod tests {
     fn the_echo_follows_what_goes_before_it() {
         for (fin, before) in [(true, ""), (true, "before"), (false, ""), (false, "before")] {
             let mut out = OutBuffer::default();
-            let mut assembly = Assembly::new(&header(fin, OpCode::Text), &mut out);
+            let mut assembly = Assembly::new(&header(fin, OpCode::Text), 0, &mut out);
             let payload = "h\u{e9}".repeat(50);
             assembly.append(payload.as_bytes(), false, 1000).unwrap();
             out.extend_from_slice(before.as_bytes());

@@ -44,9 +44,11 @@ impl OutBuffer {
         }
     }
 
-    /// Memory for `len` bytes, with whatever was there; empty if there is none that fits well.
-    pub(super) fn spare(&mut self, len: usize) -> Vec<u8> {
-        let fits = |memory: &Vec<u8>| (len..=len.saturating_mul(2)).contains(&memory.capacity());
+    /// Memory for `len` bytes, not much more and at most `most`, with whatever was there; empty if
+    /// there is none.
+    pub(super) fn spare(&mut self, len: usize, most: usize) -> Vec<u8> {
+        let most = most.min(len.saturating_mul(2));
+        let fits = |memory: &Vec<u8>| (len..=most).contains(&memory.capacity());
         match self.spares.iter().position(fits) {
             Some(index) => self.spares.swap_remove(index),
             None => Vec::new(),
@@ -56,7 +58,7 @@ impl OutBuffer {
     /// Has memory for a message of `len` bytes, if it is large and some was kept.
     pub(crate) fn make_room(&mut self, len: usize) {
         if self.bytes.is_empty() && len >= SPARE_BYTES_MIN {
-            self.bytes = self.spare(len.saturating_add(SERVER_HEADER_BYTES_MAX));
+            self.bytes = self.spare(len.saturating_add(SERVER_HEADER_BYTES_MAX), usize::MAX);
             self.bytes.clear();
         }
     }
@@ -98,10 +100,11 @@ mod tests {
         out.extend_from_slice(&[7; SPARE_BYTES_MIN]);
         out.clear();
         assert!(out.is_empty());
-        assert!(out.spare(SPARE_BYTES_MIN / 4).is_empty(), "far too large");
-        assert!(out.spare(SPARE_BYTES_MIN * 4).is_empty(), "too small");
-        assert_eq!(out.spare(SPARE_BYTES_MIN), [7; SPARE_BYTES_MIN]);
-        assert!(out.spare(SPARE_BYTES_MIN).is_empty(), "it was taken");
+        assert!(out.spare(SPARE_BYTES_MIN / 4, usize::MAX).is_empty(), "far too large");
+        assert!(out.spare(SPARE_BYTES_MIN * 4, usize::MAX).is_empty(), "too small");
+        assert!(out.spare(SPARE_BYTES_MIN, SPARE_BYTES_MIN - 1).is_empty(), "more than wanted");
+        assert_eq!(out.spare(SPARE_BYTES_MIN, usize::MAX), [7; SPARE_BYTES_MIN]);
+        assert!(out.spare(SPARE_BYTES_MIN, usize::MAX).is_empty(), "it was taken");
     }
 
     #[test]

@@ -1,0 +1,127 @@
+//! Messages that arrive in pieces, and are read to where they stay: the same comes out, and memory
+//! follows what has arrived.
+
+mod support;
+
+use support::frames::{TEXT, client, server};
+use ws_reactor::protocol::{Delivery, Event, HEADROOM_BYTES, Limits, OutBuffer, Session};
+
+const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragments_max: 10 };
+
+/// Memory of a message under way, for each byte that has arrived.
+const GROWTH_FACTOR: usize = 4;
+
+/// The longest header of a frame, of client or server.
+const HEADER_BYTES_MAX: usize = 14;
+
+/// A session that echoes.
+struct Echo {
+    session: Session,
+    out: OutBuffer,
+    by_room: usize,
+}
+
+impl Echo {
+    fn new(out: OutBuffer) -> Self {
+        Self { session: Session::new(Delivery::Whole), out, by_room: 0 }
+    }
+
+    /// Takes up to `len` bytes of `input`, to the room if there is one; returns how many.
+    fn take(&mut self, input: &[u8], len: usize) -> usize {
+        let mut len = len.min(input.len());
+        let mut buf = vec![0; HEADROOM_BYTES];
+        match self.session.room(&LIMITS) {
+            Some(room) => {
+                len = len.min(room.len());
+                room[..len].copy_from_slice(&input[..len]);
+                self.session.filled(len);
+                self.by_room += len;
+            }
+            None => buf.extend(&input[..len]),
+        }
+        let mut window = self.session.window(&mut buf);
+        while let Ok(Some(event)) = self.session.next_event(&mut window, &LIMITS, &mut self.out) {
+            if let Event::Message(received) = event {
+                assert!(received.lend(&window).is_ok());
+                received.echo(&mut window, &mut self.out);
+            }
+        }
+        window.move_run(&mut self.out);
+        len
+    }
+
+    fn room_bytes(&mut self) -> usize {
+        self.session.room(&LIMITS).map_or(0, |room| room.len())
+    }
+}
+
+/// Echoes `input`, which arrives `first` bytes at first, and then `step` at a time; returns what
+/// goes out, and how much came by way of a room.
+fn echo(input: &[u8], first: usize, step: usize) -> (Vec<u8>, usize) {
+    let mut echo = Echo::new(OutBuffer::default());
+    let mut taken = echo.take(input, first);
+    while taken < input.len() {
+        taken += echo.take(&input[taken..], step);
+    }
+    (echo.out.to_vec(), echo.by_room)
+}
+
+#[test]
+fn what_comes_by_way_of_a_room_is_the_same() {
+    let payload = "h\u{e9}llo \u{1f600}".repeat(20_000);
+    let input = client(TEXT, payload.as_bytes()).bytes().repeat(2);
+    let expected = server(TEXT, payload.as_bytes()).bytes().repeat(2);
+    for first in [15, 5_000, 40_001, 100_000] {
+        for step in [9_999, 16_385, 1 << 20] {
+            let (out, by_room) = echo(&input, first, step);
+            assert!(out == expected, "{first} {step}");
+            let is_cut_late = first > 5_000 || step < 1 << 20;
+            assert_eq!(by_room > 0, is_cut_late, "{first} {step}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_byte_in_a_room_fails_at_once() {
+    let mut payload = "h\u{e9}".repeat(40_000).into_bytes();
+    payload[90_000] = 0xFF;
+    let (out, by_room) = echo(&client(TEXT, &payload).bytes(), 40_000, 60_000);
+    assert_eq!(out, b"\x88\x02\x03\xEF");
+    assert!(by_room > 0);
+}
+
+/// A frame that announces 1 MiB, in pieces of every size and with a few bytes behind them.
+#[test]
+fn memory_follows_what_has_arrived() {
+    let input = client(TEXT, &[b'a'; 1_000_000]).bytes();
+    for first in [14, 15, 1_000, 5_600, 16_398, 20_000, 65_550, 200_000] {
+        for step in [1, 7, 16_500] {
+            let mut echo = Echo::new(OutBuffer::default());
+            let mut taken = echo.take(&input, first);
+            for _ in 0..50 {
+                let bytes = taken + echo.room_bytes();
+                assert!(bytes <= GROWTH_FACTOR * taken, "{bytes} for {taken}: {first} {step}");
+                taken += echo.take(&input[taken..], step);
+            }
+        }
+    }
+}
+
+/// Memory that the worker has kept goes to nobody for an announcement alone.
+#[test]
+fn memory_that_was_kept_follows_what_has_arrived() {
+    let kept = || {
+        let mut out = OutBuffer::default();
+        out.reserve_exact((1 << 20) + HEADER_BYTES_MAX);
+        out.clear();
+        out
+    };
+    let input = client(TEXT, &[b'a'; 1 << 20]).bytes();
+    for first in [14, 15, 20_000, 200_000, 262_158, 266_240] {
+        let mut echo = Echo::new(kept());
+        let taken = echo.take(&input, first);
+        let bytes = taken + echo.room_bytes();
+        assert!(bytes <= GROWTH_FACTOR * taken, "{bytes} for {taken}");
+        assert_eq!(bytes > 1 << 20, first > 262_150, "{bytes} for {taken}");
+    }
+}
