@@ -109,6 +109,6 @@ pub mod internal {
     pub use crate::conn::transport::{Readiness, Transport};
     pub use crate::reactor::mailbox::{Command, Mailbox, OwnedMessage, Sender, mailbox};
     pub use crate::reactor::slots::Token;
-    pub use crate::reactor::worker::{Driver, Shared, Worker};
+    pub use crate::reactor::worker::{Driver, READY_PER_TURN, Shared, Worker};
     pub use crate::stats::Counters;
 }

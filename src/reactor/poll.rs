@@ -9,12 +9,9 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry, Waker};
 
 use super::slots::Token;
-use super::worker::{Driver, Worker};
+use super::worker::{Driver, READY_PER_TURN, Worker};
 use crate::conn::transport::{Readiness, Transport};
 use crate::handler::Handler;
-
-/// Events taken from the kernel at once. A full batch is no loss: the rest comes with the next.
-const EVENTS_PER_TURN: usize = 1024;
 
 /// An epoll instance, and what wakes it from other threads.
 #[derive(Debug)]
@@ -41,7 +38,7 @@ impl Reactor {
         }
         let waker = Waker::new(poll.registry(), Token::WAKER.into())?;
         let net = Net { registry: poll.registry().try_clone()?, listeners };
-        let events = Events::with_capacity(EVENTS_PER_TURN);
+        let events = Events::with_capacity(READY_PER_TURN);
         Ok((Self { poll, events, busy_poll }, net, waker))
     }
 
@@ -67,12 +64,14 @@ impl Reactor {
     fn poll(&mut self, wait: Option<Duration>) -> io::Result<()> {
         if !self.busy_poll.is_zero() && wait != Some(Duration::ZERO) {
             let since = Instant::now();
-            while since.elapsed() < self.busy_poll {
+            let spin = wait.map_or(self.busy_poll, |wait| self.busy_poll.min(wait));
+            while since.elapsed() < spin {
                 self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
                 if !self.events.is_empty() {
                     return Ok(());
                 }
             }
+            return self.poll.poll(&mut self.events, wait.map(|wait| wait.saturating_sub(spin)));
         }
         self.poll.poll(&mut self.events, wait)
     }

@@ -95,6 +95,10 @@ impl<T> Slots<T> {
         Some(self.slab.remove(token.index as usize).value)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.slab.is_empty()
     }

@@ -31,6 +31,10 @@ use crate::stats::Counters;
 /// a little more than a power of two, as are messages of such a size with their headers.
 const READ_BYTES: usize = 260 * 1024;
 
+/// Edges taken from the kernel at once, at most. A full batch is no loss: the rest comes with the
+/// next.
+pub const READY_PER_TURN: usize = 1024;
+
 /// Connections accepted from one listener before others get their turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
@@ -95,6 +99,8 @@ pub struct Worker<D: Driver, H: Handler> {
     /// When the turn began: the time is not asked for again.
     now: Instant,
     tick: Tick,
+    /// Since when every batch has been a full one, and the edges in them.
+    full_batches: Option<(Tick, usize)>,
     accept_paused_until: Option<Tick>,
     /// The operator has been told that accepting is hampered, and not yet that it is no longer.
     has_complained: bool,
@@ -125,6 +131,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             start: now,
             now,
             tick: Tick::default(),
+            full_batches: None,
             accept_paused_until: None,
             has_complained: false,
             has_mail: false,
@@ -138,7 +145,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.now = now;
         self.tick = Tick::at(now.saturating_duration_since(self.start));
         let mut again = std::mem::take(&mut self.again);
+        let mut batch = 0;
         for (token, readiness) in ready {
+            batch += 1;
             if token.is_connection() {
                 self.with(token, |connection, scratch, turn| {
                     connection.ready(readiness, scratch, turn)
@@ -163,7 +172,27 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         if self.has_mail {
             self.read_mail();
         }
+        if let Some(until) = self.has_heard_until(batch) {
+            self.expire_connections(until);
+        }
         self.expire();
+    }
+
+    /// The moment up to which every edge has been seen, after a turn with `batch` of them; `None`
+    /// if there is no news of that. A peer that has answered in time must not be given up because
+    /// its answer is in the next batch. The kernel hands edges out in the order in which they came:
+    /// those that waited when the first of several full batches came are no more than connections.
+    fn has_heard_until(&mut self, batch: usize) -> Option<Tick> {
+        if batch < READY_PER_TURN {
+            self.full_batches = None;
+            return Some(self.tick);
+        }
+        let (since, edges) = self.full_batches.take().unwrap_or((self.tick, 0));
+        if edges + batch > self.slots.len() {
+            return Some(since);
+        }
+        self.full_batches = Some((since, edges + batch));
+        None
     }
 
     /// How long the next turn may wait for readiness; `None` for as long as it takes.
@@ -314,6 +343,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Does what other threads asked for: at most a full mailbox, then connections get their turn.
     fn read_mail(&mut self) {
+        // Asked for now: what was posted before it is in the mailbox, which is emptied before it is
+        // obeyed. What others post meanwhile may have to wait.
+        let drain_deadline = self.mailbox.drain_deadline();
         for _ in 0..self.shared.config.mailbox_capacity {
             let Some(command) = self.mailbox.take() else {
                 self.has_mail = false;
@@ -332,8 +364,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 Command::Adopt(stream, address) => self.admit(stream, address),
             }
         }
-        // Whatever was posted before the drain has been done by now.
-        if let Some(deadline) = self.mailbox.drain_deadline() {
+        if let Some(deadline) = drain_deadline {
             self.drain(deadline);
         }
     }
@@ -359,12 +390,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     /// An entry of the wheel has come up: the connection's deadline has come, or has moved away.
-    fn expire_connection(&mut self, token: Token, due: Tick) {
+    fn expire_connection(&mut self, token: Token, due: Tick, until: Tick) {
         let Some(connection) = self.slots.get_mut(token) else { return };
         if !connection.is_scheduled(due) {
             return;
         }
-        if connection.deadline(&self.shared.config) <= self.tick {
+        if connection.deadline(&self.shared.config) <= until {
             self.with(token, |connection, _, turn| connection.expire(turn));
         }
         if let Some(connection) = self.slots.get_mut(token)
@@ -375,13 +406,17 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// Sees to every deadline that has come.
-    fn expire(&mut self) {
-        while let Some((due, tokens)) = self.timers.pop(self.tick) {
+    /// Sees to the deadlines of connections up to `until`.
+    fn expire_connections(&mut self, until: Tick) {
+        while let Some((due, tokens)) = self.timers.pop(until) {
             for token in tokens {
-                self.expire_connection(token, due);
+                self.expire_connection(token, due, until);
             }
         }
+    }
+
+    /// Sees to the worker's own deadlines.
+    fn expire(&mut self) {
         if self.accept_paused_until.is_some_and(|until| until <= self.tick) {
             self.accept_paused_until = None;
             for index in 0..self.driver.listeners() {

@@ -15,7 +15,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use ws_reactor::internal::{Driver, Readiness, Token, Transport};
+use ws_reactor::internal::{Driver, READY_PER_TURN, Readiness, Token, Transport};
 
 /// Names a socket, also after its end.
 pub type SocketId = usize;
@@ -84,6 +84,8 @@ pub struct Kernel {
     listener_edge: bool,
     stopped: bool,
     woken: bool,
+    /// Edges that did not fit the last batch.
+    edges: VecDeque<(Token, Readiness)>,
     /// Calls of accept.
     pub accepts: usize,
     /// Reads and writes of all sockets, in order.
@@ -109,18 +111,18 @@ impl Kernel {
         self.woken = true;
     }
 
-    /// Lets the network and the peers do their part, and takes the edges that have come.
+    /// Lets the network and the peers do their part, and takes a batch of the edges that have come.
     pub fn poll(&mut self) -> Vec<(Token, Readiness)> {
-        let mut ready = Vec::new();
         if std::mem::take(&mut self.woken) {
-            ready.push((Token::WAKER, READABLE));
+            self.edges.push_back((Token::WAKER, READABLE));
         }
         if std::mem::take(&mut self.listener_edge) && !self.stopped {
-            ready.push((Token::listener(0), READABLE));
+            self.edges.push_back((Token::listener(0), READABLE));
         }
         self.live.retain(|id| !self.sockets[*id].is_gone);
-        ready.extend(self.live.iter().filter_map(|id| self.sockets[*id].poll()));
-        ready
+        self.edges.extend(self.live.iter().filter_map(|id| self.sockets[*id].poll()));
+        let batch = self.edges.len().min(READY_PER_TURN);
+        self.edges.drain(..batch).collect()
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::cell::RefMut;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use crate::scripted::{Kernel, Net, Socket, SocketId, Stream};
 /// A worker with the sockets and the clock that it sees.
 pub struct World<H: Handler> {
     pub worker: Worker<Net, H>,
-    pub sender: Sender<Stream>,
+    pub sender: Rc<Sender<Stream>>,
     net: Net,
     counters: Arc<Counters>,
     now: Instant,
@@ -40,7 +41,7 @@ impl<H: Handler> World<H> {
             index: 0,
         };
         let worker = Worker::new(net.clone(), handler, shared, mailbox, now);
-        Self { worker, sender, net, counters, now, turned: now }
+        Self { worker, sender: Rc::new(sender), net, counters, now, turned: now }
     }
 
     /// A client connects: it waits at the listener.

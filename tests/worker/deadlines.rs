@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ws_reactor::internal::Command;
+use ws_reactor::internal::{Command, READY_PER_TURN};
 use ws_reactor::{CloseCode, Config, Handler, Message};
 
 use crate::probe::{
@@ -375,17 +375,51 @@ fn deadlines_of_many_connections_keep_apart() {
     assert_eq!(world.wait(), None);
 }
 
-/// The worker was away for longer than the idle timeout, and what the peer sent meanwhile waits.
+/// The worker was away for longer than the idle timeout.
 #[test]
-fn what_waits_in_the_kernel_counts_after_the_worker_was_away() {
+fn time_that_the_worker_was_away_is_not_the_peers() {
     let mut world = echo_world();
     let id = open(&mut world);
     world.skip(seconds(300));
-    world.turn_with(Vec::new());
     world.run_until_quiet();
-    assert!(!world.is_gone(id));
     assert_eq!(world.take_received(id), ping(), "and not a close frame behind it");
     assert_echoes(&mut world, id);
+}
+
+/// The worker was away, and what its peers have sent meanwhile takes several batches of edges.
+#[test]
+fn what_waits_in_the_kernel_counts_after_the_worker_was_away() {
+    let mut world = echo_world();
+    let ids: Vec<_> = (0..3 * READY_PER_TURN).map(|_| open(&mut world)).collect();
+    world.advance(seconds(60) + GRAIN);
+    let late = world.connect();
+    world.run_until_quiet();
+    world.skip(seconds(65));
+    for id in &ids {
+        assert_eq!(world.take_received(*id), ping());
+        world.send(*id, &client(PONG, b"").bytes());
+    }
+    world.run_until_quiet();
+    assert!(has_status(&world.take_received(late), 408), "nothing came from it");
+    assert_eq!((world.stats().idle_timeouts, world.stats().open()), (0, ids.len() as u64));
+}
+
+/// So much comes that no batch is ever less than a full one.
+#[test]
+fn deadlines_come_however_much_is_ready() {
+    let mut world = echo_world();
+    let ids: Vec<_> = (0..2 * READY_PER_TURN).map(|_| open(&mut world)).collect();
+    let late = world.connect();
+    for _ in 0..200 {
+        for id in &ids {
+            world.send(*id, &text("a"));
+        }
+        world.turn();
+        world.turn();
+        world.skip(Duration::from_millis(100));
+    }
+    assert!(world.is_gone(late), "it has not sent its request for 20 s");
+    assert_eq!(world.stats().open(), ids.len() as u64);
 }
 
 /// Found by the simulation: what the kernel takes of a message counts, also if it is not all.
