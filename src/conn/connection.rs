@@ -539,8 +539,9 @@ pub(super) fn guarded<R>(
         Err(payload) => {
             counters.handler_panics.add(1);
             log::error!("the handler panicked over peer {id}");
-            // Its destructor may panic again, and nobody would catch that.
-            std::mem::forget(payload);
+            // Its destructor may panic too: what that throws is not dropped.
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+            dropped.unwrap_or_else(std::mem::forget);
             None
         }
     }

@@ -204,10 +204,7 @@ impl<T: Transport, S: Default> Connection<T, S> {
 
     /// Discards input from now on; returns the phase before.
     pub(super) fn linger(&mut self, now: Tick) -> Phase<S> {
-        // The time that a peer has to close has begun with our close frame.
-        if !matches!(&self.phase, Phase::Open { session, .. } if session.is_closing()) {
-            self.since = now;
-        }
+        self.since = now;
         self.flags.deadline_moved = true;
         std::mem::replace(&mut self.phase, Phase::Lingering)
     }

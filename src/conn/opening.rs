@@ -114,6 +114,7 @@ fn judge<H: Handler>(
             let protocol = accept.chosen_protocol();
             if protocol.is_some_and(|chosen| request.protocols().all(|offered| offered != chosen)) {
                 log::error!("the handler chose {protocol:?}, which {address} did not offer: 500");
+                let _ = guarded(turn.id, turn.counters, || drop(state));
                 return failed();
             }
             accept.write(key, turn.out);

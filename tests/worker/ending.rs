@@ -1,14 +1,18 @@
 //! The ways out: half-closed peers, draining, and what is left behind.
 
-use std::time::Duration;
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
-use ws_reactor::internal::Command;
-use ws_reactor::{Config, Handler, Message};
+use ws_reactor::internal::{Command, Sender, Token};
+use ws_reactor::protocol::Request;
+use ws_reactor::{Answer, CloseEvent, Config, Handler, Message, Peer, PeerId, Reply};
 
 use crate::probe::{
     Probe, ask, binary, close, close_reply, echo_world, has_status, open, text, text_reply,
 };
-use crate::scripted::Call;
+use crate::scripted::{Call, Stream};
 use crate::support::frames::{PING, PONG, client, server};
 use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 use crate::world::World;
@@ -60,7 +64,7 @@ fn what_a_half_closed_peer_is_owed_is_sent_before_the_end() {
     let (probe, log) = Probe::new(|peer, message| {
         peer.send(message);
         peer.send("and");
-        ws_reactor::Reply::Echo
+        Reply::Echo
     });
     let mut world = World::new(probe, Config::default());
     let id = open(&mut world);
@@ -188,10 +192,12 @@ fn a_second_drain_can_only_shorten_the_first() {
     for (first, second) in [(10, 3), (3, 10)] {
         let mut world = echo_world();
         open(&mut world);
+        // Told before its turn, and after it.
+        world.drain(Duration::from_secs(first.max(5)));
         for seconds in [first, second] {
             world.drain(Duration::from_secs(seconds));
+            world.run_until_quiet();
         }
-        world.run_until_quiet();
         world.advance(Duration::from_millis(2999));
         assert!(!world.worker.is_done());
         world.advance(Duration::from_millis(1));
@@ -233,6 +239,50 @@ fn a_drain_comes_through_a_full_mailbox_and_after_what_is_in_it() {
     }
     drain(&mut world);
     assert!(world.take_received(id) == [posted, going_away()].concat());
+}
+
+/// When its first peer is gone, it posts a message to the other, and asks the worker to end.
+struct LastWill {
+    will: Rc<RefCell<Option<(Rc<Sender<Stream>>, Token)>>>,
+}
+
+impl Handler for LastWill {
+    type State = ();
+
+    fn request(&mut self, _: &Request<'_>, _: SocketAddr) -> Answer<()> {
+        Answer::accept(())
+    }
+
+    fn message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
+        Reply::Echo
+    }
+
+    fn close(&mut self, _: PeerId, (): (), _: &CloseEvent<'_>) {
+        let Some((sender, heir)) = self.will.take() else { return };
+        assert!(sender.post(Command::Send(heir, Message::from("news").into())).is_ok());
+        sender.drain(Instant::now() + DRAIN);
+    }
+}
+
+/// The mailbox has room for one command, which is taken in the worker's turn; then come another and
+/// the drain, while the turn goes on.
+#[test]
+fn a_drain_does_not_overtake_what_is_posted_before_it() {
+    let will = Rc::new(RefCell::new(None));
+    let handler = LastWill { will: Rc::clone(&will) };
+    let mut world = World::new(handler, Config { mailbox_capacity: 1, ..Config::default() });
+    let (lost, heir) = (open(&mut world), open(&mut world));
+    *will.borrow_mut() = Some((Rc::clone(&world.sender), world.token(heir)));
+    world.socket(lost).peer_reads = false;
+    world.socket(lost).capacity = 0;
+    let too_much = Message::from(&[0; 3 << 20]);
+    assert!(world.post(Command::Send(world.token(lost), too_much.into())));
+    world.run_until_quiet();
+    assert!(world.is_gone(lost));
+    world.kernel().wake();
+    world.run_until_quiet();
+    assert_eq!(world.take_received(heir), [text_reply("news"), going_away()].concat());
+    assert_eq!(world.stats().stale_sends, 0);
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Handlers that say more than echo, and handlers that fail.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ws_reactor::{CloseCode, Config, Message, Reply};
+use ws_reactor::protocol::{Accept, Request};
+use ws_reactor::{Answer, CloseCode, Config, Handler, Message, Peer, Reply};
 
 use crate::probe::{
     Probe, ask, assert_echoes, close, close_reply, has_status, open, text, text_reply,
@@ -133,13 +137,13 @@ fn a_mixture_of_echoes_and_messages_keeps_the_order_of_events() {
 #[test]
 fn what_is_sent_in_open_comes_first() {
     struct Greeter;
-    impl ws_reactor::Handler for Greeter {
+    impl Handler for Greeter {
         type State = u32;
-        fn open(&mut self, peer: &mut ws_reactor::Peer<'_, u32>, _: std::net::SocketAddr) {
+        fn open(&mut self, peer: &mut Peer<'_, u32>, _: SocketAddr) {
             *peer.state = 7;
             peer.send("welcome");
         }
-        fn message(&mut self, peer: &mut ws_reactor::Peer<'_, u32>, _: Message<'_>) -> Reply {
+        fn message(&mut self, peer: &mut Peer<'_, u32>, _: Message<'_>) -> Reply {
             assert_eq!(*peer.state, 7);
             Reply::Echo
         }
@@ -204,13 +208,16 @@ fn a_backlog_can_be_seen() {
     assert_eq!(world.take_received(id), [text_reply("12345"), text_reply("2")].concat());
 }
 
+fn bad_request() -> Vec<u8> {
+    String::from_utf8_lossy(GOOD_REQUEST).replace("/chat", "/bad").into()
+}
+
 #[test]
 fn a_panic_in_request_is_a_500() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe.panics_in("request /bad"), Config::default());
     let neighbour = open(&mut world);
-    let bad = String::from_utf8_lossy(GOOD_REQUEST).replace("/chat", "/bad");
-    let (id, answer) = world.open(bad.as_bytes());
+    let (id, answer) = world.open(&bad_request());
     assert!(has_status(&answer, 500));
     assert_eq!(world.socket(id).calls(Call::Shutdown), 1);
     world.finish(id);
@@ -282,6 +289,60 @@ fn a_panic_in_close_loses_nothing_else() {
     assert_eq!((world.stats().closed, world.stats().ended), (4, 2));
 }
 
+/// Panics when it is dropped for the first time, and counts.
+#[derive(Default)]
+struct Grenade(Arc<AtomicUsize>);
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "told to");
+    }
+}
+
+/// Its state panics, which nobody gets to see: it chooses a subprotocol that was not offered.
+struct Fragile(Arc<AtomicUsize>);
+
+impl Handler for Fragile {
+    type State = Grenade;
+
+    fn request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<Grenade> {
+        let accept = match request.path() {
+            "/bad" => Accept::default().protocol("unoffered"),
+            _ => Accept::default(),
+        };
+        Answer::Accept(accept, Grenade(Arc::clone(&self.0)))
+    }
+
+    fn message(&mut self, _: &mut Peer<'_, Grenade>, _: Message<'_>) -> Reply {
+        Reply::Echo
+    }
+}
+
+#[test]
+fn a_panic_of_a_state_that_is_not_used_is_a_500() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let mut world = World::new(Fragile(Arc::clone(&dropped)), Config::default());
+    let (_, answer) = world.open(&bad_request());
+    assert!(has_status(&answer, 500));
+    let counts = (dropped.load(Ordering::Relaxed), world.stats().handler_panics);
+    assert_eq!(counts, (1, 1));
+    let id = open(&mut world);
+    assert_echoes(&mut world, id);
+}
+
+#[test]
+fn what_a_panic_throws_is_dropped_even_if_that_panics() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let thrown = Arc::clone(&dropped);
+    let (probe, _) = Probe::new(move |_, _| std::panic::panic_any(Grenade(Arc::clone(&thrown))));
+    let mut world = World::new(probe, Config::default());
+    for count in 1..=3 {
+        let id = open(&mut world);
+        assert_eq!(ask(&mut world, id, &text("a")), close_reply(1011, ""));
+        assert_eq!(dropped.load(Ordering::Relaxed), count);
+    }
+}
+
 #[test]
 fn a_panic_after_sending_sends_what_was_sent() {
     let (probe, _) = Probe::new(|peer, _| {
@@ -321,25 +382,4 @@ fn a_peer_has_the_time_to_close_that_it_always_has_also_after_a_panic() {
     world.advance(Duration::from_secs(6));
     assert!(world.is_gone(id));
     assert_eq!((world.stats().close_timeouts, log.count("close 1006")), (1, 1));
-}
-
-/// What is thrown in a panic may panic in its turn when it is dropped.
-#[test]
-fn what_a_handler_panics_with_cannot_end_the_worker() {
-    struct Mine;
-    impl Drop for Mine {
-        fn drop(&mut self) {
-            panic!("dropped");
-        }
-    }
-    let (probe, _) = Probe::new(|_, message| {
-        if message.as_bytes() == b"a" {
-            std::panic::panic_any(Mine);
-        }
-        Reply::Echo
-    });
-    let mut world = World::new(probe, Config::default());
-    let (id, neighbour) = (open(&mut world), open(&mut world));
-    assert_eq!(ask(&mut world, id, &text("a")), close_reply(1011, ""));
-    assert_eq!(ask(&mut world, neighbour, &text("b")), text_reply("b"));
 }
