@@ -56,7 +56,10 @@ impl Backlog {
         if out.len() - sent <= MOVED_BYTES_MAX {
             self.push(&out[sent..]);
         } else {
-            self.0 = Some(Box::new(Queue { bytes: out.take(), sent }));
+            let mut bytes = out.take();
+            // Memory that was grown may be several times what it holds.
+            bytes.shrink_to_fit();
+            self.0 = Some(Box::new(Queue { bytes, sent }));
         }
     }
 
@@ -95,5 +98,25 @@ impl Queue {
     fn forget_sent(&mut self) {
         self.bytes.drain(..self.sent);
         self.sent = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_queued_takes_no_more_memory_than_it_has_bytes() {
+        for len in [1, MOVED_BYTES_MAX, MOVED_BYTES_MAX + 1, 4 * MOVED_BYTES_MAX] {
+            let mut out = OutBuffer::default();
+            out.reserve_exact(16 * MOVED_BYTES_MAX);
+            out.extend(std::iter::repeat_n(7, len + 10));
+            let mut backlog = Backlog::default();
+            backlog.push_rest(&mut out, 10);
+            backlog.push(&[8; 100]);
+            assert_eq!(backlog.len(), len + 100);
+            let capacity = backlog.0.as_ref().map_or(0, |queue| queue.bytes.capacity());
+            assert!(capacity <= len + 10 + 100, "{capacity} for {len}");
+        }
     }
 }
