@@ -23,6 +23,9 @@ use crate::reactor::slots::Token;
 use crate::reactor::worker::{Shared, Worker};
 use crate::stats::{Counters, Stats};
 
+/// More workers than any machine has cores: what goes beyond is a mistake.
+const WORKERS_MAX: usize = 4096;
+
 /// A WebSocket server: start with [`Server::builder`].
 #[derive(Debug)]
 pub struct Server;
@@ -58,7 +61,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets the number of worker threads. Default: the cores that this process may use.
+    /// Sets the number of worker threads, at most 4096. Default: the cores that this process may
+    /// use.
     #[must_use]
     pub const fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
@@ -103,8 +107,10 @@ impl ServerBuilder {
         if self.addresses.is_empty() {
             return Err(StartError::NoAddress);
         }
-        if workers == 0 {
-            return Err(StartError::NoWorker);
+        match workers {
+            0 => return Err(StartError::NoWorker),
+            1..=WORKERS_MAX => {}
+            _ => return Err(StartError::TooManyWorkers),
         }
         let config = Arc::new(self.config);
         let (addresses, groups) = listen_all(&self.addresses, workers, self.share_port, &config)?;
@@ -189,6 +195,8 @@ pub enum StartError {
     NoAddress,
     /// [`ServerBuilder::workers`] was given zero.
     NoWorker,
+    /// [`ServerBuilder::workers`] was given more than 4096.
+    TooManyWorkers,
     /// An address cannot be listened on.
     Bind {
         /// The address as it was given.
@@ -206,6 +214,7 @@ impl fmt::Display for StartError {
             Self::Config(error) => error.fmt(f),
             Self::NoAddress => f.write_str("no address to listen on"),
             Self::NoWorker => f.write_str("a server needs at least one worker"),
+            Self::TooManyWorkers => write!(f, "a server has at most {WORKERS_MAX} workers"),
             Self::Bind { address, .. } => write!(f, "cannot listen on {address}"),
             Self::Worker(_) => f.write_str("cannot start a worker"),
         }
@@ -216,7 +225,7 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Bind { source, .. } | Self::Worker(source) => Some(source),
-            Self::Config(_) | Self::NoAddress | Self::NoWorker => None,
+            Self::Config(_) | Self::NoAddress | Self::NoWorker | Self::TooManyWorkers => None,
         }
     }
 }

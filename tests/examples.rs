@@ -154,14 +154,56 @@ fn the_drain_timeout_ends_a_server_whose_peers_do_not_answer() {
 
 #[test]
 fn a_second_signal_ends_the_server_at_once() {
-    let (server, address) = server("--workers 1 --drain-timeout 3600");
+    let (mut server, address) = server("--workers 1 --drain-timeout 3600");
     let mut stream = open_raw(address);
     server.signal("TERM");
     let payload = frames::close_payload(1001, REASON.as_bytes());
     expect_bytes(&mut stream, &frames::server(frames::CLOSE, &payload).bytes());
-    server.signal("TERM");
+    // One that comes at once is taken for the first.
+    wait_until("it ends", || {
+        server.signal("TERM");
+        server.has_ended()
+    });
     let ended = server.wait();
     assert_eq!(ended.status.code(), Some(128 + 15), "{ended:?}");
+}
+
+/// A collector of logs that hangs must not keep the server from ending.
+#[test]
+fn signals_end_a_server_whose_log_nobody_reads() {
+    let arguments = "--addr 127.0.0.1:0 --workers 1 --drain-timeout 3600";
+    let (mut server, unread) = Program::start_unread("server", arguments);
+    let address = listening(&server);
+    // Its worker wants to say that there is a connection.
+    let _stream = dial(address);
+    wait_until("it ends", || {
+        server.signal("TERM");
+        server.has_ended()
+    });
+    assert_eq!(server.wait().status.code(), Some(128 + 15));
+    drop(unread);
+}
+
+/// Whoever comes and goes could fill the log otherwise.
+#[test]
+fn a_full_server_says_so_now_and_then() {
+    const ROUNDS: usize = 20;
+    let (server, address) = server("--workers 1 --connections-max 1");
+    for _ in 0..ROUNDS {
+        let mut first = None;
+        wait_until("there is room for one", || {
+            let (stream, request) = (dial(address), request(address, "/", &[]));
+            first = tungstenite::client(request, stream).ok();
+            first.is_some()
+        });
+        assert_eq!(refused(dial(address), request(address, "/", &[])), 503);
+        close(first.expect("it is open").0);
+    }
+    server.error_line("connections_max is reached: connections are answered 503");
+    let ended = terminate(server);
+    let is_complaint = |line: &&String| line.contains("connections_max is reached");
+    let complaints = ended.stderr.iter().filter(is_complaint).count();
+    assert!(complaints < ROUNDS / 2, "{complaints}: {ended:?}");
 }
 
 #[test]
@@ -262,12 +304,15 @@ fn what_the_command_line_gets_wrong_is_exit_2() {
         ("server", "--bogus", "--bogus"),
         ("server", "argument", "argument"),
         ("server", "--addr nonsense", "nonsense"),
+        ("server", "--addr localhost:9001", "such as 127.0.0.1:9001"),
         ("server", "--addr 127.0.0.1", "127.0.0.1"),
         ("server", "--addr", "--addr"),
-        ("server", "--addr 127.0.0.1:0 --workers 0", "worker"),
+        ("server", "--addr 127.0.0.1:0 --workers 0", "--workers"),
+        ("server", "--workers -1", "not a whole number"),
+        ("server", "--addr 127.0.0.1:0 --workers 5000", "at most 4096"),
         ("server", "--workers many", "many"),
         ("server", "--message-max=-1", "--message-max"),
-        ("server", "--addr 127.0.0.1:0 --connections-max 0", "connections_max"),
+        ("server", "--addr 127.0.0.1:0 --connections-max 0", "--connections-max"),
         ("server", "--handshake-timeout 0", "--handshake-timeout"),
         ("server", "--idle-timeout soon", "--idle-timeout"),
         ("server", "--drain-timeout NaN", "--drain-timeout"),

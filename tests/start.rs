@@ -101,6 +101,10 @@ fn a_server_needs_an_address_and_a_worker() {
     assert!(error.source().is_none());
     let error = start_error(Server::builder().bind(LOCAL).workers(0));
     assert!(matches!(error, StartError::NoWorker), "{error:?}");
+    for workers in [4097, usize::MAX] {
+        let error = start_error(Server::builder().bind(LOCAL).workers(workers));
+        assert!(matches!(error, StartError::TooManyWorkers), "{error:?}");
+    }
 }
 
 #[test]

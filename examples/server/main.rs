@@ -9,7 +9,7 @@ mod handlers;
 use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -88,20 +88,39 @@ fn start(args: &Args) -> Result<ServerHandle, StartError> {
     }
 }
 
+/// A signal that comes sooner after the first is the same one: timeout(1) sends it to the process
+/// and then to its group.
+const SECOND_SIGNAL_MIN: Duration = Duration::from_millis(50);
+
 /// The first signal drains the server, a second one ends it at once.
 fn stop_on_signal(mut signals: Signals, server: ServerHandle, drain: Duration) {
     std::thread::spawn(move || {
-        let mut signals = signals.forever();
-        if let Some(signal) = signals.next() {
-            let open = server.stats().open();
-            log::info!("signal {signal}: closing {open} connections, for at most {drain:?}");
-            server.shutdown(drain);
-        }
-        if let Some(signal) = signals.next() {
-            log::warn!("signal {signal} again: dropping {} connections", server.stats().open());
-            std::process::exit(128 + signal);
+        let mut first = None;
+        for signal in &mut signals {
+            let Some(since) = first else {
+                first = Some(Instant::now());
+                let open = server.stats().open();
+                server.shutdown(drain);
+                say(format!("signal {signal}: closing {open} connections, for at most {drain:?}"));
+                continue;
+            };
+            if since.elapsed() >= SECOND_SIGNAL_MIN {
+                let open = server.stats().open();
+                say(format!("signal {signal} again: dropping {open} connections"));
+                std::process::exit(128 + signal);
+            }
         }
     });
+}
+
+/// Logs `line`, and does not wait for long: who reads the log may have stopped reading, and a signal
+/// must work all the same.
+fn say(line: String) {
+    let said = std::thread::spawn(move || log::info!("{line}"));
+    let since = Instant::now();
+    while !said.is_finished() && since.elapsed() < SECOND_SIGNAL_MIN {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn print_stats(server: ServerHandle, period: Duration) {

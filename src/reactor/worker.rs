@@ -41,6 +41,10 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// How long accepting pauses when file descriptors or memory ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often the operator is told that accepting is hampered: peers that come and go could fill the
+/// log otherwise.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
+
 /// Where a worker's sockets come from.
 pub trait Driver {
     /// A connection's byte stream.
@@ -104,6 +108,8 @@ pub struct Worker<D: Driver, H: Handler> {
     accept_paused_until: Option<Tick>,
     /// The operator has been told that accepting is hampered, and not yet that it is no longer.
     has_complained: bool,
+    /// The next time that the operator may be told so.
+    complains_after: Tick,
     /// Commands may be left in the mailbox.
     has_mail: bool,
     drain_deadline: Option<Instant>,
@@ -134,6 +140,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             full_batches: None,
             accept_paused_until: None,
             has_complained: false,
+            complains_after: Tick::default(),
             has_mail: false,
             drain_deadline: None,
         }
@@ -308,9 +315,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.mailbox.open(token);
     }
 
-    /// Tells the operator once, until a connection is accepted again.
+    /// Tells the operator once, until a connection is accepted again, and not too often.
     fn complain(&mut self, trouble: &str) {
-        if !std::mem::replace(&mut self.has_complained, true) {
+        if !self.has_complained && self.complains_after <= self.tick {
+            self.has_complained = true;
+            self.complains_after = self.tick.after(COMPLAINT_PAUSE);
             log::warn!("worker {}: {trouble}", self.shared.index);
         }
     }

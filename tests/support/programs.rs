@@ -4,7 +4,7 @@
 //! what the last `cargo build --examples` made.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,18 +61,40 @@ impl Program {
         Self::spawn(command.env("RUST_LOG", "warn"))
     }
 
+    /// Starts the example `name` with a pipe for its log that is full, and that nobody reads as
+    /// long as the second value lives.
+    #[track_caller]
+    pub fn start_unread(name: &str, arguments: &str) -> (Self, PipeReader) {
+        let (reader, writer) = std::io::pipe().expect("there are descriptors");
+        let mut filler = writer.try_clone().expect("there are descriptors");
+        // It stays in its last write until there is no reader.
+        std::thread::spawn(move || while filler.write(&[b'.'; 4096]).is_ok() {});
+        let mut command = Command::new(path(name));
+        command.args(arguments.split_whitespace());
+        (Self::spawn_with(&mut command, writer.into()), reader)
+    }
+
     #[track_caller]
     fn spawn(command: &mut Command) -> Self {
+        Self::spawn_with(command, Stdio::piped())
+    }
+
+    #[track_caller]
+    fn spawn_with(command: &mut Command, stderr: Stdio) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .unwrap_or_else(|error| {
-                panic!("{command:?}: {error}; `cargo build --examples` makes the examples")
+                let release = if cfg!(debug_assertions) { "" } else { " --release" };
+                panic!("{command:?}: {error}; `cargo build{release} --examples` makes the examples")
             });
         let stdout = Lines::of(child.stdout.take().expect("it is piped"));
-        let stderr = Lines::of(child.stderr.take().expect("it is piped"));
+        let stderr = match child.stderr.take() {
+            Some(stderr) => Lines::of(stderr),
+            None => Lines::of(std::io::empty()),
+        };
         Self { child, stdout, stderr }
     }
 
