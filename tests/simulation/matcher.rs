@@ -14,6 +14,8 @@ use crate::model::Model;
 pub(crate) struct Outside {
     /// Messages that other threads have posted, as they go on the wire, in order.
     pub(crate) posts: VecDeque<Post>,
+    /// Bytes of the longest of them so far.
+    pub(crate) longest_post: usize,
     /// Codes of closes that other threads have asked for.
     pub(crate) close_codes: Vec<u16>,
     /// Nothing came from the peer for half the idle timeout: a ping.

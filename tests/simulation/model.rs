@@ -151,6 +151,11 @@ impl Model {
         }
     }
 
+    /// What has arrived of a message that has to be whole before it is answered.
+    pub(crate) fn under_way_bytes(&self) -> usize {
+        self.message.as_ref().filter(|message| !message.is_streamed).map_or(0, |m| m.payload.len())
+    }
+
     /// Whether the server has read all of a good request.
     pub(crate) fn is_open(&self) -> bool {
         self.opening.is_none() && !self.is_refused

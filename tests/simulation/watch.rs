@@ -200,8 +200,7 @@ impl Watch {
         Ok(())
     }
 
-    /// A peer that does not take its replies is not read from: there are the replies to one read, or
-    /// a little above the high mark, and a message that did not fit one.
+    /// A peer that does not take its replies is not read from.
     fn check_backpressure(
         &self,
         socket: &Socket,
@@ -212,9 +211,7 @@ impl Watch {
             && self.closing_since.is_none()
             && !self.outside.may_go_away
             && !self.model.has_asked;
-        const READ_BYTES_MIN: usize = 16 * 1024;
-        let most = socket.seen.read_max.max(config.backlog_bytes_high + READ_BYTES_MIN);
-        let most = most + self.model.reply_bytes_max;
+        let most = self.replies_max(socket, config);
         if is_open && owed > most {
             return Err(format!("{owed} bytes are owed, more than {most}, and reading goes on"));
         }
@@ -327,15 +324,35 @@ impl Watch {
     }
 
     /// What the connection may hold by the documentation of `Config`, and a little for itself.
-    pub(crate) fn bytes_max(&self, config: &Config) -> usize {
-        const READ_BYTES: usize = 260 * 1024;
+    pub(crate) fn bytes_max(&self, socket: &Socket, config: &Config) -> usize {
         const ITSELF_BYTES: usize = 1024;
-        let message = config.message_bytes_max;
-        let replies = message.max(READ_BYTES) + config.backlog_bytes_high;
-        let sent = config.backlog_bytes_max + message + HANDLER_SENDS_MAX;
-        ITSELF_BYTES + config.request_bytes_max + message + replies + sent
+        const GROWTH_FACTOR: usize = 4;
+        let request = if self.model.is_open() { 0 } else { config.request_bytes_max };
+        let under_way = GROWTH_FACTOR * (self.model.under_way_bytes() + HEADER_BYTES_MAX);
+        let handler_sends = if self.model.has_asked { HANDLER_SENDS_MAX } else { 0 };
+        let posts = match self.outside.longest_post {
+            0 => 0,
+            longest => config.backlog_bytes_max + longest,
+        };
+        ITSELF_BYTES
+            + request
+            + under_way
+            + self.replies_max(socket, config)
+            + handler_sends
+            + posts
+    }
+
+    /// What may be owed, of replies alone: those to one read, or a little above the high mark, and a
+    /// message that did not fit one.
+    fn replies_max(&self, socket: &Socket, config: &Config) -> usize {
+        const READ_BYTES_MIN: usize = 16 * 1024;
+        let most = socket.seen.read_max.max(config.backlog_bytes_high + READ_BYTES_MIN);
+        most + self.model.reply_bytes_max
     }
 }
+
+/// The longest header of a frame that a server sends.
+const HEADER_BYTES_MAX: usize = 10;
 
 /// The most that the handler of the simulation sends in a callback.
 const HANDLER_SENDS_MAX: usize = 40_000;
