@@ -163,7 +163,9 @@ impl Handler for Coroner {
 fn a_silent_peer_is_pinged_and_then_given_up() {
     const IDLE: Duration = Duration::from_millis(300);
     let (sender, causes) = channel();
-    let config = Config { idle_timeout: IDLE, ..Config::default() };
+    // The one that is shorter must be the one that is waited for.
+    let handshake_timeout = Duration::from_secs(3600);
+    let config = Config { idle_timeout: IDLE, handshake_timeout, ..Config::default() };
     let server = serve_with(config, 1, || Coroner(sender.clone()));
     let start = Instant::now();
     let mut stream = open_raw(address(&server));
@@ -172,10 +174,7 @@ fn a_silent_peer_is_pinged_and_then_given_up() {
     let close_frame = frames::close_payload(1001, b"idle timeout");
     expect_bytes(&mut stream, &frames::server(frames::CLOSE, &close_frame).bytes());
     assert_eq!(read_all(&mut stream), "");
-    let elapsed = start.elapsed();
-    assert!(elapsed >= IDLE, "{elapsed:?} is too early");
-    // The handshake timeout is longer, and over: it must not be the one that is waited for.
-    assert!(elapsed < Config::default().handshake_timeout / 2, "{elapsed:?} is too late");
+    assert!(start.elapsed() >= IDLE, "{:?} is too early", start.elapsed());
     assert_eq!(causes.recv_timeout(DEADLINE), Ok(CloseCause::IdleTimeout));
     wait_until("the connection has ended", || server.stats().ended == 1);
     assert_eq!(stop(&server).idle_timeouts, 1);
@@ -184,7 +183,7 @@ fn a_silent_peer_is_pinged_and_then_given_up() {
 #[test]
 fn a_peer_that_answers_pings_is_kept() {
     // The client has half of it to answer, also on a machine that is busy.
-    let idle_timeout = Duration::from_secs(1);
+    let idle_timeout = Duration::from_secs(2);
     let server = serve_with(Config { idle_timeout, ..Config::default() }, 1, || Echo);
     let mut client = connect(address(&server));
     let start = Instant::now();

@@ -14,9 +14,9 @@ use support::client::{
 };
 use support::frames;
 use support::requests::GOOD_REQUEST;
-use support::servers::{address, local, serve, stop};
+use support::servers::{address, local, serve, serve_with, stop};
 use tungstenite::Message;
-use ws_reactor::{Echo, Server, ServerHandle};
+use ws_reactor::{Config, Echo, Server, ServerHandle};
 
 /// What the server says to every peer.
 const REASON: &str = "the server is shutting down";
@@ -129,7 +129,9 @@ fn what_a_peer_sent_before_is_answered_before_the_close_frame() {
 #[test]
 fn a_peer_that_does_not_answer_is_dropped_when_the_drain_is_over() {
     const DRAIN: Duration = Duration::from_millis(300);
-    let server = serve(2, || Echo);
+    // Nothing else would do it.
+    let config = Config { close_timeout: FOREVER, ..Config::default() };
+    let server = serve_with(config, 2, || Echo);
     let mut streams: Vec<_> = (0..4).map(|_| open_raw(address(&server))).collect();
     let start = Instant::now();
     server.shutdown(DRAIN);
@@ -138,8 +140,7 @@ fn a_peer_that_does_not_answer_is_dropped_when_the_drain_is_over() {
     }
     server.join().expect("no worker has failed");
     let elapsed = start.elapsed();
-    // The close timeout of five seconds would have done it too.
-    assert!((DRAIN..Duration::from_secs(4)).contains(&elapsed), "{elapsed:?}");
+    assert!(elapsed >= DRAIN, "{elapsed:?}");
     for stream in &mut streams {
         let mut rest = Vec::new();
         // An orderly end or a reset, but an end.
@@ -152,15 +153,14 @@ fn a_peer_that_does_not_answer_is_dropped_when_the_drain_is_over() {
 
 #[test]
 fn a_later_call_brings_the_end_nearer_and_never_puts_it_off() {
-    let server = serve(1, || Echo);
+    let config = Config { close_timeout: FOREVER, ..Config::default() };
+    let server = serve_with(config, 1, || Echo);
     let mut stream = open_raw(address(&server));
     server.shutdown(FOREVER);
     expect_close_frame(&mut stream, 1001);
-    let start = Instant::now();
     server.shutdown(Duration::ZERO);
     server.shutdown(FOREVER);
     server.join().expect("no worker has failed");
-    assert!(start.elapsed() < Duration::from_secs(4), "the close timeout was not waited for");
     stop(&server);
 }
 

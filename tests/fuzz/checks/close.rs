@@ -4,7 +4,7 @@ use ws_reactor::protocol::{
     CloseCode, Delivery, Event, HEADROOM_BYTES, Limits, OutBuffer, Session,
 };
 
-use super::model::close_answer;
+use super::model::close_code;
 use super::naive::{client, replies, reply};
 use super::pieces::Pieces;
 
@@ -28,19 +28,20 @@ fn receives(payload: &[u8]) {
     let mut buf = [&[0; HEADROOM_BYTES], &client(8, payload)[..]].concat();
     let mut window = session.window(&mut buf);
     let event = session.next_event(&mut window, &LIMITS, &mut out);
-    let code = (!payload.is_empty()).then(|| close_answer(payload));
+    let code = (!payload.is_empty()).then(|| close_code(payload));
     match event {
         Ok(Some(Event::Close { code: seen, reason, answers_ours })) => {
-            assert_eq!(seen.map(CloseCode::value), code);
+            assert_eq!(seen.map(|code| Ok(code.value())), code);
             assert_eq!(window.bytes(&reason), payload.get(2..).unwrap_or_default());
             assert!(std::str::from_utf8(window.bytes(&reason)).is_ok());
             assert!(!answers_ours);
         }
-        Err(error) => assert_eq!(Some(error.close_code().value()), code),
+        Err(error) => assert_eq!(Some(Err(error.close_code().value())), code),
         other => panic!("{other:?}"),
     }
     assert!(session.is_closed());
     window.move_run(&mut out);
+    let code = code.map(|code| code.unwrap_or_else(|fault| fault));
     assert_eq!(*out, reply(8, code.map(u16::to_be_bytes).as_ref().map_or(&[], |code| &code[..])));
 }
 
@@ -56,7 +57,7 @@ fn sends(code: CloseCode, reason: &str) {
         return assert!(payload.is_empty(), "{code} is on the wire");
     }
     assert_eq!(payload[..2], code.value().to_be_bytes());
-    assert_eq!(close_answer(payload), code.value(), "a peer would refuse it");
+    assert_eq!(close_code(payload), Ok(code.value()), "a peer would refuse it");
     let kept = payload.len() - 2;
     assert_eq!(payload[2..], reason.as_bytes()[..kept]);
     assert!(kept == reason.len() || kept > 123 - 4, "more is cut than must be");

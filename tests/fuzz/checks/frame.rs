@@ -63,7 +63,6 @@ fn unmasks(payload: &[u8], key: [u8; 4]) {
     let is_ascii = unmask(&mut bytes, MaskKey(key));
     assert_eq!(bytes, masked(payload, key));
     assert_eq!(is_ascii, bytes.is_ascii(), "{bytes:x?}");
-    assert_eq!(is_ascii, bytes.is_ascii(), "{bytes:x?}");
 }
 
 fn seen(header: &FrameHeader) -> Header {

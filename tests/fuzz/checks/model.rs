@@ -94,7 +94,7 @@ impl Model {
     fn control(&mut self, opcode: u8, payload: &[u8]) -> Result<(), End> {
         match (opcode, payload) {
             (8, []) => self.out.extend(reply(8, b"")),
-            (8, _) => return Err(End(Some(close_answer(payload)))),
+            (8, _) => return Err(End(Some(close_code(payload).unwrap_or_else(|fault| fault)))),
             (9, _) => self.out.extend(reply(10, payload)),
             _ => return Ok(()),
         }
@@ -102,14 +102,14 @@ impl Model {
     }
 }
 
-/// The code that answers a close frame which carries something (RFC 6455 5.5.1, 7.4, and the
-/// registry that 7.4.2 speaks of).
-pub(crate) fn close_answer(payload: &[u8]) -> u16 {
-    let [high, low, reason @ ..] = payload else { return 1002 };
+/// The code in a close frame which carries something; if it may not carry that, the code that it is
+/// answered with (RFC 6455 5.5.1, 7.4, and the registry that 7.4.2 speaks of).
+pub(crate) fn close_code(payload: &[u8]) -> Result<u16, u16> {
+    let [high, low, reason @ ..] = payload else { return Err(1002) };
     let code = u16::from_be_bytes([*high, *low]);
     let is_reserved = [1004, 1005, 1006].contains(&code);
     if is_reserved || !((1000..=1014).contains(&code) || (3000..=4999).contains(&code)) {
-        return 1002;
+        return Err(1002);
     }
-    if String::from_utf8(reason.to_vec()).is_err() { 1007 } else { code }
+    if String::from_utf8(reason.to_vec()).is_err() { Err(1007) } else { Ok(code) }
 }

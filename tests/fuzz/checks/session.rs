@@ -93,10 +93,11 @@ fn frames(pieces: &mut Pieces<'_>) -> Vec<u8> {
 }
 
 /// Feeds `input` to a session that echoes, cut in steps.
-fn feed(mut input: &[u8], delivery: Delivery, limits: &Limits, steps: &[u16]) -> Made {
+fn feed(all: &[u8], delivery: Delivery, limits: &Limits, steps: &[u16]) -> Made {
     let mut session = Session::new(delivery);
     let mut out = OutBuffer::default();
     let mut made = Made::default();
+    let mut input = all;
     for step in or_whole(steps).iter().cycle() {
         let len = step_len(*step, input.len());
         if input.is_empty() {
@@ -106,6 +107,8 @@ fn feed(mut input: &[u8], delivery: Delivery, limits: &Limits, steps: &[u16]) ->
         let taken = match session.room(limits) {
             Some(room) if step & BY_ROOM != 0 => {
                 assert!(room.len() <= limits.message_bytes_max, "room beyond the message");
+                let arrived = all.len() - input.len();
+                assert!(room.len() <= 3 * arrived, "room for what has not arrived");
                 let taken = len.min(room.len());
                 room[..taken].copy_from_slice(&input[..taken]);
                 session.filled(taken);
