@@ -77,10 +77,11 @@ impl Handler for Numbered {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let address = std::env::args().nth(1);
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:9002".to_owned());
+    let address = address.parse().map_err(|_| format!("usage: embed [IP:PORT], not {address}"))?;
     let members = Members::default();
     let server = Server::builder()
-        .bind(address.as_deref().unwrap_or("127.0.0.1:9002").parse()?)
+        .bind(address)
         .workers(2)
         .config(Config { message_bytes_max: 64 * 1024, ..Config::default() })
         .start(|| Numbered { members: Arc::clone(&members) })?;

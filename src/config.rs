@@ -61,7 +61,8 @@ pub struct Config {
     pub backlog_bytes_low: usize,
 
     /// A handler, or another thread, that sends to a peer for which more than this is queued loses
-    /// that connection, in bytes. Default 1 MiB. Up to `message_bytes_max` more may be held.
+    /// that connection, in bytes. Default 1 MiB. Up to `message_bytes_max` more may be held. Echoes
+    /// do not count: a peer that does not take them is not read from.
     pub backlog_bytes_max: usize,
 
     /// Connections of all workers together; more are answered 503 and closed. Default: no limit
@@ -181,7 +182,8 @@ pub enum ConfigError {
     RequestBytesTooFew,
     /// `backlog_bytes_low` is above `backlog_bytes_high`: reading would never resume.
     BacklogLowAboveHigh,
-    /// `backlog_bytes_high` is above `backlog_bytes_max`: an echo would lose its connection.
+    /// `backlog_bytes_high` is above `backlog_bytes_max`: a peer that is still read from would
+    /// have lost its connection.
     BacklogHighAboveMax,
 }
 

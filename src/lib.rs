@@ -74,7 +74,7 @@
 //!
 //! A peer that does not take its replies is not read from: above [`Config::backlog_bytes_high`]
 //! reading pauses, below [`Config::backlog_bytes_low`] it resumes. An echo therefore loses nothing
-//! and holds little. No peer has more than four reads and 4096 events in a turn, so that one that
+//! and holds little. No peer has more than four reads and 4096 frames in a turn, so that one that
 //! floods does not keep the others waiting.
 //!
 //! A client that writes a whole message before it reads any of it must keep the message below what

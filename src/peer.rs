@@ -56,8 +56,9 @@ impl<'p, S> Peer<'p, S> {
 
     /// Sends a message. Nothing happens once the connection is closing.
     ///
-    /// If the peer does not keep up and more than [`backlog_bytes_max`] and a message are queued
-    /// for it, the connection is lost.
+    /// If more than [`backlog_bytes_max`] and a message (`message_bytes_max`) are queued for the
+    /// peer, beyond what the kernel takes at once, the connection is lost: also if the peer takes
+    /// all that it can, and one message is more than that.
     ///
     /// [`backlog_bytes_max`]: crate::Config::backlog_bytes_max
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {

@@ -304,7 +304,7 @@ impl ServerHandle {
     /// # Errors
     ///
     /// [`SendError::Stale`] if the connection has ended, [`SendError::MailboxFull`] if its worker
-    /// does not keep up, [`SendError::Stopped`] if the server has stopped. The message is not sent.
+    /// does not keep up, [`SendError::Stopped`] if the worker has failed. The message is not sent.
     pub fn send<'m>(&self, peer: PeerId, message: impl Into<Message<'m>>) -> Result<(), SendError> {
         let (member, token) = self.find(peer)?;
         member.post(Command::Send(token, message.into().into()))
@@ -322,7 +322,8 @@ impl ServerHandle {
     }
 
     /// Hands a connection that was accepted elsewhere to worker number `worker` modulo their
-    /// count; its handshake has not begun.
+    /// count; its handshake has not begun. It counts against [`Config::connections_max`], beyond
+    /// which it is answered 503.
     ///
     /// # Errors
     ///
@@ -388,7 +389,7 @@ pub enum SendError {
     Stale,
     /// The worker's mailbox is full; try later.
     MailboxFull,
-    /// The server has stopped.
+    /// The worker has ended: the server has stopped, or the worker has failed.
     Stopped,
 }
 

@@ -61,7 +61,8 @@ counters! {
     accepted,
     /// TCP connections ended, for whatever reason.
     ended,
-    /// Connections turned away at once, with 503, because of `connections_max` or a shutdown.
+    /// Connections turned away at once, with 503, because of `connections_max`, a shutdown, or a
+    /// want of resources.
     turned_away,
     /// Requests refused, by the protocol or by the handler.
     refused,
@@ -91,7 +92,8 @@ counters! {
     backlog_overflows,
     /// Callbacks that panicked.
     handler_panics,
-    /// Sends from other threads to a connection that ended on the way.
+    /// Sends from other threads to a connection that was not open, or not open any more, when its
+    /// worker came to them.
     stale_sends,
     /// Pauses of accepting, for want of file descriptors or memory.
     accept_pauses,

@@ -18,9 +18,10 @@ impl CloseCode {
     pub const PROTOCOL_ERROR: Self = Self(1002);
     /// 1003: a kind of data that the endpoint cannot accept.
     pub const UNSUPPORTED_DATA: Self = Self(1003);
-    /// 1005: the close frame carried no code. Never on the wire.
+    /// 1005: the close frame carried no code. Never on the wire: to close with it sends a frame
+    /// without code or reason.
     pub const NO_STATUS: Self = Self(1005);
-    /// 1006: the connection ended without a close frame. Never on the wire.
+    /// 1006: the connection ended without a close frame. Never on the wire, as 1005.
     pub const ABNORMAL: Self = Self(1006);
     /// 1007: a payload that does not fit its type, such as text that is not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);

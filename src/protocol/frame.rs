@@ -43,7 +43,8 @@ pub struct FrameHeader {
 impl FrameHeader {
     /// Decodes the header at the start of `bytes`; `None` if it is not complete yet.
     ///
-    /// A fault is reported as soon as the bytes that show it are there.
+    /// A fault is reported as soon as the field that shows it is there: the first two bytes, or the
+    /// whole length.
     ///
     /// # Errors
     ///

@@ -19,7 +19,7 @@ const DEAF_BUFFER_BYTES: usize = 4096;
 /// When nothing has moved for so long, and the server has rested, nothing will.
 const QUIET: Duration = Duration::from_millis(150);
 
-/// Waits until no other test has its server at work, so that nobody waits for this machine.
+/// Waits until none of the other floods is under way, so that nobody waits for this machine.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -7,7 +7,7 @@
 //!
 //! Where the RFC leaves a choice, the server's documentation decides: whole messages are echoed in
 //! one frame; large binary ones, if they are streamed, frame by frame as they come; a fault is
-//! answered as soon as the bytes that show it are there.
+//! answered as soon as the field that shows it is there.
 
 /// What the server under test was set to.
 #[derive(Clone, Copy, Debug)]

@@ -25,7 +25,7 @@ fn payload() -> String {
     "x".repeat(996)
 }
 
-/// A peer that does not read, and `count` messages from it of 1004 bytes, whose echoes have 1000.
+/// A peer that does not read; what it sends are messages of 1004 bytes, whose echoes have 1000.
 fn deaf_peer<H: ws_reactor::Handler>(world: &mut World<H>) -> SocketId {
     let id = open(world);
     world.socket(id).peer_reads = false;

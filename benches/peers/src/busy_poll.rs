@@ -15,8 +15,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let Some(waiting) = servers.pop() else { return Err("only ws-reactor polls busily".into()) };
     let servers = [waiting.clone(), waiting.with_arguments(&["--busy-poll", BUDGET_US])];
     let cores = Machine::look()?.cores;
-    process::pin_this_process(options.load_cpu)?;
     let cpus = options.server_cpus();
+    process::pin_this_process(options.load_cpu, &cpus)?;
     let place = Place { workers: options.workers, cpus: &cpus, cores };
     let cell = cells::LATENCY;
     let mut runs = [Vec::new(), Vec::new()];

@@ -21,8 +21,8 @@ struct Churn {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let (servers, _) = servers::prepare(options, &NAMES)?;
     let machine = Machine::look()?;
-    process::pin_this_process(options.load_cpu)?;
     let cpus = options.server_cpus();
+    process::pin_this_process(options.load_cpu, &cpus)?;
     let mut runs: Vec<Vec<Churn>> = vec![Vec::new(); servers.len()];
     for _ in 0..options.rounds {
         for (server, runs) in servers.iter().zip(&mut runs) {

@@ -18,8 +18,8 @@ use crate::table::{Table, number};
 pub(crate) fn run(options: &Options) -> Result<()> {
     let (servers, _) = servers::prepare(options, &NAMES)?;
     let machine = Machine::look()?;
-    process::pin_this_process(options.load_cpu)?;
     let cpus = options.server_cpus();
+    process::pin_this_process(options.load_cpu, &cpus)?;
     idle(&servers, &machine, &cpus, options)?;
     match servers.iter().find(|server| server.name == OURS) {
         Some(ours) => large_message(ours, &cpus, options),

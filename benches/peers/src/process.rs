@@ -68,13 +68,19 @@ fn address_in(line: &str) -> Option<SocketAddr> {
     line.strip_prefix("listening on ")?.split(' ').next()?.parse().ok()
 }
 
-/// Puts this program, and with it the load generators that it starts, on one core.
-pub(crate) fn pin_this_process(cpu: u32) -> Result<()> {
+/// Puts this program, and with it the load generators that it starts, on one core; sees to it that
+/// the servers can have theirs.
+pub(crate) fn pin_this_process(cpu: u32, server_cpus: &str) -> Result<()> {
     let (cpu, pid) = (cpu.to_string(), std::process::id().to_string());
-    let taskset = Command::new("taskset").args(["-pc", &cpu, &pid]).output();
+    taskset(&cpu, &["-pc", &cpu, &pid])?;
+    taskset(server_cpus, &["-c", server_cpus, "true"])
+}
+
+fn taskset(cpus: &str, arguments: &[&str]) -> Result<()> {
+    let taskset = Command::new("taskset").args(arguments).output();
     match taskset.map_err(|error| format!("taskset: {error}"))?.status.success() {
         true => Ok(()),
-        false => Err(format!("CPU {cpu} is not to be had: taskset refuses it").into()),
+        false => Err(format!("CPU {cpus} is not to be had: taskset refuses it").into()),
     }
 }
 

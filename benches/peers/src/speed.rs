@@ -32,8 +32,8 @@ pub(crate) struct CellOutcome {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let (servers, load) = servers::prepare(options, &NAMES)?;
     let machine = Machine::look()?;
-    process::pin_this_process(options.load_cpu)?;
     let cpus = options.server_cpus();
+    process::pin_this_process(options.load_cpu, &cpus)?;
     let place = Place { workers: options.workers, cpus: &cpus, cores: machine.cores };
     let folder = options.out.clone().unwrap_or_else(build::out_folder);
     let mut record = Record::create(&folder, "speed.csv")?;

@@ -13,8 +13,8 @@ use crate::table::Table;
 pub(crate) fn run(options: &Options) -> Result<()> {
     let (servers, load) = servers::prepare(options, &[OURS, YARDSTICK])?;
     let cores = Machine::look()?.cores;
-    process::pin_this_process(options.load_cpu)?;
     let cpus = options.server_cpus.clone().unwrap_or_else(|| "0,1".to_owned());
+    process::pin_this_process(options.load_cpu, &cpus)?;
     for cell in options.cells.iter() {
         // For each server, one worker's runs and two workers'.
         let mut runs = vec![[Vec::new(), Vec::new()]; servers.len()];
