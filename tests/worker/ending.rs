@@ -242,11 +242,14 @@ fn a_drain_comes_through_a_full_mailbox_and_after_what_is_in_it() {
 }
 
 /// When its first peer is gone, it posts a message to the other, and asks the worker to end.
-struct LastWill {
-    will: Rc<RefCell<Option<(Rc<Sender<Stream>>, Token)>>>,
+struct Executor(Rc<RefCell<Option<Will>>>);
+
+struct Will {
+    sender: Rc<Sender<Stream>>,
+    heir: Token,
 }
 
-impl Handler for LastWill {
+impl Handler for Executor {
     type State = ();
 
     fn request(&mut self, _: &Request<'_>, _: SocketAddr) -> Answer<()> {
@@ -258,7 +261,7 @@ impl Handler for LastWill {
     }
 
     fn close(&mut self, _: PeerId, (): (), _: &CloseEvent<'_>) {
-        let Some((sender, heir)) = self.will.take() else { return };
+        let Some(Will { sender, heir }) = self.0.take() else { return };
         assert!(sender.post(Command::Send(heir, Message::from("news").into())).is_ok());
         sender.drain(Instant::now() + DRAIN);
     }
@@ -269,10 +272,11 @@ impl Handler for LastWill {
 #[test]
 fn a_drain_does_not_overtake_what_is_posted_before_it() {
     let will = Rc::new(RefCell::new(None));
-    let handler = LastWill { will: Rc::clone(&will) };
-    let mut world = World::new(handler, Config { mailbox_capacity: 1, ..Config::default() });
+    let config = Config { mailbox_capacity: 1, ..Config::default() };
+    let mut world = World::new(Executor(Rc::clone(&will)), config);
     let (lost, heir) = (open(&mut world), open(&mut world));
-    *will.borrow_mut() = Some((Rc::clone(&world.sender), world.token(heir)));
+    let (sender, heir_token) = (Rc::clone(&world.sender), world.token(heir));
+    *will.borrow_mut() = Some(Will { sender, heir: heir_token });
     world.socket(lost).peer_reads = false;
     world.socket(lost).capacity = 0;
     let too_much = Message::from(&[0; 3 << 20]);
