@@ -77,7 +77,7 @@ impl Handler for Numbered {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:9002".to_owned());
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9002".to_owned());
     let address = address.parse().map_err(|_| format!("usage: embed [IP:PORT], not {address}"))?;
     let members = Members::default();
     let server = Server::builder()
