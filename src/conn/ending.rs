@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | handshake | `handshake_timeout` after accept | 408, lingering |
 //! | open | half of `idle_timeout` after anything moved | a ping |
-//! | open, pinged | half of `idle_timeout` after the ping | close 1001, lingering |
+//! | open, pinged | half of `idle_timeout` after the ping | close 1001, lingering; dropped, if the kernel has no room for it |
 //! | close frame sent | `close_timeout` after it, or after the kernel took anything queued | dropped |
 //! | close frame waiting for the end of a streamed frame | `close_timeout` after it was asked for | dropped |
 //! | lingering, bytes owed | `idle_timeout` after the kernel took anything | dropped |
