@@ -78,17 +78,20 @@ fn reading_pauses_above_high_and_resumes_below_low() {
 #[test]
 fn a_peer_that_never_reads_holds_one_read_or_a_little_above_high() {
     let high = Config::default().backlog_bytes_high;
-    for piece_bytes in [1004, 100_400, 10_000_000] {
+    let input = text(&payload()).repeat(5000);
+    // In the last, what is queued after the first piece is below high, and more than enough waits.
+    let all = input.len();
+    for (first, further) in [(1004, 1004), (100_400, 100_400), (all, all), (40_160, all)] {
         let mut world = echo_world();
         let id = deaf_peer(&mut world);
-        let input = text(&payload()).repeat(5000);
-        for piece in input.chunks(piece_bytes) {
+        world.send(id, &input[..first]);
+        for piece in input[first..].chunks(further) {
             world.send(id, piece);
         }
         world.run_until_quiet();
         let consumed = world.socket(id).consumed;
-        let most = CAPACITY + READ_BYTES.min(piece_bytes).max(high + READ_BYTES_MIN) + 2048;
-        assert!(consumed <= most, "{consumed} of {most} in pieces of {piece_bytes}");
+        let most = CAPACITY + READ_BYTES.min(first).max(high + READ_BYTES_MIN) + 2048;
+        assert!(consumed <= most, "{consumed} of {most} in pieces of {first} and {further}");
         assert_ne!(world.wait(), Some(Duration::ZERO), "it waits for the peer");
         let reads = world.socket(id).calls(Call::Read);
         world.turn();
