@@ -1,5 +1,6 @@
 //! The rules of the house that a machine can hold.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -190,6 +191,31 @@ fn every_test_that_security_names_exists() {
     }
     assert!(count > 0, "it names tests");
     assert!(missing.is_empty(), "no such test:\n{}\n", missing.join("\n"));
+}
+
+/// For each bound that SECURITY.md promises there is a patch that removes it, and the tests that are
+/// named there are those that the patches must fail.
+#[test]
+fn every_bound_of_security_has_a_patch_that_its_tests_notice() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(top.join("SECURITY.md")).expect("it can be read");
+    let (_, bounds) = text.split_once("\n## Bounds\n").expect("a chapter");
+    let (bounds, _) = bounds.split_once("\n## ").expect("another one follows");
+    let rows = bounds.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let promised: BTreeSet<_> = rows
+        .flat_map(|row| row.trim_end_matches(" |").rsplit(" | ").next())
+        .flat_map(|cell| cell.split(", ").map(|test| test.trim_matches('`').to_owned()))
+        .collect();
+    let mut shown = BTreeSet::new();
+    for entry in fs::read_dir(top.join("tests/mutants/bounds")).expect("it can be listed") {
+        let path = entry.expect("it can be listed").path();
+        let patch = fs::read_to_string(&path).expect("it can be read");
+        let tests = patch.lines().nth(1).and_then(|line| line.strip_prefix("Shown by "));
+        let tests = tests.unwrap_or_else(|| panic!("{}: shown by what?", path.display()));
+        shown.extend(tests.split(", ").map(str::to_owned));
+    }
+    let differ: Vec<_> = promised.symmetric_difference(&shown).cloned().collect();
+    assert!(differ.is_empty(), "in one of SECURITY.md and the patches:\n{}\n", differ.join("\n"));
 }
 
 #[test]
