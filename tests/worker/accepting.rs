@@ -115,6 +115,21 @@ fn a_crowd_that_grows_gets_no_more_than_its_share_of_a_turn() {
 }
 
 #[test]
+fn a_crowd_that_waited_for_descriptors_gets_no_more_than_its_share_of_a_turn() {
+    let mut world = echo_world();
+    world.fail_accept(io::Error::from_raw_os_error(24));
+    for _ in 0..1000 {
+        world.connect();
+    }
+    world.turn();
+    assert_eq!((world.stats().accept_pauses, world.stats().accepted), (1, 0));
+    let wait = world.wait().expect("it comes back by itself");
+    world.skip(wait);
+    world.turn();
+    assert_eq!(world.stats().accepted as usize, ACCEPTS_PER_TURN);
+}
+
+#[test]
 fn connections_above_the_limit_are_answered_503() {
     let config = Config { connections_max: Some(2), ..Config::default() };
     let mut world = World::new(Echo, config);
