@@ -66,12 +66,12 @@ impl<'p, S> Peer<'p, S> {
     }
 
     /// Sends a ping; of a longer payload the first 125 bytes. Nothing happens once the connection
-    /// is closing.
+    /// is closing. It counts as a message does that is [sent](Self::send).
     pub fn ping(&mut self, payload: &[u8]) {
         if self.outbox.has_room() {
             self.outbox.move_run();
-            // Closed is documented as nothing.
-            let _ = self.outbox.session.ping(payload, self.outbox.out);
+            let result = self.outbox.session.ping(payload, self.outbox.out);
+            self.outbox.tally.has_sent |= result.is_ok();
         }
     }
 

@@ -353,6 +353,23 @@ fn a_handler_that_sends_past_max_loses_the_connection() {
 }
 
 #[test]
+fn a_handler_that_pings_past_max_loses_the_connection() {
+    const PINGS: usize = 20_000;
+    let (probe, _) = Probe::new(|peer, _| {
+        (0..PINGS).for_each(|_| peer.ping(&[b'x'; 125]));
+        Reply::None
+    });
+    let mut world = World::new(probe, Config::default());
+    let id = deaf_peer(&mut world);
+    let config = Config::default();
+    assert!(PINGS * 127 > CAPACITY + config.backlog_bytes_max + config.message_bytes_max);
+    world.send(id, &text("ping me"));
+    world.run_until_quiet();
+    assert!(world.is_gone(id));
+    assert_eq!(world.stats().backlog_overflows, 1);
+}
+
+#[test]
 fn messages_of_a_read_wait_for_a_peer_that_does_not_take_the_answers() {
     // A message is answered with 100 kB, the kernel takes 10 kB: the first answer pauses the peer
     // in the middle of the read that brought forty.
