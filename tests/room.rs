@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::frames::{TEXT, client, server};
+use support::frames::{BINARY, TEXT, client, server};
 use ws_reactor::protocol::{Delivery, Event, HEADROOM_BYTES, Limits, OutBuffer, Session};
 
 const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragments_max: 10 };
@@ -22,8 +22,8 @@ struct Echo {
 }
 
 impl Echo {
-    fn new(out: OutBuffer) -> Self {
-        Self { session: Session::new(Delivery::Whole), out, by_room: 0 }
+    fn new(delivery: Delivery, out: OutBuffer) -> Self {
+        Self { session: Session::new(delivery), out, by_room: 0 }
     }
 
     /// Takes up to `len` bytes of `input`, to the room if there is one; returns how many.
@@ -58,7 +58,7 @@ impl Echo {
 /// Echoes `input`, which arrives `first` bytes at first, and then `step` at a time; returns what
 /// goes out, and how much came by way of a room.
 fn echo(input: &[u8], first: usize, step: usize) -> (Vec<u8>, usize) {
-    let mut echo = Echo::new(OutBuffer::default());
+    let mut echo = Echo::new(Delivery::Whole, OutBuffer::default());
     let mut taken = echo.take(input, first);
     while taken < input.len() {
         taken += echo.take(&input[taken..], step);
@@ -96,7 +96,7 @@ fn memory_follows_what_has_arrived() {
     let input = client(TEXT, &[b'a'; 1_000_000]).bytes();
     for first in [14, 15, 1_000, 5_600, 16_398, 20_000, 65_550, 200_000] {
         for step in [1, 7, 16_500] {
-            let mut echo = Echo::new(OutBuffer::default());
+            let mut echo = Echo::new(Delivery::Whole, OutBuffer::default());
             let mut taken = echo.take(&input, first);
             for _ in 0..50 {
                 let bytes = taken + echo.room_bytes();
@@ -118,10 +118,24 @@ fn memory_that_was_kept_follows_what_has_arrived() {
     };
     let input = client(TEXT, &[b'a'; 1 << 20]).bytes();
     for first in [14, 15, 20_000, 200_000, 262_158, 266_240] {
-        let mut echo = Echo::new(kept());
+        let mut echo = Echo::new(Delivery::Whole, kept());
         let taken = echo.take(&input, first);
         let bytes = taken + echo.room_bytes();
         assert!(bytes <= GROWTH_FACTOR * taken, "{bytes} for {taken}");
         assert_eq!(bytes > 1 << 20, first > 262_150, "{bytes} for {taken}");
+    }
+}
+
+/// What is large does not wait: its echo begins before it has arrived.
+#[test]
+fn binary_messages_above_16_kib_are_streamed() {
+    for len in [100, 16 * 1024, 16 * 1024 + 1, 100_000] {
+        let payload = vec![7; len];
+        let input = client(BINARY, &payload).bytes();
+        let mut echo = Echo::new(Delivery::StreamedEcho, OutBuffer::default());
+        let taken = echo.take(&input, input.len() - 10);
+        assert_eq!(!echo.out.is_empty(), len > 16 * 1024, "{len}");
+        echo.take(&input[taken..], 10);
+        assert!(*echo.out == server(BINARY, &payload).bytes(), "{len}");
     }
 }

@@ -99,3 +99,24 @@ impl Received {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::message::Assembly;
+    use crate::protocol::{FrameHeader, MaskKey, OpCode};
+
+    #[test]
+    fn memory_of_a_message_that_is_not_echoed_serves_the_next() {
+        const LEN: usize = 1 << 20;
+        let (payload_len, key) = (LEN as u64, MaskKey([0; 4]));
+        let header =
+            FrameHeader { fin: true, opcode: OpCode::Text, header_len: 14, payload_len, key };
+        let mut out = OutBuffer::default();
+        let mut assembly = Assembly::new(&header, 0, &mut out);
+        assembly.append(&[b'a'; LEN], true, LEN).unwrap();
+        Received(Place::Assembled(assembly.finish().unwrap())).give_back(&mut out);
+        assert!(out.is_empty());
+        assert!(out.spare(LEN, usize::MAX).capacity() >= LEN);
+    }
+}

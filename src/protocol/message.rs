@@ -320,6 +320,18 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_a_str_wherever_it_lies() {
+        for text in [Text::checked("h\u{e9}\n".as_bytes()), Text::from("h\u{e9}\n")] {
+            assert_eq!(Message::Text(text).as_text(), Some("h\u{e9}\n"));
+            assert_eq!((text.as_str(), text.chars().count()), ("h\u{e9}\n", 3));
+            assert_eq!(format!("{text} {text:?}"), "h\u{e9}\n \"h\u{e9}\\n\"");
+            assert!(text == *"h\u{e9}\n" && text == Text::from("h\u{e9}\n"));
+            assert!(text != *"h\u{e9}" && text != Text::from("h\u{e9}"));
+        }
+        assert_eq!(Message::Binary(b"a").as_text(), None);
+    }
+
+    #[test]
     fn memory_grows_geometrically_up_to_one_message() {
         let bytes_max = 1000;
         let mut assembly =

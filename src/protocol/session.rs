@@ -508,4 +508,19 @@ mod tests {
     fn an_idle_session_is_small() {
         assert_eq!(size_of::<Session>(), 16);
     }
+
+    #[test]
+    fn what_was_under_way_leaves_nothing_behind() {
+        let limits = Limits { message_bytes_max: 100, fragments_max: 10 };
+        // A message in two fragments, of the second of which the mask key is cut.
+        let pieces = [&b"\x01\x81\0\0\0\0a\x80\x81\0\0"[..], b"\0\0b"];
+        let mut session = Session::new(Delivery::Whole);
+        for (piece, is_last) in pieces.into_iter().zip([false, true]) {
+            let mut buf = [&[0; HEADROOM_BYTES], piece].concat();
+            let mut window = session.window(&mut buf);
+            let mut out = OutBuffer::default();
+            while let Ok(Some(_)) = session.next_event(&mut window, &limits, &mut out) {}
+            assert_eq!(session.partial.is_none(), is_last);
+        }
+    }
 }

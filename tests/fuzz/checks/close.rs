@@ -48,6 +48,7 @@ fn receives(payload: &[u8]) {
 fn sends(code: CloseCode, reason: &str) {
     let mut session = Session::new(Delivery::Whole);
     let mut out = OutBuffer::default();
+    assert!(!session.is_closing());
     assert!(session.close(code, reason, &mut out).is_ok() && session.is_closing());
     assert!(session.close(code, reason, &mut out).is_err(), "a second time");
     let replies = replies(&out);
