@@ -116,7 +116,7 @@ mod tests {
             (CloseCode::SERVICE_RESTART, 1012),
             (CloseCode::TRY_AGAIN_LATER, 1013),
         ] {
-            assert_eq!(code.value(), value);
+            assert_eq!((code.value(), code.to_string()), (value, value.to_string()));
         }
     }
 

@@ -110,4 +110,10 @@ mod tests {
     fn an_error_stays_small() {
         assert_eq!(size_of::<ProtocolError>(), 4);
     }
+
+    #[test]
+    fn errors_say_what_is_wrong() {
+        assert_eq!(ProtocolError::ReservedOpCode(11).to_string(), "opcode 0xb is reserved");
+        assert_eq!(Closed.to_string(), "the connection is closing: nothing more can be sent");
+    }
 }

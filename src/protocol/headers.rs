@@ -74,16 +74,16 @@ impl Cursor<'_> {
 
     /// The rest of a quoted string; unquoted it must be a token (RFC 6455 9.1).
     fn quoted_token(&mut self) -> Result<(), HandshakeError> {
-        let mut len = 0;
+        let mut is_empty = true;
         while !self.skip(b'"') {
             self.skip(b'\\');
             match self.rest {
                 [byte, rest @ ..] if is_token_byte(*byte) => self.rest = rest,
                 _ => return Err(HandshakeError::Extensions),
             }
-            len += 1;
+            is_empty = false;
         }
-        if len == 0 { Err(HandshakeError::Extensions) } else { Ok(()) }
+        if is_empty { Err(HandshakeError::Extensions) } else { Ok(()) }
     }
 
     fn skip(&mut self, byte: u8) -> bool {

@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn one_byte_above_ascii_is_noticed_wherever_it_is() {
-        for len in [1, 7, 8, 9, 31, 32, 33, 127, 128, 129, 200] {
+        for len in [1, 7, 8, 9, 31, 32, 33, 127, 128, 129, 200, 1023, 1024, 1025, 1300] {
             for at in 0..len {
                 for distance in [0, 4] {
                     let mut plain = vec![b'a'; len];

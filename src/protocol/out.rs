@@ -122,6 +122,16 @@ mod tests {
     }
 
     #[test]
+    fn small_memory_stays_and_large_memory_is_for_all() {
+        let mut out = OutBuffer::default();
+        for (bytes, stays) in [(100, true), (2 * SPARE_BYTES_MIN, false)] {
+            out.reserve_exact(bytes);
+            out.clear();
+            assert_eq!(out.capacity() >= bytes, stays, "{bytes}");
+        }
+    }
+
+    #[test]
     fn what_is_kept_is_bounded() {
         let mut out = OutBuffer::default();
         for _ in 0..10 {

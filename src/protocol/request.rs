@@ -193,6 +193,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_error_names_the_line_that_is_wrong() {
+        let error = |head: &[u8]| Request::parse(head).expect_err("it is wrong");
+        for head in [&b"\x01\r\n\r\n"[..], b"GET / HTTP/1.1 \r\n\r\n", b"GET / HTTX/1.1\r\n\r\n"] {
+            assert_eq!(error(head), HandshakeError::RequestLine, "{}", head.escape_ascii());
+        }
+        assert_eq!(error(b"GET / HTTP/3.0\r\n\r\n"), HandshakeError::HttpVersion);
+        assert_eq!(error(b"GET / HTTP/1.1\r\nA B: c\r\n\r\n"), HandshakeError::HeaderLine);
+    }
+
+    #[test]
     fn targets() {
         for (target, path) in [
             ("/", Ok("/")),
