@@ -195,6 +195,17 @@ mod tests {
     }
 
     #[test]
+    fn many_bytes_above_ascii_do_not_cancel_out() {
+        for len in 1..1400 {
+            for distance in [0, 4] {
+                let mut buf = vec![0xEE; distance];
+                buf.extend(naive(&vec![0x80; len], KEY));
+                assert!(!unmask_down(&mut buf, distance..distance + len, 0, MaskKey(KEY)), "{len}");
+            }
+        }
+    }
+
+    #[test]
     fn one_byte_above_ascii_is_noticed_wherever_it_is() {
         for len in [1, 7, 8, 9, 31, 32, 33, 127, 128, 129, 200, 1023, 1024, 1025, 1300] {
             for at in 0..len {
