@@ -273,6 +273,47 @@ mod tests {
     }
 
     #[test]
+    fn a_status_has_the_phrase_of_its_registration() {
+        for (status, phrase) in [
+            (200, "OK"),
+            (204, "No Content"),
+            (301, "Moved Permanently"),
+            (302, "Found"),
+            (304, "Not Modified"),
+            (307, "Temporary Redirect"),
+            (308, "Permanent Redirect"),
+            (400, "Bad Request"),
+            (401, "Unauthorized"),
+            (403, "Forbidden"),
+            (404, "Not Found"),
+            (405, "Method Not Allowed"),
+            (408, "Request Timeout"),
+            (426, "Upgrade Required"),
+            (429, "Too Many Requests"),
+            (431, "Request Header Fields Too Large"),
+            (500, "Internal Server Error"),
+            (503, "Service Unavailable"),
+            (505, "HTTP Version Not Supported"),
+            (299, ""),
+        ] {
+            let response = Response::new(status);
+            assert_eq!(response.status(), status);
+            let start = format!("HTTP/1.1 {status} {phrase}\r\n");
+            assert!(written(|out| response.write(out)).starts_with(&start), "{status}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_names_nothing() {
+        for name in ["", "a b", "a\r\nb", "a:", "h\u{e9}"] {
+            let header = std::panic::catch_unwind(|| Response::new(200).header(name, "a"));
+            assert!(header.is_err(), "{name:?}");
+            let protocol = std::panic::catch_unwind(|| Accept::default().protocol(name));
+            assert!(protocol.is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
     #[should_panic(expected = "control character")]
     fn a_value_cannot_become_a_header_line() {
         let _ = Response::new(200).header("X-Name", "a\r\nSet-Cookie: b");
