@@ -252,8 +252,9 @@ impl Watch {
             && !self.matcher.is_within_frame()
             && socket.is_writable()
             && !socket.is_moving();
-        // The server may be asked to close just before a peer would have been idle for too long.
-        let lingers = idle.max(config.handshake_timeout) + 2 * config.close_timeout;
+        // The server may be asked to close just before a peer would have been idle for too long; and
+        // a 408 that the kernel does not take is kept for as long as other replies are.
+        let lingers = idle + config.handshake_timeout + 2 * config.close_timeout;
         let after = |since: Option<Duration>, limit: Duration| {
             since.is_some_and(|since| now > since + limit + SLACK)
         };
