@@ -9,9 +9,11 @@ mod handlers;
 use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use log::Level;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use ws_reactor::{Server, ServerHandle, StartError};
@@ -92,35 +94,37 @@ fn start(args: &Args) -> Result<ServerHandle, StartError> {
 /// and then to its group.
 const SECOND_SIGNAL_MIN: Duration = Duration::from_millis(50);
 
+/// How long a signal waits for its line in the log.
+const LOG_WAIT_MAX: Duration = Duration::from_millis(50);
+
 /// The first signal drains the server, a second one ends it at once.
 fn stop_on_signal(mut signals: Signals, server: ServerHandle, drain: Duration) {
     std::thread::spawn(move || {
-        let mut first = None;
-        for signal in &mut signals {
-            let Some(since) = first else {
-                first = Some(Instant::now());
-                let open = server.stats().open();
-                server.shutdown(drain);
-                say(format!("signal {signal}: closing {open} connections, for at most {drain:?}"));
-                continue;
-            };
-            if since.elapsed() >= SECOND_SIGNAL_MIN {
-                let open = server.stats().open();
-                say(format!("signal {signal} again: dropping {open} connections"));
-                std::process::exit(128 + signal);
-            }
+        let mut signals = signals.forever();
+        let Some(signal) = signals.next() else { return };
+        let since = Instant::now();
+        let open = server.stats().open();
+        server.shutdown(drain);
+        let what = format!("closing {open} connections, for at most {drain:?}");
+        say(Level::Info, format!("signal {signal}: {what}"));
+        if let Some(signal) = signals.find(|_| since.elapsed() >= SECOND_SIGNAL_MIN) {
+            let open = server.stats().open();
+            say(Level::Warn, format!("signal {signal} again: dropping {open} connections"));
+            std::process::exit(128 + signal);
         }
     });
 }
 
 /// Logs `line`, and does not wait for long: who reads the log may have stopped reading, and a signal
 /// must work all the same.
-fn say(line: String) {
-    let said = std::thread::spawn(move || log::info!("{line}"));
-    let since = Instant::now();
-    while !said.is_finished() && since.elapsed() < SECOND_SIGNAL_MIN {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+fn say(level: Level, line: String) {
+    let (sender, said) = channel();
+    std::thread::spawn(move || {
+        log::log!(level, "{line}");
+        // Nobody waits any more.
+        let _ = sender.send(());
+    });
+    let _ = said.recv_timeout(LOG_WAIT_MAX);
 }
 
 fn print_stats(server: ServerHandle, period: Duration) {
