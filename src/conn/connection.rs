@@ -468,7 +468,7 @@ impl<T: Transport, S: Default> Connection<T, S> {
         self.settle()
     }
 
-    /// Memory of a message that has not all arrived: it counts as queued, since its echo will be.
+    /// Bytes of a message that has not all arrived: they count as queued, since its echo will be.
     fn under_way_bytes(&self) -> usize {
         match &self.phase {
             Phase::Open { session, .. } => session.under_way_bytes(),
