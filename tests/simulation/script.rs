@@ -7,6 +7,7 @@ use crate::support::dice::Dice;
 use crate::support::frames::{
     BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client, close_payload,
 };
+use crate::support::random::CHARACTERS;
 use crate::support::requests::GOOD_REQUEST;
 
 /// Throws what peers send.
@@ -20,9 +21,6 @@ pub(crate) struct Script<'s> {
 /// Sizes at which the form of a length, or the server's way with a message, changes.
 const EDGES: [usize; 13] =
     [0, 1, 2, 125, 126, 127, 700, 4096, 16_384, 16_385, 40_000, 65_535, 65_536];
-
-/// A character of each length in UTF-8, and the last one before the surrogates.
-const CHARACTERS: [char; 6] = ['a', 'Z', 'é', '語', '\u{d7ff}', '🦀'];
 
 /// Texts that the handler does something for.
 const ASKS: [&str; 4] = ["!send 10", "!send 3000", "!send 40000", asks::NOTHING];

@@ -16,7 +16,7 @@ pub struct Random(Dice);
 const EDGES: [usize; 10] = [0, 1, 125, 126, 127, 4095, 4096, 65_535, 65_536, 65_537];
 
 /// A character of each length in UTF-8, and the last one before the surrogates.
-const CHARACTERS: [char; 6] = ['a', 'Z', 'é', '語', '\u{d7ff}', '🦀'];
+pub const CHARACTERS: [char; 6] = ['a', 'Z', 'é', '語', '\u{d7ff}', '🦀'];
 
 /// A seed that is new in every run, or that of the environment's `SEED`. Shown if the test fails.
 pub fn seed() -> u64 {
