@@ -47,8 +47,6 @@ pub(crate) struct Watch {
     consumed_at: Duration,
     /// The kernel took something, but for pings.
     written_at: Duration,
-    /// Either.
-    moved_at: Duration,
     /// The last time that a ping became due.
     ping_due_at: Duration,
     pinged_at: Option<Duration>,
@@ -71,7 +69,6 @@ impl Watch {
             outside: Outside::default(),
             consumed_at: now,
             written_at: now,
-            moved_at: now,
             ping_due_at: now,
             pinged_at: None,
             was_refused: false,
@@ -86,6 +83,11 @@ impl Watch {
     pub(crate) fn close_asked(&mut self, code: u16, now: Duration) {
         self.outside.close_codes.push(code);
         self.closing_since.get_or_insert(now);
+    }
+
+    /// Something came, or the kernel took something but for pings.
+    fn moved_at(&self) -> Duration {
+        self.consumed_at.max(self.written_at)
     }
 
     /// The worker has had a turn.
@@ -107,16 +109,16 @@ impl Watch {
         let pings = self.outside.pings;
         let is_more = self.matcher.feed(&written, &self.model, &mut self.outside)?;
         let now = moment.now;
-        let quiet_since = self.moved_at;
+        let quiet_since = self.moved_at();
         if self.outside.pings < pings {
             self.pinged_at = Some(now);
         }
         if !consumed.is_empty() {
-            (self.consumed_at, self.moved_at) = (now, now);
+            self.consumed_at = now;
         }
         // A ping that had to wait for room shows that the peer takes something.
         if is_more || (!written.is_empty() && self.was_refused) {
-            (self.written_at, self.moved_at) = (now, now);
+            self.written_at = now;
         }
         self.was_refused &= written.is_empty();
         self.was_refused |= !socket.is_writable();
@@ -247,7 +249,7 @@ impl Watch {
         let is_answered = self.model.is_open() || self.matcher.has_begun();
         let waits_for_answer = !is_answered && socket.is_writable() && !socket.is_moving();
         let is_open = self.matcher.is_open() && self.closing_since.is_none();
-        let moved_at = self.moved_at.max(accepted_at);
+        let moved_at = self.moved_at().max(accepted_at);
         let waits = self.pinged_at.is_none_or(|at| at < moved_at)
             && !self.matcher.is_within_frame()
             && socket.is_writable()
@@ -267,7 +269,7 @@ impl Watch {
             ("the end after the close frame", after(self.ended_at, 2 * config.close_timeout)),
             ("a ping", after(Some(moved_at).filter(|_| is_open && waits), idle / 2)),
             ("the end of an idle connection", after(Some(moved_at).filter(|_| is_open), idle)),
-            ("the end", after(Some(moved_at.max(self.written_at)), lingers)),
+            ("the end", after(Some(moved_at), lingers)),
         ];
         match overdue.iter().find(|(_, is_overdue)| *is_overdue) {
             Some((what, _)) => Err(format!("{what} is overdue")),
@@ -306,7 +308,7 @@ impl Watch {
         // Once the connection is at its end, or has been refused, what still comes does not count.
         let is_open =
             self.matcher.is_open() && self.closing_since.is_none() && !self.outside.may_go_away;
-        let idle_since = if is_open { self.moved_at } else { self.written_at };
+        let idle_since = if is_open { self.moved_at() } else { self.written_at };
         let reasons = [
             since(socket.seen.shutdown_at, config.close_timeout),
             since(close_sent_at, config.close_timeout),
