@@ -1,7 +1,7 @@
 //! Unmasking (RFC 6455 5.3): a payload XOR a key of four bytes, repeated.
 
 use std::cell::Cell;
-use std::ops::Range;
+use std::ops::{BitOr, Range};
 
 use fearless_simd::{Level, Simd, dispatch};
 
@@ -105,15 +105,22 @@ fn unmask_words(payload: &mut [u8], key: MaskKey) -> u64 {
 /// Front to back, and each step loads before it stores: what is overwritten has been moved.
 #[inline(always)]
 fn move_wide<S: Simd>(_: S, region: &mut [u8], distance: usize, key: MaskKey) -> u64 {
-    let mut seen = 0;
+    let word = key.word();
+    // A word for each place in the block: they stay in vectors until the end.
+    let mut seen = [0; BLOCK_BYTES / 8];
     let mut at = 0;
     while at + distance + BLOCK_BYTES <= region.len() {
         let mut block = [0; BLOCK_BYTES];
         block.copy_from_slice(&region[at + distance..][..BLOCK_BYTES]);
-        seen |= unmask_words(&mut block, key);
+        for (bytes, seen) in block.as_chunks_mut().0.iter_mut().zip(&mut seen) {
+            let plain = u64::from_ne_bytes(*bytes) ^ word;
+            *bytes = plain.to_ne_bytes();
+            *seen |= plain;
+        }
         region[at..][..BLOCK_BYTES].copy_from_slice(&block);
         at += BLOCK_BYTES;
     }
+    let seen = seen.into_iter().fold(0, u64::bitor);
     seen | move_words(&mut region[at..], distance, key)
 }
 
