@@ -8,7 +8,7 @@ use std::fmt;
 pub enum HandshakeError {
     /// The request line is none (RFC 9112 3). 400.
     RequestLine,
-    /// The target is neither a path nor a URL (RFC 9112 3.2), or has a fragment. 400.
+    /// The target is neither a path nor a URL with a host (RFC 9112 3.2), or has a fragment. 400.
     Target,
     /// A header line is none: no colon, a space before it, a bad character (RFC 9112 5). 400.
     HeaderLine,
@@ -30,6 +30,8 @@ pub enum HandshakeError {
     Method,
     /// No `Host`, or an empty one (RFC 6455 4.2.1, RFC 9112 3.2). 400.
     HostMissing,
+    /// `Host` is no host with or without a port, or not the one of the target (RFC 9112 3.2). 400.
+    Host,
     /// Two headers of which there may be one: `Host`, `Sec-WebSocket-Key` or `-Version`. 400.
     DuplicateHeader,
     /// The request has a body. 400.
@@ -40,6 +42,8 @@ pub enum HandshakeError {
     WebSocketVersion,
     /// No `Sec-WebSocket-Key`, or not base64 of 16 bytes (RFC 6455 4.2.1). 400.
     Key,
+    /// `Sec-WebSocket-Protocol` is no list of different tokens (RFC 6455 4.1, item 10). 400.
+    Protocols,
     /// `Sec-WebSocket-Extensions` does not fit its grammar (RFC 6455 9.1). 400.
     Extensions,
 }
@@ -57,9 +61,11 @@ impl HandshakeError {
             | Self::BareCarriageReturn
             | Self::Nul
             | Self::HostMissing
+            | Self::Host
             | Self::DuplicateHeader
             | Self::Body
             | Self::Key
+            | Self::Protocols
             | Self::Extensions => 400,
             Self::Method => 405,
             Self::NoUpgrade | Self::WebSocketVersion => 426,
@@ -84,11 +90,13 @@ impl fmt::Display for HandshakeError {
             Self::HttpVersion => "only HTTP/1.1 is served",
             Self::Method => "only GET is served",
             Self::HostMissing => "the Host header is missing",
+            Self::Host => "the Host header is malformed, or not the target's",
             Self::DuplicateHeader => "a header that must be single is repeated",
             Self::Body => "the request must not have a body",
             Self::NoUpgrade => "this is a WebSocket server: ask for an upgrade to websocket",
             Self::WebSocketVersion => "only Sec-WebSocket-Version 13 is served",
             Self::Key => "Sec-WebSocket-Key must be base64 of 16 bytes",
+            Self::Protocols => "Sec-WebSocket-Protocol is malformed",
             Self::Extensions => "Sec-WebSocket-Extensions is malformed",
         })
     }

@@ -14,10 +14,43 @@ pub(super) fn has_token<'v>(mut values: impl Iterator<Item = &'v [u8]>, token: &
 }
 
 /// Whether `byte` may stand in a token (RFC 9110 5.6.2).
-pub(super) const fn is_token_byte(byte: u8) -> bool {
+const fn is_token_byte(byte: u8) -> bool {
     matches!(byte,
         b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`'
         | b'|' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')
+}
+
+/// Whether `bytes` are a token (RFC 9110 5.6.2).
+pub(super) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|byte| is_token_byte(*byte))
+}
+
+/// Whether `value` is a host, with a port or without (RFC 9112 3.2, RFC 3986 3.2.2).
+pub(super) fn is_host(value: &[u8]) -> bool {
+    // The colons of an IPv6 address are between brackets.
+    let address_len = value.iter().rposition(|byte| *byte == b']').map_or(0, |at| at + 1);
+    let port_at = value[address_len..].iter().position(|byte| *byte == b':');
+    let (host, port) = value.split_at(port_at.map_or(value.len(), |at| address_len + at));
+    let is_host = match host {
+        [] | [b'[', b']'] => false,
+        [b'[', address @ .., b']'] => {
+            address.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte))
+        }
+        name => {
+            name.iter().all(is_name_byte) && name.split(|byte| *byte == b'%').skip(1).all(is_escape)
+        }
+    };
+    is_host && port.iter().skip(1).all(u8::is_ascii_digit)
+}
+
+/// Whether `byte` may stand in the name of a host; a percent sign begins an escape.
+fn is_name_byte(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte)
+}
+
+/// Whether what follows a percent sign begins with two hexadecimal digits.
+fn is_escape(rest: &[u8]) -> bool {
+    rest.first_chunk().is_some_and(|digits: &[u8; 2]| digits.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// Checks a list of extensions: `token *( ";" token [ "=" ( token | quoted-string ) ] )`.
@@ -112,6 +145,30 @@ mod tests {
         assert!(has_token(values(), "X"));
         assert!(!has_token(values(), "grade"));
         assert!(!has_token([&b"upgraded"[..]].into_iter(), "upgrade"));
+    }
+
+    #[test]
+    fn hosts_fit_their_grammar() {
+        for good in [
+            "a",
+            "server.example.com",
+            "a_b-c~d",
+            "127.0.0.1:9001",
+            "a:",
+            "[::1]",
+            "[::ffff:1.2.3.4]:80",
+            "%C3%A9.example",
+            "a,b;c=d",
+        ] {
+            assert!(is_host(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "", ":80", "[]", "[]:80", "[::1", "::1", "[::1]a", "[::g]", "[a[", "a]", "a b", "a/b",
+            "a?b", "a#b", "user@a", "a:b", "a:80:80", "a:8 0", "<a>", "a\\b", "\u{e9}", "%", "a%z",
+            "a%1", "%zz", "%1%23",
+        ] {
+            assert!(!is_host(bad.as_bytes()), "{bad}");
+        }
     }
 
     #[test]

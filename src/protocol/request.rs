@@ -55,11 +55,9 @@ impl<'h> Request<'h> {
         if method != "GET" {
             return Err(HandshakeError::Method);
         }
-        let request = Self { path: origin_form(target)?, headers: parsed.headers.to_vec() };
-        match request.single("host")? {
-            Some(host) if !host.is_empty() => {}
-            _ => return Err(HandshakeError::HostMissing),
-        }
+        let (authority, path) = split_target(target)?;
+        let request = Self { path, headers: parsed.headers.to_vec() };
+        request.check_host(authority)?;
         request.check_no_body()?;
         Ok(request)
     }
@@ -84,15 +82,17 @@ impl<'h> Request<'h> {
             return Err(HandshakeError::WebSocketVersion);
         }
         let key = self.single("sec-websocket-key")?.ok_or(HandshakeError::Key)?;
+        let key = std::str::from_utf8(key).map_err(|_| HandshakeError::Key)?;
         match KEY_BASE64.decode(key) {
             Ok(decoded) if decoded.len() == KEY_BYTES => {}
             _ => return Err(HandshakeError::Key),
         }
+        self.check_protocols()?;
         // No extension is offered by this server yet; a malformed offer still fails (RFC 6455 9.1).
         for extensions in self.all("sec-websocket-extensions") {
             headers::check_extensions(extensions)?;
         }
-        std::str::from_utf8(key).map_err(|_| HandshakeError::Key)
+        Ok(key)
     }
 
     /// The path with its query, such as `/chat?room=1`. Of an absolute target (RFC 9112 3.2.2)
@@ -102,7 +102,8 @@ impl<'h> Request<'h> {
         self.path
     }
 
-    /// The headers in their order: name and value. A value is any bytes but CR, LF and NUL.
+    /// The headers in their order: name and value. A value is any bytes but control characters; a
+    /// tab may be among them (RFC 9110 5.5).
     pub fn headers(&self) -> impl Iterator<Item = (&'h str, &'h [u8])> + '_ {
         self.headers.iter().map(|header| (header.name, header.value))
     }
@@ -131,6 +132,31 @@ impl<'h> Request<'h> {
         let mut values = self.all(name);
         let value = values.next();
         if values.next().is_some() { Err(HandshakeError::DuplicateHeader) } else { Ok(value) }
+    }
+
+    /// Checks that there is one host, and that it is the target's, if that has one: whoever looks
+    /// at the header then sees what the request is for (RFC 9112 3.2.2).
+    fn check_host(&self, authority: Option<&str>) -> Result<(), HandshakeError> {
+        let host = self.single("host")?.unwrap_or_default();
+        if host.is_empty() {
+            return Err(HandshakeError::HostMissing);
+        }
+        let is_targets =
+            authority.is_none_or(|authority| authority.as_bytes().eq_ignore_ascii_case(host));
+        if is_targets && headers::is_host(host) { Ok(()) } else { Err(HandshakeError::Host) }
+    }
+
+    fn check_protocols(&self) -> Result<(), HandshakeError> {
+        let mut headers = self.all("sec-websocket-protocol").peekable();
+        if headers.peek().is_none() {
+            return Ok(());
+        }
+        let mut protocols: Vec<_> = headers.flat_map(headers::list).collect();
+        protocols.sort_unstable();
+        let is_list = !protocols.is_empty()
+            && protocols.iter().all(|protocol| headers::is_token(protocol))
+            && protocols.is_sorted_by(|one, next| one < next);
+        if is_list { Ok(()) } else { Err(HandshakeError::Protocols) }
     }
 
     fn check_no_body(&self) -> Result<(), HandshakeError> {
@@ -165,24 +191,24 @@ fn names_a_version(head: &[u8]) -> bool {
     matches!(number, [major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
-/// The path and query of a target in origin form or absolute form (RFC 9112 3.2.1, 3.2.2).
-fn origin_form(target: &str) -> Result<&str, HandshakeError> {
-    if target.contains('#') {
+/// The authority, if any, and the path with its query of a target in origin form or absolute form
+/// (RFC 9112 3.2.1, 3.2.2).
+fn split_target(target: &str) -> Result<(Option<&str>, &str), HandshakeError> {
+    if !target.is_ascii() || target.contains('#') {
         return Err(HandshakeError::Target);
     }
     if target.starts_with('/') {
-        return Ok(target);
+        return Ok((None, target));
     }
     let (scheme, rest) = target.split_once("://").ok_or(HandshakeError::Target)?;
     let is_known =
         ["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
     let authority_len = rest.find(['/', '?']).unwrap_or(rest.len());
-    if !is_known || authority_len == 0 {
-        return Err(HandshakeError::Target);
-    }
-    match &rest[authority_len..] {
-        "" => Ok("/"),
-        path if path.starts_with('/') => Ok(path),
+    let (authority, path) = rest.split_at(authority_len);
+    match path {
+        _ if !is_known || !headers::is_host(authority.as_bytes()) => Err(HandshakeError::Target),
+        "" => Ok((Some(authority), "/")),
+        path if path.starts_with('/') => Ok((Some(authority), path)),
         // A query without a path: nobody routes on that.
         _ => Err(HandshakeError::Target),
     }
@@ -204,19 +230,21 @@ mod tests {
 
     #[test]
     fn targets() {
-        for (target, path) in [
-            ("/", Ok("/")),
-            ("/chat?room=1", Ok("/chat?room=1")),
-            ("http://example.com", Ok("/")),
-            ("HTTP://example.com:80/chat", Ok("/chat")),
+        for (target, parts) in [
+            ("/", Ok((None, "/"))),
+            ("/chat?room=1", Ok((None, "/chat?room=1"))),
+            ("http://example.com", Ok((Some("example.com"), "/"))),
+            ("HTTP://example.com:80/chat", Ok((Some("example.com:80"), "/chat"))),
             ("ws://example.com?x", Err(HandshakeError::Target)),
             ("*", Err(HandshakeError::Target)),
             ("example.com:80", Err(HandshakeError::Target)),
             ("http:///path", Err(HandshakeError::Target)),
+            ("http://user@example.com/", Err(HandshakeError::Target)),
             ("gopher://example.com/", Err(HandshakeError::Target)),
             ("/chat#part", Err(HandshakeError::Target)),
+            ("/caf\u{e9}", Err(HandshakeError::Target)),
         ] {
-            assert_eq!(origin_form(target), path, "{target}");
+            assert_eq!(split_target(target), parts, "{target}");
         }
     }
 

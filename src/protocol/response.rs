@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sha1_smol::Sha1;
 
-use super::headers::is_token_byte;
+use super::headers::is_token;
 use super::{HandshakeError, WEBSOCKET_VERSION};
 
 /// Appended to the client's key before hashing (RFC 6455 4.2.2).
@@ -14,7 +14,8 @@ const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// A complete HTTP response, after which the connection ends.
 ///
-/// `Content-Length` and `Connection: close` are written by the server.
+/// `Content-Length` and `Connection: close` are written by the server, and `Upgrade: websocket` if
+/// the status is 426.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Response {
     status: u16,
@@ -81,11 +82,18 @@ impl Response {
         push(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status)));
         self.headers.write(out);
         // These have no body, and a 204 must not say how long it is (RFC 9110 8.6).
-        if matches!(self.status, 204 | 304) {
-            return push(out, format_args!("Connection: close\r\n\r\n"));
+        let has_body = !matches!(self.status, 204 | 304);
+        if has_body {
+            push(out, format_args!("Content-Length: {}\r\n", self.body.len()));
         }
-        push(out, format_args!("Content-Length: {}\r\nConnection: close\r\n\r\n", self.body.len()));
-        out.extend_from_slice(&self.body);
+        out.extend_from_slice(match self.status {
+            // It names what to change to (RFC 9110 15.5.22, 7.8).
+            426 => b"Upgrade: websocket\r\nConnection: Upgrade, close\r\n\r\n",
+            _ => b"Connection: close\r\n\r\n",
+        });
+        if has_body {
+            out.extend_from_slice(&self.body);
+        }
     }
 }
 
@@ -94,11 +102,10 @@ impl From<HandshakeError> for Response {
         let status = error.http_status();
         let response = Self::text(status, &error.to_string());
         match status {
-            405 => response.header("Allow", "GET"),
-            // RFC 6455 4.4 wants the version, RFC 9110 15.5.22 the protocol.
-            426 => response
-                .add_reserved("Upgrade", "websocket")
-                .add_reserved("Sec-WebSocket-Version", WEBSOCKET_VERSION),
+            // Without a body, which the answer to a HEAD must not have (RFC 9110 9.3.2).
+            405 => Self::new(status).header("Allow", "GET"),
+            // RFC 6455 4.4.
+            426 => response.add_reserved("Sec-WebSocket-Version", WEBSOCKET_VERSION),
             _ => response,
         }
     }
@@ -120,8 +127,7 @@ impl Accept {
     /// If `protocol` is no token (RFC 9110 5.6.2).
     #[must_use]
     pub fn protocol(mut self, protocol: &str) -> Self {
-        let is_token = !protocol.is_empty() && protocol.bytes().all(is_token_byte);
-        assert!(is_token, "{protocol:?} is no subprotocol");
+        assert!(is_token(protocol.as_bytes()), "{protocol:?} is no subprotocol");
         self.protocol = Some(protocol.to_owned());
         self
     }
@@ -169,8 +175,7 @@ struct ExtraHeaders {
 
 impl ExtraHeaders {
     fn add(&mut self, name: &str, value: &str) {
-        let is_name = !name.is_empty() && name.bytes().all(is_token_byte);
-        assert!(is_name, "{name:?} is no header name");
+        assert!(is_token(name.as_bytes()), "{name:?} is no header name");
         assert!(!is_reserved(name), "the server writes {name} itself");
         let is_value = value.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control());
         assert!(is_value, "the value of {name} holds a control character");
@@ -256,8 +261,8 @@ mod tests {
         assert_eq!(
             refusal,
             "HTTP/1.1 426 Upgrade Required\r\nContent-Type: text/plain; charset=utf-8\r\n\
-             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nContent-Length: 40\r\n\
-             Connection: close\r\n\r\nonly Sec-WebSocket-Version 13 is served\n"
+             Sec-WebSocket-Version: 13\r\nContent-Length: 40\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade, close\r\n\r\nonly Sec-WebSocket-Version 13 is served\n"
         );
     }
 

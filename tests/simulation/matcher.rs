@@ -239,7 +239,11 @@ impl Matcher {
         let is_long = text
             .split_once("\r\n\r\n")
             .is_none_or(|(head, body)| content_length(head) != Some(body.len()));
-        if is_long || !text.contains("\r\nConnection: close\r\n") {
+        let connection = match text.contains("\r\nUpgrade: ") {
+            true => "\r\nConnection: Upgrade, close\r\n",
+            false => "\r\nConnection: close\r\n",
+        };
+        if is_long || !text.contains(connection) {
             return Err(format!("a strange response: {text:?}"));
         }
         Ok(())

@@ -39,7 +39,7 @@ fn targets() -> Vec<RequestCase> {
         target("target_with_marks", "/~chat/(a)/b;c=d,e@f:g!$&'*+-._"),
         target("target_of_1000_bytes", &format!("/{}", "a".repeat(999))),
         target("target_in_absolute_form", "http://server.example.com/chat"),
-        target("target_in_absolute_form_of_https", "https://server.example.com:443/chat?a=b"),
+        target("target_in_absolute_form_of_https", "https://server.example.com/chat?a=b"),
         target("target_in_absolute_form_without_a_path", "http://server.example.com"),
     ]
 }

@@ -22,6 +22,7 @@ pub(super) fn cases() -> Vec<RequestCase> {
         upgrade(),
         websocket_versions(),
         keys(),
+        protocols(),
         duplicates(),
         bodies(),
         extensions(),
@@ -42,8 +43,11 @@ fn bad_method(name: &'static str, input: Vec<u8>) -> RequestCase {
 }
 
 fn upgrade_required(name: &'static str, rfc: &'static str, input: Vec<u8>) -> RequestCase {
-    let headers =
-        &[("Connection", "close"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")];
+    let headers = &[
+        ("Connection", "Upgrade, close"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+    ];
     RequestCase { status: 426, headers, ..bad_request(name, rfc, input) }
 }
 
@@ -108,6 +112,11 @@ fn request_lines() -> Vec<RequestCase> {
         line("target_with_a_space_is_refused", "GET /chat room HTTP/1.1"),
         line("target_with_a_control_character_is_refused", "GET /ch\u{1}at HTTP/1.1"),
         line("target_with_nul_is_refused", "GET /ch\0at HTTP/1.1"),
+        line("target_outside_ascii_is_refused", "GET /caf\u{E9} HTTP/1.1"),
+        line("target_with_a_name_and_a_host_is_refused", {
+            "GET http://user@server.example.com/chat HTTP/1.1"
+        }),
+        line("target_without_a_host_is_refused", "GET http://:80/chat HTTP/1.1"),
         line("method_with_a_bracket_is_refused", "G(T /chat HTTP/1.1"),
         line("method_with_a_colon_is_refused", "GET: /chat HTTP/1.1"),
         line("empty_method_is_refused", " /chat HTTP/1.1"),
@@ -190,7 +199,25 @@ fn header_lines() -> Vec<RequestCase> {
 
 fn hosts() -> Vec<RequestCase> {
     let rfc = "RFC 9112 3.2";
+    let host = |name, value| bad_request(name, rfc, valued("Host", value));
     vec![
+        host("host_with_a_space_is_refused", "server example.com"),
+        host("host_with_a_path_is_refused", "server.example.com/chat"),
+        host("host_with_a_name_is_refused", "user@server.example.com"),
+        host("host_that_is_a_url_is_refused", "http://server.example.com"),
+        host("host_with_2_ports_is_refused", "server.example.com:80:80"),
+        host("host_with_a_port_of_letters_is_refused", "server.example.com:http"),
+        host("host_that_is_a_port_is_refused", ":80"),
+        host("host_of_an_address_without_its_end_is_refused", "[::1"),
+        host("host_of_an_address_without_brackets_is_refused", "::1"),
+        host("host_with_half_an_escape_is_refused", "server%2.example.com"),
+        host("host_outside_ascii_is_refused", "caf\u{E9}.example.com"),
+        bad_request("host_that_is_not_the_targets_is_refused", rfc, {
+            with_request_line("GET http://other.example.com/chat HTTP/1.1")
+        }),
+        bad_request("host_without_the_targets_port_is_refused", rfc, {
+            with_request_line("GET http://server.example.com:80/chat HTTP/1.1")
+        }),
         bad_request("host_missing_is_refused", rfc, without("Host")),
         bad_request("host_empty_is_refused", rfc, replaced("Host", &["Host:"])),
         bad_request("host_of_spaces_is_refused", rfc, replaced("Host", &["Host: \t "])),
@@ -293,6 +320,26 @@ fn keys() -> Vec<RequestCase> {
         key("key_followed_by_more_is_refused", "dGhlIHNhbXBsZSBub25jZQ==x"),
         key("key_list_is_refused", "dGhlIHNhbXBsZSBub25jZQ==, dGhlIHNhbXBsZSBub25jZQ=="),
         key("key_outside_ascii_is_refused", "dGhlIHNhbXBsZSBub25j\u{E9}=="),
+    ]
+}
+
+fn protocols() -> Vec<RequestCase> {
+    let rfc = "RFC 6455 4.1";
+    let protocols = |name, value: &str| {
+        bad_request(name, rfc, with(&format!("Sec-WebSocket-Protocol: {value}")))
+    };
+    vec![
+        bad_request("protocols_of_nothing_are_refused", rfc, with("Sec-WebSocket-Protocol:")),
+        protocols("protocols_of_commas_are_refused", ", ,"),
+        protocols("protocol_with_a_space_is_refused", "chat room"),
+        protocols("protocol_with_a_slash_is_refused", "chat, chat/2"),
+        protocols("protocol_with_a_parameter_is_refused", "chat; version=1"),
+        protocols("protocol_in_quotes_is_refused", "\"chat\""),
+        protocols("protocol_outside_ascii_is_refused", "caf\u{E9}"),
+        protocols("protocol_twice_is_refused", "chat, superchat, chat"),
+        bad_request("protocol_again_in_a_second_line_is_refused", rfc, {
+            with_all(&["Sec-WebSocket-Protocol: chat", "Sec-WebSocket-Protocol: chat"])
+        }),
     ]
 }
 
