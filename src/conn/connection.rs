@@ -131,7 +131,7 @@ pub(super) struct Flags {
     pub(super) deadline_moved: bool,
 }
 
-impl<T: Transport, S: Default> Connection<T, S> {
+impl<T: Transport, S> Connection<T, S> {
     pub(crate) fn new(transport: T, address: SocketAddr, now: Tick) -> Self {
         let phase = Phase::Handshake(Box::new(Opening { address, reader: HeadReader::default() }));
         Self {
@@ -245,9 +245,8 @@ impl<T: Transport, S: Default> Connection<T, S> {
             // What is read now will be queued.
             None => {
                 let left = turn.config.backlog_bytes_high.saturating_sub(self.backlog.len());
-                let end = HEADROOM_BYTES + left.max(READ_BYTES_MIN);
-                let end = end.min(scratch.len());
-                &mut scratch[HEADROOM_BYTES..end]
+                let len = left.max(READ_BYTES_MIN).min(scratch.len() - HEADROOM_BYTES);
+                &mut scratch[HEADROOM_BYTES..][..len]
             }
         };
         match transport::read(&mut self.transport, free) {

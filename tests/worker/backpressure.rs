@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ws_reactor::internal::{Command, Readiness};
-use ws_reactor::{Config, Message, Reply};
+use ws_reactor::{Config, Echo, Message, Reply};
 
 use crate::probe::{
     Probe, ask, assert_echoes, binary, binary_reply, close, close_reply, echo_world, open, text,
@@ -101,6 +101,23 @@ fn a_peer_that_never_reads_holds_one_read_or_a_little_above_high() {
         assert!(world.take_received(id) == text_reply(&payload()).repeat(5000));
         assert_echoes(&mut world, id);
     }
+}
+
+#[test]
+fn marks_as_high_as_can_be_pause_nobody() {
+    let most = usize::MAX;
+    let config = Config { backlog_bytes_high: most, backlog_bytes_max: most, ..Config::default() };
+    let mut world = World::new(Echo, config);
+    let id = deaf_peer(&mut world);
+    world.socket(id).capacity = 1000;
+    // Every few bytes more than that are queued at some time.
+    for _ in 0..500 {
+        world.send(id, &text("x"));
+        world.run_until_quiet();
+    }
+    world.socket(id).peer_reads = true;
+    world.run_until_quiet();
+    assert!(world.take_received(id) == text_reply("x").repeat(500));
 }
 
 #[test]
