@@ -8,7 +8,7 @@ use super::frame::FrameHeader;
 pub struct Limits {
     /// Payload bytes of a message, all fragments together; inclusive.
     pub message_bytes_max: usize,
-    /// Fragments of a message; inclusive.
+    /// Fragments of a message, at least one; inclusive. A message in one frame is one fragment.
     pub fragments_max: u32,
 }
 

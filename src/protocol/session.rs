@@ -283,7 +283,11 @@ impl Session {
                 assembly.unmask(len, frame.advance(len))?;
                 0..0
             }
-            _ => frame.take(window).payload,
+            (0, _) => frame.take(window).payload,
+            (len, _) => {
+                frame.advance(len);
+                0..0
+            }
         };
         let frame_end = frame.left == 0;
         let message_end = frame_end && frame.fin;
@@ -522,5 +526,43 @@ mod tests {
             while let Ok(Some(_)) = session.next_event(&mut window, &limits, &mut out) {}
             assert_eq!(session.partial.is_none(), is_last);
         }
+    }
+
+    const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragments_max: 10 };
+
+    /// A binary message of 100 000 bytes in one frame, and an empty close frame.
+    fn large_message_and_close() -> Vec<u8> {
+        let header = [0x82, 0xFF, 0, 0, 0, 0, 0, 0x01, 0x86, 0xA0, 0, 0, 0, 0];
+        [&header[..], &[7; 100_000], &[0x88, 0x80, 0, 0, 0, 0]].concat()
+    }
+
+    #[test]
+    fn what_was_read_to_the_room_counts_after_a_close_too() {
+        let input = large_message_and_close();
+        let mut session = Session::new(Delivery::Whole);
+        let mut out = OutBuffer::default();
+        let mut buf = [&[0; HEADROOM_BYTES], &input[..50_000]].concat();
+        let mut window = session.window(&mut buf);
+        assert!(matches!(session.next_event(&mut window, &LIMITS, &mut out), Ok(None)));
+        let room_len = session.room(&LIMITS).expect("a large message").len();
+        session.filled(room_len.min(10_000));
+        session.close(CloseCode::NORMAL, "", &mut out).unwrap();
+        let mut buf = [&[0; HEADROOM_BYTES], &input[50_000 + room_len.min(10_000)..]].concat();
+        let mut window = session.window(&mut buf);
+        while let Ok(Some(_)) = session.next_event(&mut window, &LIMITS, &mut out) {}
+        assert!(session.is_closed());
+    }
+
+    #[test]
+    fn a_failure_within_a_streamed_frame_puts_nothing_into_it() {
+        let input = large_message_and_close();
+        let mut session = Session::new(Delivery::StreamedEcho);
+        let mut out = OutBuffer::default();
+        let mut buf = [&[0; HEADROOM_BYTES], &input[..80_000]].concat();
+        let mut window = session.window(&mut buf);
+        while let Ok(Some(_)) = session.next_event(&mut window, &LIMITS, &mut out) {}
+        let owed_len = window.run().len();
+        session.fail(ProtocolError::TooManyFragments, &mut window, &mut out);
+        assert_eq!(out.len(), owed_len);
     }
 }
