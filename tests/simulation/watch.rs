@@ -254,8 +254,7 @@ impl Watch {
             && !self.matcher.is_within_frame()
             && socket.is_writable()
             && !socket.is_moving();
-        // The server may be asked to close just before a peer would have been idle for too long; and
-        // a 408 that the kernel does not take is kept for as long as other replies are.
+        // A 408 that the kernel does not take is kept for as long as other replies are.
         let lingers = idle + config.handshake_timeout + 2 * config.close_timeout;
         let after = |since: Option<Duration>, limit: Duration| {
             since.is_some_and(|since| now > since + limit + SLACK)
@@ -269,7 +268,8 @@ impl Watch {
             ("the end after the close frame", after(self.ended_at, 2 * config.close_timeout)),
             ("a ping", after(Some(moved_at).filter(|_| is_open && waits), idle / 2)),
             ("the end of an idle connection", after(Some(moved_at).filter(|_| is_open), idle)),
-            ("the end", after(Some(moved_at), lingers)),
+            // A reason to close, such as the end of the stream, may come when all has long been quiet.
+            ("the end", after(Some(moved_at).max(self.closing_since), lingers)),
         ];
         match overdue.iter().find(|(_, is_overdue)| *is_overdue) {
             Some((what, _)) => Err(format!("{what} is overdue")),
