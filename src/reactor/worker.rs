@@ -317,7 +317,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Tells the operator once, until a connection is accepted again, and not too often.
     fn complain(&mut self, trouble: &str) {
-        if !self.has_complained && self.complains_after <= self.tick {
+        // A server that shuts down accepts nothing any more.
+        let is_draining = self.drain_deadline.is_some();
+        if !is_draining && !self.has_complained && self.complains_after <= self.tick {
             self.has_complained = true;
             self.complains_after = self.tick.after(COMPLAINT_PAUSE);
             log::warn!("worker {}: {trouble}", self.shared.index);
