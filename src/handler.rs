@@ -127,6 +127,13 @@ pub struct CloseEvent<'e> {
     pub cause: CloseCause,
 }
 
+impl CloseEvent<'_> {
+    /// The end of a connection without a close frame from the peer.
+    pub(crate) const fn abnormal(cause: CloseCause) -> Self {
+        Self { code: CloseCode::ABNORMAL, reason: "", cause }
+    }
+}
+
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]

@@ -63,34 +63,24 @@ impl Backlog {
         }
     }
 
-    /// Writes until the kernel refuses; says whether it took anything. Memory goes back to `out`.
+    /// Writes what the kernel takes; says whether that is anything. Memory goes back to `out`.
     pub(super) fn write_to(
         &mut self,
         transport: &mut impl Transport,
         out: &mut OutBuffer,
     ) -> io::Result<bool> {
-        let mut progress = false;
-        while let Some(queue) = &mut self.0 {
-            let owed = &queue.bytes[queue.sent..];
-            let owed_len = owed.len();
-            let len = transport::write(transport, owed, &[])?;
-            queue.sent += len;
-            progress |= len > 0;
-            if len == owed_len {
-                out.keep(std::mem::take(&mut queue.bytes));
-                self.0 = None;
-            } else if len == 0 {
-                break;
-            }
-        }
-        if let Some(queue) = &mut self.0
-            && queue.sent > 0
-            && queue.bytes.len() - queue.sent <= MOVED_BYTES_MAX
-        {
+        let Some(queue) = &mut self.0 else { return Ok(false) };
+        let len = transport::write(transport, &queue.bytes[queue.sent..], &[])?;
+        queue.sent += len;
+        let left = queue.bytes.len() - queue.sent;
+        if left == 0 {
+            out.keep(std::mem::take(&mut queue.bytes));
+            self.0 = None;
+        } else if left <= MOVED_BYTES_MAX && queue.sent > 0 {
             queue.forget_sent();
             queue.bytes.shrink_to_fit();
         }
-        Ok(progress)
+        Ok(len > 0)
     }
 }
 

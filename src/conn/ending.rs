@@ -7,7 +7,7 @@
 //! | open, pinged | half of `idle_timeout` after the ping | close 1001, lingering; dropped, if the kernel has no room for it |
 //! | close frame sent | `close_timeout` after it, or after the kernel took anything queued | dropped |
 //! | close frame waiting for the end of a streamed frame | `close_timeout` after it was asked for | dropped |
-//! | lingering, bytes owed | `idle_timeout` after the kernel took anything | dropped |
+//! | lingering, bytes owed | `idle_timeout` after it began, or after the kernel took anything | dropped |
 //! | lingering | `close_timeout` after all was sent | dropped |
 
 use super::connection::{Connection, Outcome, Phase, Turn, guarded};
@@ -18,7 +18,7 @@ use crate::handler::{CloseCause, CloseEvent, Handler};
 use crate::peer::Outbox;
 use crate::protocol::{CloseCode, Message, ProtocolError, Response};
 
-impl<T: Transport, S: Default> Connection<T, S> {
+impl<T: Transport, S> Connection<T, S> {
     /// When [`expire`](Self::expire) is due, unless something moves before.
     pub(crate) fn deadline(&self, config: &Config) -> Tick {
         self.since.after(match &self.phase {
@@ -70,8 +70,7 @@ impl<T: Transport, S: Default> Connection<T, S> {
         }
         // Closed cannot be: the session is open.
         let _ = session.close(CloseCode::GOING_AWAY, "idle timeout", turn.out);
-        self.close_sent(turn.now);
-        self.leave_open(CloseEvent { code: CloseCode::ABNORMAL, reason: "", cause }, turn);
+        self.leave_open(CloseEvent::abnormal(cause), turn);
         self.flush(&[], turn)?;
         // Nor to one whose kernel has no room for it.
         if self.backlog.is_empty() { Ok(()) } else { Err(cause) }
@@ -150,7 +149,7 @@ impl<T: Transport, S: Default> Connection<T, S> {
                     turn.id
                 );
             }
-            self.leave_open(CloseEvent { code: CloseCode::ABNORMAL, reason: "", cause }, turn);
+            self.leave_open(CloseEvent::abnormal(cause), turn);
         }
         Outcome::Gone
     }
@@ -166,7 +165,7 @@ impl<T: Transport, S: Default> Connection<T, S> {
         match &self.phase {
             Phase::Handshake(_) => return Err(cause),
             Phase::Open { .. } => {
-                self.leave_open(CloseEvent { code: CloseCode::ABNORMAL, reason: "", cause }, turn);
+                self.leave_open(CloseEvent::abnormal(cause), turn);
             }
             Phase::Lingering => {}
         }

@@ -17,7 +17,7 @@ enum Verdict<S> {
     Answer(Response),
 }
 
-impl<T: Transport, S: Default> Connection<T, S> {
+impl<T: Transport, S> Connection<T, S> {
     /// Takes what was read of the request; bytes behind its end are the first frames.
     pub(super) fn receive_request<H: Handler<State = S>>(
         &mut self,

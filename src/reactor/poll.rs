@@ -62,18 +62,17 @@ impl Reactor {
 
     /// Takes what is ready, and waits for it at most for `wait`.
     fn poll(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        if !self.busy_poll.is_zero() && wait != Some(Duration::ZERO) {
+        let spin = wait.map_or(self.busy_poll, |wait| self.busy_poll.min(wait));
+        if !spin.is_zero() {
             let since = Instant::now();
-            let spin = wait.map_or(self.busy_poll, |wait| self.busy_poll.min(wait));
             while since.elapsed() < spin {
                 self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
                 if !self.events.is_empty() {
                     return Ok(());
                 }
             }
-            return self.poll.poll(&mut self.events, wait.map(|wait| wait.saturating_sub(spin)));
         }
-        self.poll.poll(&mut self.events, wait)
+        self.poll.poll(&mut self.events, wait.map(|wait| wait - spin))
     }
 }
 
