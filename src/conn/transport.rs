@@ -13,6 +13,15 @@ pub trait Transport: Read + Write {
     ///
     /// If the connection is gone already.
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Writes several buffers with one call.
+    ///
+    /// # Errors
+    ///
+    /// As [`Write::write`].
+    fn send_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write_vectored(buffers)
+    }
 }
 
 /// What an edge reported: something happened since the last time, perhaps less than it says.
@@ -67,7 +76,7 @@ pub(super) fn write(
         let written = match (first, second) {
             ([], []) => Ok(0),
             ([], bytes) | (bytes, []) => transport.write(bytes),
-            _ => transport.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]),
+            _ => transport.send_vectored(&[IoSlice::new(first), IoSlice::new(second)]),
         };
         return match written {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),

@@ -1,19 +1,20 @@
 //! The kernel's side of a worker: epoll, the clock, the sockets. No decision is made here.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry, Waker};
+use socket2::SockRef;
 
 use super::slots::Token;
 use super::worker::{Driver, READY_PER_TURN, Worker};
 use crate::conn::transport::{Readiness, Transport};
 use crate::handler::Handler;
 
-/// An epoll instance, and what wakes it from other threads.
+/// An epoll instance, and room for what it reports.
 #[derive(Debug)]
 pub(crate) struct Reactor {
     poll: Poll,
@@ -87,6 +88,12 @@ fn readiness(event: &Event) -> Readiness {
 impl Transport for TcpStream {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
+    }
+
+    /// The standard library's `write` does not raise SIGPIPE, but its `write_vectored` does, and
+    /// ends a process that does not ignore the signal: not every program is one of Rust's.
+    fn send_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        SockRef::from(&*self).send_vectored_with_flags(buffers, libc::MSG_NOSIGNAL)
     }
 }
 
