@@ -14,8 +14,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use log::Level;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use nix::sys::signal::{SigSet, Signal};
 use ws_reactor::{Server, ServerHandle, StartError};
 
 use args::Args;
@@ -37,8 +36,9 @@ fn main() -> ExitCode {
     };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let run = || -> Result<ExitCode, std::io::Error> {
-        // From here on no signal is lost, not even one that comes before the server is up.
-        let signals = Signals::new([SIGTERM, SIGINT])?;
+        // From here on, and in every thread to come, a signal waits until it is asked for.
+        let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+        signals.thread_block()?;
         match start(&args) {
             Ok(server) => serve(&args, server, signals).map(|()| ExitCode::SUCCESS),
             Err(error) => Ok(match error.source() {
@@ -58,11 +58,12 @@ fn fail(error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
-fn serve(args: &Args, server: ServerHandle, signals: Signals) -> std::io::Result<()> {
+fn serve(args: &Args, server: ServerHandle, signals: SigSet) -> std::io::Result<()> {
     stop_on_signal(signals, server.clone(), args.drain_timeout);
     let mut stdout = std::io::stdout();
     for address in server.local_addresses() {
-        writeln!(stdout, "listening on {address} ({} workers)", server.workers())?;
+        writeln!(stdout, "listening on {address} ({} workers)", server.workers())
+            .map_err(|error| std::io::Error::other(format!("stdout: {error}")))?;
     }
     if let Some(period) = args.stats {
         print_stats(server.clone(), period);
@@ -98,19 +99,18 @@ const SECOND_SIGNAL_MIN: Duration = Duration::from_millis(50);
 const LOG_WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// The first signal drains the server, a second one ends it at once.
-fn stop_on_signal(mut signals: Signals, server: ServerHandle, drain: Duration) {
+fn stop_on_signal(signals: SigSet, server: ServerHandle, drain: Duration) {
     std::thread::spawn(move || {
-        let mut signals = signals.forever();
+        let mut signals = std::iter::repeat_with(|| signals.wait()).map_while(Result::ok);
         let Some(signal) = signals.next() else { return };
         let since = Instant::now();
         let open = server.stats().open();
+        say(Level::Info, format!("{signal}: closing {open} connections, for at most {drain:?}"));
         server.shutdown(drain);
-        let what = format!("closing {open} connections, for at most {drain:?}");
-        say(Level::Info, format!("signal {signal}: {what}"));
         if let Some(signal) = signals.find(|_| since.elapsed() >= SECOND_SIGNAL_MIN) {
             let open = server.stats().open();
-            say(Level::Warn, format!("signal {signal} again: dropping {open} connections"));
-            std::process::exit(128 + signal);
+            say(Level::Warn, format!("{signal} again: dropping {open} connections"));
+            std::process::exit(128 + signal as i32);
         }
     });
 }
