@@ -14,9 +14,10 @@ use crate::usage;
 /// messages are due at fixed times and latency counts from then, so that a stall of the server
 /// is not hidden by the messages that were not sent during it.
 ///
-/// Exit status: 0 all echoes were right, 1 the server was wrong or out of reach, 2 bad usage.
+/// Exit status: 0 all echoes were right, 1 the server was wrong or out of reach, 2 bad usage or a
+/// host that nobody knows.
 #[derive(Debug, Parser)]
-#[command(name = "load")]
+#[command(name = "load", allow_negative_numbers = true)]
 pub(crate) struct Options {
     /// The server, as ws://HOST[:PORT][/PATH].
     #[arg(long, default_value = "ws://127.0.0.1:9001/")]
@@ -132,6 +133,9 @@ impl FromStr for Url {
         };
         // Only the last colon outside of an IPv6 address's brackets begins a port.
         let has_port = authority.rfind(':') > authority.rfind(']');
+        if authority.is_empty() || authority.starts_with(':') {
+            return Err("the URL has no host".to_owned());
+        }
         let host_and_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
         let addresses = host_and_port.to_socket_addrs().map_err(|error| error.to_string())?;
         // For a name such as localhost: a server on one address is more often on IPv4.
@@ -166,7 +170,8 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 fn parse_pid(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(pid) if usage::is_readable(pid) => Ok(pid),
-        _ => Err("there is no such process whose CPU time can be read".to_owned()),
+        Ok(_) => Err("there is no such process whose CPU time can be read".to_owned()),
+        Err(_) => Err("a process has a number".to_owned()),
     }
 }
 

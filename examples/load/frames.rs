@@ -58,7 +58,8 @@ pub(crate) fn encode(opcode: OpCode, payload: &[u8], mask: [u8; 4], out: &mut Ve
     out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
 }
 
-/// A masking key nobody can predict (RFC 6455 5.3), from the only randomness std offers.
+/// A masking key nobody can predict (RFC 6455 5.3), from the only randomness std offers. Never
+/// zero, which would leave the payload as it is.
 pub(crate) fn random_mask() -> [u8; 4] {
     ((RandomState::new().hash_one(0_u8) as u32) | 1).to_be_bytes()
 }

@@ -125,8 +125,7 @@ pub(crate) struct Report {
 #[derive(Debug)]
 struct Cpu {
     server_us_per_message: f64,
-    server_cores: f64,
-    load_cores: f64,
+    usage: Usage,
 }
 
 impl Report {
@@ -190,25 +189,31 @@ impl Report {
             self.messages_unsent,
             self.closes_unanswered,
             number_or_null(self.cpu.as_ref().map(|cpu| cpu.server_us_per_message)),
-            number_or_null(self.cpu.as_ref().map(|cpu| cpu.server_cores)),
-            number_or_null(self.cpu.as_ref().map(|cpu| cpu.load_cores)),
+            number_or_null(self.cpu.as_ref().map(|cpu| cpu.usage.server_cores)),
+            number_or_null(self.cpu.as_ref().map(|cpu| cpu.usage.load_cores)),
         )
     }
 }
 
 impl Cpu {
-    fn new(Usage { server_cores, load_cores }: Usage, messages_per_s: f64) -> Self {
+    fn new(usage: Usage, messages_per_s: f64) -> Self {
         let server_us_per_message = match messages_per_s {
             // No number at all: it becomes null.
             0.0 => f64::NAN,
-            messages_per_s => server_cores * 1e6 / messages_per_s,
+            messages_per_s => usage.server_cores * 1e6 / messages_per_s,
         };
-        Self { server_us_per_message, server_cores, load_cores }
+        Self { server_us_per_message, usage }
     }
 
-    /// Whether a faster load generator would have had more messages from the server.
-    fn is_load_the_limit(&self) -> bool {
-        self.load_cores > BUSY_CORES && self.server_cores < BUSY_CORES
+    /// Who had no time left, if anybody.
+    fn limit(&self) -> Option<&'static str> {
+        if self.usage.server_busiest > BUSY_CORES {
+            Some("the server: a thread of it had no time left")
+        } else if self.usage.load_cores > BUSY_CORES {
+            Some("load, not the server: more than one load would get more")
+        } else {
+            None
+        }
     }
 }
 
@@ -237,6 +242,10 @@ impl fmt::Display for Report {
         }
         if let Some(cpu) = &self.cpu {
             write!(f, "\n{cpu}")?;
+            // With a rate that is the limit, and load watches the clock while it waits.
+            if let (Some(limit), None) = (cpu.limit(), self.rate) {
+                write!(f, "\nlimit       {limit}")?;
+            }
         }
         if self.messages_unsent > 0 {
             write!(f, "\nbehind      {} messages were due but never sent", self.messages_unsent)?;
@@ -253,12 +262,8 @@ impl fmt::Display for Cpu {
         write!(
             f,
             "server cpu  {:.3} us/message  {:.2} cores  (load itself: {:.2})",
-            self.server_us_per_message, self.server_cores, self.load_cores
-        )?;
-        if self.is_load_the_limit() {
-            write!(f, "\nlimit       load, not the server: more than one load would get more")?;
-        }
-        Ok(())
+            self.server_us_per_message, self.usage.server_cores, self.usage.load_cores
+        )
     }
 }
 

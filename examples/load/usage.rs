@@ -17,6 +17,8 @@ pub(crate) struct Meter {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     pub(crate) server_cores: f64,
+    /// The busiest thread of the server.
+    pub(crate) server_busiest: f64,
     pub(crate) load_cores: f64,
 }
 
@@ -39,9 +41,12 @@ impl Meter {
         let (began, ended) = (self.began.as_ref()?, self.sample()?);
         // The looks are not taken to the nanosecond, so their own distance counts.
         let elapsed_ns = (ended.at - began.at).as_nanos().max(1) as f64;
+        let share = |cpu_ns: u64| cpu_ns as f64 / elapsed_ns;
+        let server = || cpu_ns_between(&began.server, &ended.server);
         Some(Usage {
-            server_cores: cpu_ns_between(&began.server, &ended.server) as f64 / elapsed_ns,
-            load_cores: cpu_ns_between(&began.load, &ended.load) as f64 / elapsed_ns,
+            server_cores: share(server().sum()),
+            server_busiest: share(server().max().unwrap_or_default()),
+            load_cores: share(cpu_ns_between(&began.load, &ended.load).sum()),
         })
     }
 
@@ -91,11 +96,11 @@ pub(crate) fn is_readable(pid: u32) -> bool {
     threads(pid).is_ok()
 }
 
-/// What the threads of the second look have used since the first. A thread that ended in between
-/// is left out, and one that began counts from 0.
-fn cpu_ns_between(began: &[Thread], ended: &[Thread]) -> u64 {
+/// What each thread of the second look has used since the first. A thread that ended in between is
+/// left out, and one that began counts from 0.
+fn cpu_ns_between(began: &[Thread], ended: &[Thread]) -> impl Iterator<Item = u64> {
     let used_before = |id| began.iter().find(|thread| thread.id == id).map_or(0, |it| it.cpu_ns);
-    ended.iter().map(|thread| thread.cpu_ns.saturating_sub(used_before(thread.id))).sum()
+    ended.iter().map(move |thread| thread.cpu_ns.saturating_sub(used_before(thread.id)))
 }
 
 #[cfg(test)]
@@ -106,7 +111,8 @@ mod tests {
     fn threads_that_come_and_go_make_nothing_negative() {
         let thread = |id, cpu_ns| Thread { id, cpu_ns };
         let began = [thread(1, 100), thread(2, 5000)];
-        assert_eq!(cpu_ns_between(&began, &[thread(1, 150), thread(3, 20)]), 70);
-        assert_eq!(cpu_ns_between(&began, &[]), 0);
+        let used = |ended: &[Thread]| cpu_ns_between(&began, ended).collect::<Vec<_>>();
+        assert_eq!(used(&[thread(1, 150), thread(3, 20)]), [50, 20]);
+        assert_eq!(used(&[]), []);
     }
 }
