@@ -42,7 +42,8 @@ impl Handler for Numbered {
 
     /// The path is the client's name; without one it may not come in.
     fn request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<Client> {
-        match request.path().trim_start_matches('/') {
+        let path = request.path().split('?').next().unwrap_or_default();
+        match path.trim_start_matches('/') {
             "" => Answer::reject(403, "ask for /your-name"),
             name => Answer::accept(Client { name: name.to_owned(), messages: 0 }),
         }
@@ -78,7 +79,10 @@ impl Handler for Numbered {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9002".to_owned());
-    let address = address.parse().map_err(|_| format!("usage: embed [IP:PORT], not {address}"))?;
+    let Ok(address) = address.parse() else {
+        eprintln!("embed: {address} is no IP:PORT; usage: embed [IP:PORT]");
+        std::process::exit(2);
+    };
     let members = Members::default();
     let server = Server::builder()
         .bind(address)
