@@ -220,21 +220,6 @@ fn an_idle_timeout_shorter_than_the_handshakes_is_kept() {
     }
 }
 
-/// The worker was away for long, and the ping is late: the peer still gets the time to answer it.
-#[test]
-fn a_late_ping_can_be_answered() {
-    let config =
-        Config { idle_timeout: seconds(4), handshake_timeout: seconds(1), ..Config::default() };
-    let mut world = World::new(Probe::echo().0, config);
-    let id = open(&mut world);
-    for _ in 0..20 {
-        world.advance(seconds(2) + GRAIN);
-        assert_eq!(world.take_received(id), ping());
-        assert_eq!(ask(&mut world, id, &client(PONG, b"").bytes()), b"");
-    }
-    assert!(!world.is_gone(id));
-}
-
 fn closing(world: &mut World<Probe>) -> SocketId {
     let id = open(world);
     let token = world.token(id);
