@@ -53,13 +53,13 @@ impl From<Message<'_>> for OwnedMessage {
 #[must_use]
 pub fn mailbox<T>(capacity: usize) -> (Sender<T>, Mailbox<T>) {
     let (sender, receiver) = sync_channel(capacity);
-    let shared = Arc::new(Shared::default());
-    (Sender { sender, shared: Arc::clone(&shared) }, Mailbox { receiver, shared })
+    let common = Arc::new(Common::default());
+    (Sender { sender, common: Arc::clone(&common) }, Mailbox { receiver, common })
 }
 
 /// What both ends see.
 #[derive(Debug, Default)]
-struct Shared {
+struct Common {
     /// Whether the worker has been woken and has not looked yet: one wake serves many commands.
     woken: AtomicBool,
     /// The generation of the open connection in each slot, 0 if there is none. Touched when a
@@ -74,7 +74,7 @@ struct Shared {
 #[derive(Debug)]
 pub struct Mailbox<T> {
     receiver: Receiver<Command<T>>,
-    shared: Arc<Shared>,
+    common: Arc<Common>,
 }
 
 impl<T> Mailbox<T> {
@@ -86,12 +86,12 @@ impl<T> Mailbox<T> {
 
     /// The worker is about to look: from now on a sender wakes it again.
     pub(super) fn wakened(&self) {
-        self.shared.woken.store(false, Ordering::SeqCst);
+        self.common.woken.store(false, Ordering::SeqCst);
     }
 
     /// When the worker has to be done, if it has been asked to end.
     pub(super) fn drain_deadline(&self) -> Option<Instant> {
-        *lock(&self.shared.drain_deadline)
+        *lock(&self.common.drain_deadline)
     }
 
     /// From now on `token` can be sent to.
@@ -106,7 +106,7 @@ impl<T> Mailbox<T> {
 
     fn set_generation(&self, index: u32, generation: u32) {
         let index = index as usize;
-        let mut generations = lock(&self.shared.generations);
+        let mut generations = lock(&self.common.generations);
         if generations.len() <= index {
             generations.resize(index + 1, 0);
         }
@@ -118,7 +118,7 @@ impl<T> Mailbox<T> {
 #[derive(Debug)]
 pub struct Sender<T> {
     sender: SyncSender<Command<T>>,
-    shared: Arc<Shared>,
+    common: Arc<Common>,
 }
 
 impl<T> Sender<T> {
@@ -136,19 +136,19 @@ impl<T> Sender<T> {
     /// is gone, at the latest at `deadline`. What was posted before is done before. `true` if the
     /// worker must be woken.
     pub fn drain(&self, deadline: Instant) -> bool {
-        let mut current = lock(&self.shared.drain_deadline);
+        let mut current = lock(&self.common.drain_deadline);
         *current = Some(current.map_or(deadline, |current| current.min(deadline)));
         self.must_wake()
     }
 
     fn must_wake(&self) -> bool {
-        !self.shared.woken.swap(true, Ordering::SeqCst)
+        !self.common.woken.swap(true, Ordering::SeqCst)
     }
 
     /// Whether `token` names an open connection at this moment.
     #[must_use]
     pub fn is_open(&self, token: Token) -> bool {
-        let generations = lock(&self.shared.generations);
+        let generations = lock(&self.common.generations);
         generations.get(token.index as usize) == Some(&token.generation)
     }
 }
