@@ -76,7 +76,8 @@ impl<'p, S> Peer<'p, S> {
     }
 
     /// Closes the connection: the last that is sent; of a longer reason the first 123 bytes. What
-    /// the peer has sent and this handler has not seen is dropped.
+    /// the peer has sent and this handler has not seen is dropped. Nothing happens once the
+    /// connection is closing.
     pub fn close(&mut self, code: CloseCode, reason: &str) {
         self.outbox.move_run();
         // Closed is documented as nothing.

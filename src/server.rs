@@ -293,7 +293,7 @@ impl ServerHandle {
     }
 
     /// Sends a message to a connection, from any thread. Messages of one thread to one connection
-    /// arrive in order; they never wait.
+    /// arrive in order. The call does not block.
     ///
     /// `Ok` means that the connection's worker will send it, unless the connection ends first
     /// (counted in [`Stats::stale_sends`]).
@@ -303,8 +303,9 @@ impl ServerHandle {
     ///
     /// # Errors
     ///
-    /// [`SendError::Stale`] if the connection has ended, [`SendError::MailboxFull`] if its worker
-    /// does not keep up, [`SendError::Stopped`] if the worker has failed. The message is not sent.
+    /// [`SendError::Stale`] if the connection has ended, as all have once the server has stopped;
+    /// [`SendError::MailboxFull`] if its worker does not keep up; [`SendError::Stopped`] if the
+    /// worker has failed. The message is not sent.
     pub fn send<'m>(&self, peer: PeerId, message: impl Into<Message<'m>>) -> Result<(), SendError> {
         let (member, token) = self.find(peer)?;
         member.post(Command::Send(token, message.into().into()))
@@ -355,7 +356,7 @@ impl ServerHandle {
         }
     }
 
-    /// Waits until the server has stopped.
+    /// Waits until the server has stopped: not in a callback, which would wait for itself.
     ///
     /// # Errors
     ///

@@ -6,8 +6,8 @@ use super::CloseCode;
 
 /// A peer broke RFC 6455 or a limit. Always the peer's fault, never the embedding program's.
 ///
-/// The connection ends: the peer is sent a close frame with [`close_code`](Self::close_code), and
-/// nothing that it sends afterwards is looked at.
+/// The connection ends: the peer is sent a close frame with [`close_code`](Self::close_code), unless
+/// one was sent before, and nothing that it sends afterwards is looked at.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ProtocolError {

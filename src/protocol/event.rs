@@ -23,7 +23,7 @@ pub enum Event {
         /// Whether the message's last byte was among them.
         message_end: bool,
     },
-    /// A ping; the pong is in the run.
+    /// A ping; unless our close frame went before it, the pong is in the run.
     Ping,
     /// A pong, asked for or not (RFC 6455 5.5.3); its payload in the window.
     Pong(Range<usize>),

@@ -110,7 +110,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The peer's fault. Every reply before it, and the close frame that names it, is in `out`.
+    /// The peer's fault. Every reply before it is in `out`, and the close frame that names it, unless
+    /// one was sent before.
     #[inline]
     pub fn next_event(
         &mut self,
@@ -350,8 +351,8 @@ impl Session {
         Ok(Some(event))
     }
 
-    /// Ends the session for a fault of the peer: the close frame that names it goes behind every
-    /// reply so far, and all further input is discarded. Returns `error`, for the caller to report.
+    /// Ends the session for a fault of the peer: the close frame that names it, unless one was sent
+    /// before, goes behind every reply so far, and all further input is discarded. Returns `error`, for the caller to report.
     pub fn fail(
         &mut self,
         error: ProtocolError,
