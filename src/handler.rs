@@ -9,9 +9,10 @@ use crate::protocol::{Accept, CloseCode, Delivery, Message, ProtocolError, Reque
 /// The behaviour of a server. Each worker thread has a handler of its own, so a callback has it
 /// exclusively: no locks, no sharing. What belongs to one connection is [`State`](Self::State).
 ///
-/// A callback must not block: every connection of its worker waits for it, and a peer may have up to
-/// 4096 messages delivered before others have their turn. One that panics loses its own connection (1011, or 500 before the upgrade), not the worker, unless the program is
-/// built with `panic = "abort"`.
+/// A callback must not block: every connection of its worker waits for it, and a peer may have up
+/// to 4096 messages delivered before others have their turn. One that panics loses its own
+/// connection (1011, or 500 before the upgrade), not the worker, unless the program is built with
+/// `panic = "abort"`.
 ///
 /// ```
 /// use ws_reactor::{Handler, Message, Peer, Reply};
