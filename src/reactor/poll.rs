@@ -50,9 +50,10 @@ impl Reactor {
     /// As epoll_wait(2), which for a valid descriptor is never.
     pub(crate) fn run<H: Handler>(&mut self, worker: &mut Worker<Net, H>) -> io::Result<()> {
         while !worker.is_done() {
-            match self.poll(worker.wait()) {
+            match self.poll(worker.wait(Instant::now())) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // A turn without events: signals that keep coming must not hold up the deadlines.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
             let ready = self.events.iter().map(|event| (event.token().into(), readiness(event)));

@@ -202,15 +202,18 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         None
     }
 
-    /// How long the next turn may wait for readiness; `None` for as long as it takes.
+    /// How long the poll that starts at `now` may block; `None` for as long as it takes.
+    ///
+    /// `now` is the time of polling, not of the last turn: callbacks take time, and the process may
+    /// have been stopped since.
     #[must_use]
-    pub fn wait(&self) -> Option<Duration> {
+    pub fn wait(&self, now: Instant) -> Option<Duration> {
         if !self.again.is_empty() || self.has_mail {
             return Some(Duration::ZERO);
         }
         let ticks = self.timers.next().into_iter().chain(self.accept_paused_until);
         let due = ticks.map(|tick| self.start + tick.elapsed()).chain(self.drain_deadline).min();
-        due.map(|due| due.saturating_duration_since(self.now))
+        due.map(|due| due.saturating_duration_since(now))
     }
 
     /// Whether the worker has been drained: nothing is left to do.

@@ -90,8 +90,6 @@ struct Lane {
     worker: Worker<Net, Servant>,
     sender: Sender<Stream>,
     counters: Arc<Counters>,
-    /// When the last turn was: what the worker asks to wait counts from there.
-    turned: Duration,
 }
 
 impl Simulation {
@@ -126,7 +124,7 @@ impl Simulation {
             };
             let (sender, mailbox) = mailbox(config.mailbox_capacity);
             let worker = memory::inside(|| Worker::new(net, servant, shared, mailbox, start));
-            Lane { worker, sender, counters, turned: Duration::ZERO }
+            Lane { worker, sender, counters }
         };
         let lanes = (0..).zip(nets).map(lane).collect();
         Self {
@@ -303,8 +301,7 @@ impl Simulation {
             self.say(|_| format!("  worker {lane}: {ready:?}"));
             self.turns += 1;
             let at = self.start + now;
-            let Lane { worker, turned, .. } = &mut self.lanes[lane];
-            *turned = now;
+            let worker = &mut self.lanes[lane].worker;
             memory::inside(|| worker.turn(ready.into_iter(), at));
             self.look(lane)?;
         }
@@ -315,8 +312,9 @@ impl Simulation {
     fn look(&mut self, lane: usize) -> Result<(), String> {
         let worker = &self.lanes[lane].worker;
         let kernel = &mut *self.net.kernel();
+        let at = self.start + kernel.now;
         let moment = Moment {
-            is_busy: worker.wait() == Some(Duration::ZERO),
+            is_busy: worker.wait(at) == Some(Duration::ZERO),
             has_read_mail: !kernel.is_woken(lane),
             ..moment(kernel, &self.setting, self.drain, self.plan.faults)
         };
@@ -327,7 +325,7 @@ impl Simulation {
                 looked.map_err(|what| format!("socket {id}, worker {lane}: {what}"))?;
             }
         }
-        if kernel.has_forgotten(lane) && worker.wait().is_none_or(|wait| wait > ACCEPT_PAUSE_MAX) {
+        if kernel.has_forgotten(lane) && worker.wait(at).is_none_or(|wait| wait > ACCEPT_PAUSE_MAX) {
             return Err(format!("worker {lane} sleeps while connections wait to be accepted"));
         }
         let config = &self.setting.config;
@@ -367,9 +365,10 @@ impl Simulation {
 
     /// When a worker wants its next turn.
     fn due(&self, lane: usize) -> Option<Duration> {
-        let lane = &self.lanes[lane];
-        let wait = if lane.worker.is_done() { None } else { lane.worker.wait() };
-        wait.map(|wait| lane.turned + wait)
+        let worker = &self.lanes[lane].worker;
+        let now = self.net.kernel().now;
+        let wait = if worker.is_done() { None } else { worker.wait(self.start + now) };
+        wait.map(|wait| now + wait)
     }
 
     fn next_due(&self) -> Option<Duration> {

@@ -22,8 +22,6 @@ pub struct World<H: Handler> {
     net: Net,
     counters: Arc<Counters>,
     now: Instant,
-    /// When the last turn was: what the worker asks to wait counts from there.
-    turned: Instant,
 }
 
 impl<H: Handler> World<H> {
@@ -41,7 +39,7 @@ impl<H: Handler> World<H> {
             index: 0,
         };
         let worker = Worker::new(net.clone(), handler, shared, mailbox, now);
-        Self { worker, sender: Rc::new(sender), net, counters, now, turned: now }
+        Self { worker, sender: Rc::new(sender), net, counters, now }
     }
 
     /// A client connects: it waits at the listener.
@@ -110,7 +108,6 @@ impl<H: Handler> World<H> {
 
     /// One turn with these edges.
     pub fn turn_with(&mut self, ready: Vec<(Token, Readiness)>) {
-        self.turned = self.now;
         self.worker.turn(ready.into_iter(), self.now);
     }
 
@@ -154,7 +151,7 @@ impl<H: Handler> World<H> {
 
     /// How long the worker would wait from now on.
     pub fn wait(&self) -> Option<Duration> {
-        self.worker.wait().map(|wait| (self.turned + wait).saturating_duration_since(self.now))
+        self.worker.wait(self.now)
     }
 
     pub fn now(&self) -> Instant {

@@ -360,6 +360,20 @@ fn deadlines_of_many_connections_keep_apart() {
     assert_eq!(world.wait(), None);
 }
 
+/// A callback, or a stopped process, takes time between a turn and the next poll.
+#[test]
+fn a_wait_counts_from_the_poll_and_not_from_the_last_turn() {
+    let mut world = echo_world();
+    let id = world.connect();
+    world.run_until_quiet();
+    world.skip(seconds(9));
+    assert!(world.wait().is_some_and(|wait| wait <= seconds(1) + GRAIN));
+    world.skip(seconds(2));
+    assert_eq!(world.wait(), Some(Duration::ZERO), "the deadline has passed");
+    world.run_until_quiet();
+    assert!(has_status(&world.received(id), 408));
+}
+
 /// The worker was away for longer than the idle timeout.
 #[test]
 fn time_that_the_worker_was_away_is_not_the_peers() {
