@@ -4,6 +4,8 @@
 mod support;
 
 use std::io::Read;
+use std::net::TcpStream;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
@@ -19,20 +21,22 @@ fn a_handshake_times_out_in_a_process_that_keeps_being_stopped() {
     let server = Program::start("server", "--addr 127.0.0.1:0 --workers 1 --handshake-timeout 1");
     let line = server.line("listening on ");
     let address = line.split(' ').nth(2).expect("the address is the third word");
-    let mut client = std::net::TcpStream::connect(address).expect("the server listens");
-    let answer = thread::spawn(move || {
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).map(|_| answer)
+    let mut client = TcpStream::connect(address).expect("the server listens");
+    let (answered, answer) = channel();
+    thread::spawn(move || {
+        let mut text = String::new();
+        let _ = answered.send(client.read_to_string(&mut text).map(|_| text));
     });
-    let mut stops = 0;
-    while !answer.is_finished() {
-        assert!(stops < STOPS_MAX, "the timeout does not come");
-        stops += 1;
+    let mut received = None;
+    for _ in 0..STOPS_MAX {
         server.signal("STOP");
-        thread::sleep(Duration::from_millis(20));
+        received = answer.recv_timeout(Duration::from_millis(20)).ok();
         server.signal("CONT");
-        thread::sleep(Duration::from_millis(200));
+        received = received.or_else(|| answer.recv_timeout(Duration::from_millis(200)).ok());
+        if received.is_some() {
+            break;
+        }
     }
-    let answer = answer.join().expect("the client ends").expect("the connection is not reset");
-    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
+    let text = received.expect("the timeout comes").expect("the connection is not reset");
+    assert!(text.starts_with("HTTP/1.1 408 "), "{text:?}");
 }

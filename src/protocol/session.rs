@@ -345,7 +345,11 @@ impl Session {
             OpCode::Ping => (Some((OpCode::Pong, payload)), Event::Ping),
             _ => (None, Event::Pong(payload)),
         };
-        if let (Some((opcode, payload)), true) = (answer, answers) {
+        // A ping is answered after our own close frame too: RFC 6455 5.5.2 exempts only an endpoint
+        // that has received one.
+        if let Some((opcode, payload)) = answer
+            && (answers || opcode == OpCode::Pong)
+        {
             window.reply(&ServerHeader::new(true, opcode, payload.len() as u64), &payload);
         }
         Ok(Some(event))

@@ -72,8 +72,12 @@ pub(crate) struct Model {
     pub(crate) refusal: Option<u16>,
     /// By now it must have come.
     pub(crate) is_refused: bool,
+    /// The handler has closed: messages are skipped, and pings are answered (RFC 6455 5.5.2).
+    is_closing: bool,
     /// Nothing that the peer sends matters any more.
     pub(crate) is_over: bool,
+    /// The pongs among `expected`, also those that the server owes after a close from outside.
+    pub(crate) pongs: Vec<Vec<u8>>,
     message: Option<Message>,
     frame: Option<Frame>,
     /// The longest reply that is not streamed.
@@ -129,7 +133,9 @@ impl Model {
             ends: Vec::new(),
             refusal,
             is_refused: false,
+            is_closing: false,
             is_over: false,
+            pongs: Vec::new(),
             message: None,
             frame: None,
             reply_bytes_max: 0,
@@ -146,7 +152,10 @@ impl Model {
             match self.step() {
                 Ok(true) => {}
                 Ok(false) => return,
-                Err(Fault(code)) => self.close(code, ""),
+                Err(Fault(code)) => {
+                    self.close(code, "");
+                    self.is_over = true;
+                }
             }
         }
     }
@@ -238,12 +247,18 @@ impl Model {
         self.taken += end;
         unmask(&mut payload, header.key, 0);
         match header.opcode {
-            0x9 => self.reply(0xA, &payload),
+            0x9 => {
+                let start = self.expected.len();
+                self.reply(0xA, &payload);
+                self.pongs.push(self.expected[start..].to_vec());
+            }
             0xA => {}
             _ => {
                 let code = close_code(&payload)?;
                 let reply: Vec<u8> = code.into_iter().flat_map(u16::to_be_bytes).collect();
-                self.reply(0x8, &reply);
+                if !self.is_closing {
+                    self.reply(0x8, &reply);
+                }
                 self.is_over = true;
             }
         }
@@ -252,6 +267,9 @@ impl Model {
 
     /// RFC 6455 5.4: a data frame begins or continues a message.
     fn begin(&mut self, header: &Header) -> Result<(), Fault> {
+        if self.is_closing {
+            return Ok(());
+        }
         if self.message.is_some() != (header.opcode == 0x0) {
             return Err(Fault(1002));
         }
@@ -282,7 +300,6 @@ impl Model {
     /// Takes payload of the frame under way.
     fn payload(&mut self) -> Result<bool, Fault> {
         let Some(frame) = &mut self.frame else { return Ok(false) };
-        let Some(message) = &mut self.message else { return Ok(false) };
         let unread = &self.input[self.taken..];
         let count = unread.len().min(usize::try_from(frame.left).unwrap_or(usize::MAX));
         if count == 0 {
@@ -293,21 +310,11 @@ impl Model {
         unmask(&mut piece, frame.key, frame.taken);
         frame.taken += count;
         frame.left -= count as u64;
-        if message.is_streamed {
-            self.expected.extend(piece);
-        } else {
-            message.payload.extend(piece);
+        let is_whole = frame.left == 0;
+        if let Some(message) = &mut self.message {
+            self.expected.extend(message.take(&piece)?);
         }
-        if message.opcode == 0x1 {
-            match std::str::from_utf8(&message.payload[message.checked..]) {
-                Ok(text) => message.checked += text.len(),
-                Err(error) if error.error_len().is_none() => {
-                    message.checked += error.valid_up_to();
-                }
-                Err(_) => return Err(Fault(1007)),
-            }
-        }
-        if frame.left == 0 {
+        if is_whole {
             self.end_frame()?;
         }
         Ok(true)
@@ -347,10 +354,12 @@ impl Model {
         Ok(())
     }
 
-    /// The server closes; what the peer sends from now on is skipped.
+    /// The server closes, unless it has done so before.
     fn close(&mut self, code: u16, reason: &str) {
-        self.reply(0x8, &[&code.to_be_bytes(), reason.as_bytes()].concat());
-        self.is_over = true;
+        if !self.is_closing {
+            self.reply(0x8, &[&code.to_be_bytes(), reason.as_bytes()].concat());
+        }
+        self.is_closing = true;
     }
 
     fn reply(&mut self, opcode: u8, payload: &[u8]) {
@@ -359,6 +368,24 @@ impl Model {
         self.reply_bytes_max = self.reply_bytes_max.max(self.expected.len() - start);
         let is_within_message = self.message.as_ref().is_some_and(|message| message.is_streamed);
         self.ends.push((self.expected.len(), !is_within_message));
+    }
+}
+
+impl Message {
+    /// Takes unmasked payload; returns the part of the reply that goes out at once.
+    fn take<'p>(&mut self, piece: &'p [u8]) -> Result<&'p [u8], Fault> {
+        if self.is_streamed {
+            return Ok(piece);
+        }
+        self.payload.extend(piece);
+        if self.opcode == 0x1 {
+            match std::str::from_utf8(&self.payload[self.checked..]) {
+                Ok(text) => self.checked += text.len(),
+                Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
+                Err(_) => return Err(Fault(1007)),
+            }
+        }
+        Ok(&[])
     }
 }
 

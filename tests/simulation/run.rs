@@ -325,7 +325,8 @@ impl Simulation {
                 looked.map_err(|what| format!("socket {id}, worker {lane}: {what}"))?;
             }
         }
-        if kernel.has_forgotten(lane) && worker.wait(at).is_none_or(|wait| wait > ACCEPT_PAUSE_MAX) {
+        if kernel.has_forgotten(lane) && worker.wait(at).is_none_or(|wait| wait > ACCEPT_PAUSE_MAX)
+        {
             return Err(format!("worker {lane} sleeps while connections wait to be accepted"));
         }
         let config = &self.setting.config;
