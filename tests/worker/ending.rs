@@ -134,6 +134,21 @@ fn a_drain_closes_every_open_connection_with_1001() {
     assert_eq!((stats.accepted, stats.ended, stats.closed), (300, 300, 300));
 }
 
+/// RFC 6455 5.5.2: a ping is answered unless a close frame has been *received*.
+#[test]
+fn a_ping_after_our_close_frame_is_answered_until_the_peer_closes() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    let ping = client(PING, b"still here").bytes();
+    drain(&mut world);
+    assert_eq!(world.take_received(id), going_away());
+    for _ in 0..3 {
+        assert_eq!(ask(&mut world, id, &ping), server(PONG, b"still here").bytes());
+        assert_eq!(ask(&mut world, id, &text("unheard")), b"");
+    }
+    assert_eq!(ask(&mut world, id, &[close(1001), ping].concat()), b"");
+}
+
 #[test]
 fn a_drain_answers_those_at_the_handshake_503() {
     let mut world = echo_world();
