@@ -39,15 +39,30 @@ pub struct Config {
     /// It is a total: a client that sends a byte now and then does not extend it.
     pub handshake_timeout: Duration,
 
-    /// Without a byte received, and without one accepted by the kernel for sending, for this long,
-    /// a connection is given up (1001). A ping is sent at half of it. Default 120 s.
+    /// How long a peer may show no sign of life before its connection is given up (1001). Default
+    /// 120 s.
+    ///
+    /// The signs are bytes that it sends, and bytes that its TCP acknowledges; what the server's own
+    /// kernel accepts proves nothing. Acknowledgements count only until the peer's TCP has
+    /// acknowledged the ping: from then on the program must answer, or the connection ends
+    /// `idle_timeout - ping_interval` later. So a slow peer that goes on taking a large message
+    /// keeps its connection, and a program that hangs does not.
+    ///
+    /// Acknowledgements are looked for now and then: the end may come up to a thirty-second of this
+    /// late, without pings up to an eighth. Without pings, acknowledgements count as long as others
+    /// are outstanding.
     pub idle_timeout: Duration,
 
-    /// From a close frame sent to the peer's, and from the end of all that is sent to the peer's
-    /// end of the stream. Default 5 s.
+    /// A ping is sent when nothing has been received for this long, whatever has been sent. Default
+    /// 25 s, since many proxies and load balancers cut a connection after 60 s of silence. More than
+    /// half of `idle_timeout` counts as half of it; zero means no pings.
+    pub ping_interval: Duration,
+
+    /// How long a peer has to answer our close frame, counted from its TCP's acknowledgement; and
+    /// then to end TCP. Default 5 s.
     ///
-    /// A peer that closes while it is owed more has as long as it goes on taking it, by
-    /// `idle_timeout`.
+    /// While it acknowledges bytes that were queued up to the close frame, the connection stays;
+    /// without such progress, for `idle_timeout`. A drain's deadline ends it in any case.
     pub close_timeout: Duration,
 
     /// Reading from a peer pauses when more than this is queued for it, in bytes; once anything is,
@@ -99,6 +114,7 @@ impl Default for Config {
             request_bytes_max: 8 * 1024,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(120),
+            ping_interval: Duration::from_secs(25),
             close_timeout: Duration::from_secs(5),
             backlog_bytes_high: 64 * 1024,
             backlog_bytes_low: 16 * 1024,
@@ -163,6 +179,29 @@ impl Config {
     /// What a handler, or another thread, may have queued for a peer at most.
     pub(crate) const fn owed_bytes_max(&self) -> usize {
         self.backlog_bytes_max.saturating_add(self.message_bytes_max)
+    }
+
+    /// Whether silent peers are pinged.
+    pub(crate) const fn sends_pings(&self) -> bool {
+        !self.ping_interval.is_zero()
+    }
+
+    /// How long nothing is received before the ping, or the first look for acknowledgements.
+    pub(crate) fn silence_before_look(&self) -> Duration {
+        match self.sends_pings() {
+            true => self.ping_interval.min(self.idle_timeout / 2),
+            false => self.idle_timeout / 8,
+        }
+    }
+
+    /// How long a peer has from its last proof of life, once it has been pinged. Without pings
+    /// nothing asks it for one, so it has all of `idle_timeout`.
+    pub(crate) fn unanswered_timeout(&self) -> Duration {
+        if self.sends_pings() {
+            self.idle_timeout - self.silence_before_look()
+        } else {
+            self.idle_timeout
+        }
     }
 
     pub(crate) const fn limits(&self) -> Limits {

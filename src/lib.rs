@@ -106,7 +106,7 @@ pub struct Readme;
 /// What tests of a whole worker over made-up sockets need. Not part of the public interface.
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::conn::transport::{Readiness, Transport};
+    pub use crate::conn::transport::{Readiness, SendProgress, Transport};
     pub use crate::reactor::mailbox::{Command, Mailbox, OwnedMessage, Sender, mailbox};
     pub use crate::reactor::slots::Token;
     pub use crate::reactor::worker::{Driver, READY_PER_TURN, Shared, Worker};

@@ -11,7 +11,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ws_reactor::internal::{Driver, Readiness, Shared, Token, Transport, Worker, mailbox};
+use ws_reactor::internal::{
+    Driver, Readiness, SendProgress, Shared, Token, Transport, Worker, mailbox,
+};
 use ws_reactor::{Config, Echo};
 
 const REQUEST: &[u8] =
@@ -84,6 +86,11 @@ impl Write for Socket {
 impl Transport for Socket {
     fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn send_progress(&self) -> io::Result<SendProgress> {
+        let written = self.0.borrow().written as u64;
+        Ok(SendProgress { written, acknowledged: written })
     }
 }
 

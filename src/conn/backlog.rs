@@ -63,13 +63,13 @@ impl Backlog {
         }
     }
 
-    /// Writes what the kernel takes; says whether that is anything. Memory goes back to `out`.
+    /// Writes as much as the kernel takes. Memory goes back to `out`.
     pub(super) fn write_to(
         &mut self,
         transport: &mut impl Transport,
         out: &mut OutBuffer,
-    ) -> io::Result<bool> {
-        let Some(queue) = &mut self.0 else { return Ok(false) };
+    ) -> io::Result<()> {
+        let Some(queue) = &mut self.0 else { return Ok(()) };
         let len = transport::write(transport, &queue.bytes[queue.sent..], &[])?;
         queue.sent += len;
         let left = queue.bytes.len() - queue.sent;
@@ -80,7 +80,7 @@ impl Backlog {
             queue.forget_sent();
             queue.bytes.shrink_to_fit();
         }
-        Ok(len > 0)
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::backlog::Backlog;
+use super::liveness::AckWatch;
 use super::tick::Tick;
 use super::transport::{self, ReadResult, Readiness, Transport};
 use crate::config::Config;
@@ -79,8 +80,10 @@ pub(crate) struct Connection<T, S> {
     pub(super) backlog: Backlog,
     /// What was read and not looked at, because the peer does not take the answers to what came
     /// before it, or because the turn was over: at most one read.
-    held: Option<Box<[u8]>>,
-    /// When the phase's deadline was last pushed back.
+    held: Option<Held>,
+    /// Set while a ping or a close frame waits for its acknowledgement.
+    pub(super) watch: Option<Box<AckWatch>>,
+    /// When the last byte was received; before the upgrade and after the close, when that began.
     pub(super) since: Tick,
     /// When the worker's timers bring it up.
     scheduled: Tick,
@@ -110,6 +113,11 @@ pub(super) struct Opening {
     pub(super) reader: HeadReader,
 }
 
+/// Bytes of a read that wait for the next turn. Boxed twice, so that a connection without them is
+/// eight bytes smaller.
+#[derive(Debug)]
+struct Held(Box<Box<[u8]>>);
+
 /// What a connection remembers from turn to turn.
 #[derive(Debug, Default)]
 pub(super) struct Flags {
@@ -123,8 +131,6 @@ pub(super) struct Flags {
     pub(super) write_closed: bool,
     /// The backlog has exceeded its high mark and not yet fallen below the low one.
     pub(super) paused: bool,
-    /// A ping has been sent since anything moved.
-    pub(super) pinged: bool,
     /// On the worker's list for another turn.
     pub(super) queued: bool,
     /// The deadline may be nearer than the one that the worker knows.
@@ -139,6 +145,7 @@ impl<T: Transport, S> Connection<T, S> {
             phase,
             backlog: Backlog::default(),
             held: None,
+            watch: None,
             since: now,
             scheduled: now,
             flags: Flags::default(),
@@ -229,7 +236,7 @@ impl<T: Transport, S> Connection<T, S> {
         scratch: &mut [u8],
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
-        if let Some(held) = self.held.take() {
+        if let Some(Held(held)) = self.held.take() {
             let read = &mut scratch[..HEADROOM_BYTES + held.len()];
             read[HEADROOM_BYTES..].copy_from_slice(&held);
             return self.receive(read, turn);
@@ -252,6 +259,7 @@ impl<T: Transport, S> Connection<T, S> {
         match transport::read(&mut self.transport, free) {
             Ok(ReadResult::Bytes { len, is_drained }) => {
                 self.flags.readable = !is_drained || self.flags.reads_to_end;
+                self.note_received(turn.now);
                 if is_room {
                     self.receive_in_room(len, turn)
                 } else {
@@ -275,7 +283,6 @@ impl<T: Transport, S> Connection<T, S> {
     ) -> Result<(), CloseCause> {
         if let Phase::Open { session, .. } = &mut self.phase {
             session.filled(len);
-            self.moved(turn.now);
         }
         self.serve(Window::new(&mut [], 0), turn)
     }
@@ -289,11 +296,7 @@ impl<T: Transport, S> Connection<T, S> {
     ) -> Result<(), CloseCause> {
         match &mut self.phase {
             Phase::Open { session, .. } => {
-                let is_open = session.is_open();
                 let window = session.window(read);
-                if is_open {
-                    self.moved(turn.now);
-                }
                 self.serve(window, turn)
             }
             Phase::Handshake(_) => self.receive_request(read, turn),
@@ -319,7 +322,7 @@ impl<T: Transport, S> Connection<T, S> {
         }
         self.flush(window.run(), turn)?;
         if !window.is_empty() && matches!(self.phase, Phase::Open { .. }) {
-            self.held = Some(window.unread().into());
+            self.held = Some(Held(Box::new(window.unread().into())));
         }
         Ok(())
     }
@@ -498,22 +501,21 @@ impl<T: Transport, S> Connection<T, S> {
 
     /// A writable edge: sends what is queued, and below the low mark reading resumes.
     fn write_backlog<H>(&mut self, turn: &mut Turn<'_, H>) -> Result<(), CloseCause> {
-        let progress = self
-            .backlog
-            .write_to(&mut self.transport, turn.out)
-            .map_err(|_| CloseCause::Transport)?;
-        if progress {
-            self.moved(turn.now);
-        }
+        self.backlog.write_to(&mut self.transport, turn.out).map_err(|_| CloseCause::Transport)?;
         self.flags.paused &= self.backlog.len() >= turn.config.backlog_bytes_low.max(1);
         self.settle()
     }
 
-    /// Bytes came or went: the deadline is pushed back.
+    /// Bytes have arrived, so the peer is alive. That does not extend the time for a handshake or
+    /// for a close.
     #[inline]
-    pub(super) const fn moved(&mut self, now: Tick) {
-        self.since = now;
-        self.flags.pinged = false;
+    fn note_received(&mut self, now: Tick) {
+        if let Phase::Open { session, .. } = &self.phase
+            && session.is_open()
+        {
+            self.since = now;
+            self.watch = None;
+        }
     }
 
     /// Whether there may be something to read, and it may be read.

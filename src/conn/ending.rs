@@ -3,32 +3,65 @@
 //! | phase | deadline | then |
 //! |---|---|---|
 //! | handshake | `handshake_timeout` after accept | 408, lingering |
-//! | open | half of `idle_timeout` after anything moved | a ping |
-//! | open, pinged | half of `idle_timeout` after the ping | close 1001, lingering; dropped, if the kernel has no room for it |
-//! | close frame sent | `close_timeout` after it, or after the kernel took anything queued | dropped |
-//! | close frame waiting for the end of a streamed frame | `close_timeout` after it was asked for | dropped |
-//! | lingering, bytes owed | `idle_timeout` after it began, or after the kernel took anything | dropped |
-//! | lingering | `close_timeout` after all was sent | dropped |
+//! | open | `ping_interval` after the last byte received | a ping |
+//! | open, ping not acknowledged by TCP | the rest of `idle_timeout` after the ping, or after the last acknowledged progress | dropped |
+//! | open, ping acknowledged | the rest of `idle_timeout` after that | close 1001, lingering |
+//! | open, no pings | `idle_timeout` after the last byte received, or after the last progress while bytes are unacknowledged | as above |
+//! | close frame waiting for the end of a streamed frame | `close_timeout` after it was asked for, or after the last acknowledged progress of the bytes before it | dropped |
+//! | close frame sent, or lingering; bytes unacknowledged | `idle_timeout` after it began, or after the last acknowledged progress | dropped |
+//! | close frame sent, or lingering; all acknowledged | `close_timeout` after that | dropped |
+//!
+//! Acknowledgements are found by looks at the transport, which come up as deadlines of their own:
+//! see [`AckWatch`].
+
+use std::time::Duration;
 
 use super::connection::{Connection, Outcome, Phase, Turn, guarded};
+use super::liveness::AckWatch;
 use super::tick::Tick;
-use super::transport::Transport;
+use super::transport::{SendProgress, Transport};
 use crate::config::Config;
 use crate::handler::{CloseCause, CloseEvent, Handler};
 use crate::peer::Outbox;
 use crate::protocol::{CloseCode, Message, ProtocolError, Response};
 
 impl<T: Transport, S> Connection<T, S> {
-    /// When [`expire`](Self::expire) is due, unless something moves before.
+    /// When [`expire`](Self::expire) is due, unless something is received before.
     pub(crate) fn deadline(&self, config: &Config) -> Tick {
-        self.since.after(match &self.phase {
-            Phase::Handshake(_) => config.handshake_timeout,
-            Phase::Open { session, .. } if !session.is_open() => config.close_timeout,
-            Phase::Open { .. } => config.idle_timeout / 2,
-            // A kernel with full buffers takes nothing for long while the peer takes all it can.
-            Phase::Lingering if !self.backlog.is_empty() => config.idle_timeout,
-            Phase::Lingering => config.close_timeout,
-        })
+        match &self.phase {
+            Phase::Handshake(_) => self.since.after(config.handshake_timeout),
+            Phase::Open { session, .. } if session.is_open() => self.idle_deadline(config),
+            Phase::Open { .. } | Phase::Lingering => self.close_deadline(config),
+        }
+    }
+
+    fn idle_deadline(&self, config: &Config) -> Tick {
+        let timeout = config.unanswered_timeout();
+        let silence = config.silence_before_look();
+        match &self.watch {
+            None => self.since.after(silence),
+            // No later than the next ping would be due if a byte came now: a byte that comes must not
+            // move the deadline nearer, since that would cost another entry in the worker's timers.
+            Some(watch) => watch.expiry(timeout).min(watch.next_look(timeout, silence)),
+        }
+    }
+
+    fn close_deadline(&self, config: &Config) -> Tick {
+        let timeout = self.progress_timeout(config);
+        match &self.watch {
+            None => self.since.plus(1),
+            Some(watch) if watch.is_complete() => watch.expiry(config.close_timeout),
+            Some(watch) => watch.expiry(timeout).min(watch.next_look(timeout, timeout)),
+        }
+    }
+
+    /// How long the bytes up to our close frame may go without progress. A close frame that waits
+    /// for the rest of a streamed frame waits for the peer, which has been given `close_timeout`.
+    fn progress_timeout(&self, config: &Config) -> Duration {
+        match &self.phase {
+            Phase::Open { session, .. } if session.owes_frame() => config.close_timeout,
+            _ => config.idle_timeout,
+        }
     }
 
     /// The deadline has come.
@@ -39,20 +72,15 @@ impl<T: Transport, S> Connection<T, S> {
                 log::debug!("{} is refused with 408: its request took too long", opening.address);
                 self.respond(&Response::text(408, "the request took too long"), turn)
             }
-            Phase::Open { session, .. } if session.is_open() && !self.flags.pinged => {
-                // Counted from the ping, so that a late one can be answered too.
-                self.since = turn.now;
-                self.flags.pinged = true;
-                // Closed cannot be: the session is open.
-                let _ = session.ping(b"", turn.out);
-                self.flush(&[], turn)
-            }
-            Phase::Open { session, .. } if session.is_open() => self.give_up(turn),
+            Phase::Open { session, .. } if session.is_open() => self.check_idle(turn),
             Phase::Open { .. } => {
-                turn.counters.close_timeouts.add(1);
-                Err(CloseCause::CloseTimeout)
+                let result = self.check_close(turn);
+                turn.counters
+                    .close_timeouts
+                    .add(u64::from(result == Err(CloseCause::CloseTimeout)));
+                result
             }
-            Phase::Lingering => Err(CloseCause::CloseTimeout),
+            Phase::Lingering => self.check_close(turn),
         };
         match result {
             Ok(()) => Outcome::Wait,
@@ -60,12 +88,84 @@ impl<T: Transport, S> Connection<T, S> {
         }
     }
 
-    /// Nothing has moved for too long: says so to a peer that may listen.
-    fn give_up<H: Handler<State = S>>(&mut self, turn: &mut Turn<'_, H>) -> Result<(), CloseCause> {
+    /// Nothing has been received for a while: sends a ping, or looks for acknowledgements, or gives
+    /// the peer up.
+    fn check_idle<H: Handler<State = S>>(
+        &mut self,
+        turn: &mut Turn<'_, H>,
+    ) -> Result<(), CloseCause> {
+        let is_first = self.watch.is_none();
+        if is_first && turn.config.sends_pings() {
+            self.send_ping(turn)?;
+        }
+        let progress = self.send_progress()?;
+        let unsent_bytes = self.unsent_bytes();
+        let since = if turn.config.sends_pings() { turn.now } else { self.since };
+        let watch = self.watch.get_or_insert_with(|| {
+            Box::new(match turn.config.sends_pings() {
+                true => AckWatch::up_to(progress, unsent_bytes, since, turn.now),
+                false => AckWatch::of_all(progress, unsent_bytes, since, turn.now),
+            })
+        });
+        watch.look(progress, unsent_bytes, turn.now);
+        if watch.expiry(turn.config.unanswered_timeout()) > turn.now {
+            return Ok(());
+        }
+        let all_bytes = progress.written + unsent_bytes as u64;
+        let listens = watch.is_complete() || progress.acknowledged >= all_bytes;
+        self.give_up(listens, turn)
+    }
+
+    fn send_ping<H: Handler<State = S>>(
+        &mut self,
+        turn: &mut Turn<'_, H>,
+    ) -> Result<(), CloseCause> {
+        if let Phase::Open { session, .. } = &mut self.phase {
+            // Closed cannot be: the session is open.
+            let _ = session.ping(b"", turn.out);
+        }
+        self.flush(&[], turn)
+    }
+
+    /// A close frame, or the last response, has been sent: looks for its acknowledgement. Later
+    /// bytes, such as pongs, do not extend the time.
+    fn check_close<H>(&mut self, turn: &Turn<'_, H>) -> Result<(), CloseCause> {
+        let progress = self.send_progress()?;
+        let unsent_bytes = self.unsent_bytes();
+        let (since, now) = (self.since, turn.now);
+        let progress_timeout = self.progress_timeout(turn.config);
+        let watch = self
+            .watch
+            .get_or_insert_with(|| Box::new(AckWatch::up_to(progress, unsent_bytes, since, now)));
+        watch.look(progress, unsent_bytes, now);
+        let timeout =
+            if watch.is_complete() { turn.config.close_timeout } else { progress_timeout };
+        if watch.expiry(timeout) > now { Ok(()) } else { Err(CloseCause::CloseTimeout) }
+    }
+
+    fn send_progress(&self) -> Result<SendProgress, CloseCause> {
+        self.transport.send_progress().map_err(|_| CloseCause::Transport)
+    }
+
+    /// Bytes that the kernel has not taken yet, those that wait behind a streamed message included.
+    fn unsent_bytes(&self) -> usize {
+        let deferred_bytes = match &self.phase {
+            Phase::Open { session, .. } => session.waiting_bytes(),
+            _ => 0,
+        };
+        self.backlog.len() + deferred_bytes
+    }
+
+    /// The peer has been silent for too long: says so to one whose TCP still `listens`.
+    fn give_up<H: Handler<State = S>>(
+        &mut self,
+        listens: bool,
+        turn: &mut Turn<'_, H>,
+    ) -> Result<(), CloseCause> {
         let cause = CloseCause::IdleTimeout;
         turn.counters.idle_timeouts.add(1);
         let Phase::Open { session, .. } = &mut self.phase else { return Ok(()) };
-        if !self.backlog.is_empty() || session.owes_frame() {
+        if !listens || !self.backlog.is_empty() || session.owes_frame() {
             return Err(cause);
         }
         // Closed cannot be: the session is open.
@@ -94,15 +194,8 @@ impl<T: Transport, S> Connection<T, S> {
         if turn.tally.overflowed {
             return self.gone(CloseCause::BacklogOverflow, turn);
         }
-        let owed_bytes = self.backlog.len() + turn.out.len();
         match self.flush(&[], turn) {
-            Ok(()) => {
-                // The kernel took something, if not all.
-                if self.backlog.len() < owed_bytes {
-                    self.moved(turn.now);
-                }
-                Outcome::Wait
-            }
+            Ok(()) => Outcome::Wait,
             Err(cause) => self.gone(cause, turn),
         }
     }
@@ -184,8 +277,9 @@ impl<T: Transport, S> Connection<T, S> {
     }
 
     /// Our close frame is on its way, the peer's is awaited.
-    pub(super) const fn close_sent(&mut self, now: Tick) {
+    pub(super) fn close_sent(&mut self, now: Tick) {
         self.since = now;
+        self.watch = None;
         self.flags.deadline_moved = true;
     }
 
@@ -204,6 +298,7 @@ impl<T: Transport, S> Connection<T, S> {
     /// Discards input from now on; returns the phase before.
     pub(super) fn linger(&mut self, now: Tick) -> Phase<S> {
         self.since = now;
+        self.watch = None;
         self.flags.deadline_moved = true;
         std::mem::replace(&mut self.phase, Phase::Lingering)
     }
@@ -218,7 +313,6 @@ impl<T: Transport, S> Connection<T, S> {
         }
         if !self.flags.write_closed {
             self.flags.write_closed = true;
-            self.flags.deadline_moved = true;
             self.transport.shutdown_write().map_err(|_| CloseCause::Transport)?;
         }
         Ok(())

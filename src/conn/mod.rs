@@ -6,6 +6,7 @@
 //! - [`connection`]: the hot path, from readiness to the reply's `send`
 //! - [`opening`]: the request, the handler's answer, the 101
 //! - [`ending`]: the ways out, and the deadlines
+//! - [`liveness`]: acknowledgements as proof that a peer is alive
 //! - [`backlog`]: what the kernel refused
 //! - [`transport`]: the byte stream below
 //! - [`tick`]: coarse time
@@ -13,6 +14,7 @@
 pub(crate) mod connection;
 mod opening;
 mod ending;
+mod liveness;
 mod backlog;
 pub(crate) mod transport;
 pub(crate) mod tick;

@@ -31,6 +31,16 @@ impl Tick {
         TICK.saturating_mul(self.0)
     }
 
+    /// Whole ticks in `duration`.
+    pub(crate) fn count(duration: Duration) -> u32 {
+        u32::try_from(duration.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX)
+    }
+
+    /// Ticks from `earlier` to this one.
+    pub(crate) const fn since(self, earlier: Self) -> u32 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// Ticks since the worker's start.
     pub(crate) const fn index(self) -> u32 {
         self.0

@@ -2,6 +2,15 @@
 
 use std::io::{self, IoSlice, Read, Write};
 
+/// How far an outgoing stream has come: two offsets from its start, in bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SendProgress {
+    /// Bytes that the kernel has accepted.
+    pub written: u64,
+    /// Of these, the bytes that the peer's end has acknowledged.
+    pub acknowledged: u64,
+}
+
 /// A nonblocking byte stream with two directions that end separately.
 ///
 /// Like a socket it reads and writes all that it can at once, with `write_vectored` too: less than
@@ -13,6 +22,14 @@ pub trait Transport: Read + Write {
     ///
     /// If the connection is gone already.
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// How far the peer has acknowledged what was written. A transport that cannot tell takes the
+    /// bytes that the kernel accepted as acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is gone already.
+    fn send_progress(&self) -> io::Result<SendProgress>;
 
     /// Writes several buffers with one call.
     ///

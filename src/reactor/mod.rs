@@ -5,6 +5,7 @@
 //!
 //! - [`worker`]: what is decided in a turn
 //! - [`poll`]: the kernel's side
+//! - [`tcp_info`]: the acknowledgements of a peer's TCP
 //! - [`slots`]: connections by token, with generations
 //! - [`timers`]: deadlines, told late
 //! - [`mailbox`]: commands from other threads
@@ -15,6 +16,7 @@
 
 pub(crate) mod worker;
 pub(crate) mod poll;
+mod tcp_info;
 pub(crate) mod slots;
 mod timers;
 pub(crate) mod mailbox;

@@ -10,8 +10,9 @@ use mio::{Events, Interest, Poll, Registry, Waker};
 use socket2::SockRef;
 
 use super::slots::Token;
+use super::tcp_info;
 use super::worker::{Driver, READY_PER_TURN, Worker};
-use crate::conn::transport::{Readiness, Transport};
+use crate::conn::transport::{Readiness, SendProgress, Transport};
 use crate::handler::Handler;
 
 /// An epoll instance, and room for what it reports.
@@ -87,6 +88,10 @@ fn readiness(event: &Event) -> Readiness {
 }
 
 impl Transport for TcpStream {
+    fn send_progress(&self) -> io::Result<SendProgress> {
+        tcp_info::send_progress(self)
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }

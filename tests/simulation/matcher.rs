@@ -18,7 +18,7 @@ pub(crate) struct Outside {
     pub(crate) longest_post: usize,
     /// Codes of closes that other threads have asked for.
     pub(crate) close_codes: Vec<u16>,
-    /// Nothing came from the peer for half the idle timeout: a ping.
+    /// Nothing came from the peer for the ping interval: a ping.
     pub(crate) pings: usize,
     /// Nothing came for all of it, or the server is shutting down: 1001.
     pub(crate) may_go_away: bool,
@@ -59,13 +59,16 @@ pub(crate) struct Matcher {
     tail: Vec<u8>,
     /// Bytes of a response that is not a 101.
     refusal: Option<Vec<u8>>,
-    /// After a close from outside: how many of the model's pongs are behind.
-    pongs: usize,
+    /// Bytes that the server has written since the start.
+    written: u64,
+    /// The stream offsets behind the last ping, and behind the close frame.
+    pub(crate) ping_end: Option<u64>,
+    pub(crate) close_end: Option<u64>,
     pub(crate) end: Option<End>,
 }
 
 impl Matcher {
-    /// The server has written these bytes; says whether there was more among them than pings.
+    /// The server has written these bytes.
     ///
     /// # Errors
     ///
@@ -75,30 +78,34 @@ impl Matcher {
         written: &[u8],
         model: &Model,
         outside: &mut Outside,
-    ) -> Result<bool, String> {
+    ) -> Result<(), String> {
         self.tail.extend(written);
-        let mut pings = 0;
+        self.written += written.len() as u64;
         while !self.tail.is_empty() {
             if let Some(refusal) = &mut self.refusal {
                 refusal.append(&mut self.tail);
                 break;
             }
             if self.end == Some(End::CloseFromOutside) {
-                if !self.late_pong(model)? {
+                if !self.late_pong()? {
                     break;
                 }
             } else if self.is_within_frame || self.end == Some(End::Close) {
                 self.expected(model)?;
             } else if self.tail.starts_with(b"\x89\x00") {
                 outside.pings = outside.pings.checked_sub(1).ok_or("a ping before its time")?;
-                pings += 2;
                 self.tail.drain(..2);
+                self.ping_end = Some(self.offset());
             } else if !self.border(model, outside)? {
                 break;
             }
         }
-        pings += usize::from(self.tail == [0x89]);
-        Ok(written.len() > pings)
+        Ok(())
+    }
+
+    /// The stream offset of the first byte that is not known yet.
+    const fn offset(&self) -> u64 {
+        self.written - self.tail.len() as u64
     }
 
     /// At the border of two frames: finds out what comes. `false` if that needs more bytes.
@@ -120,6 +127,7 @@ impl Matcher {
                     }
                     self.end = Some(End::CloseFromOutside);
                     self.tail.drain(..end);
+                    self.close_end = Some(self.offset());
                     return Ok(true);
                 }
             }
@@ -143,22 +151,18 @@ impl Matcher {
         Ok(true)
     }
 
-    /// After a close from outside: takes a pong, if it has all come. The model cannot know how much
-    /// of the input the server had seen before its close, so some pongs may have been skipped.
-    fn late_pong(&mut self, model: &Model) -> Result<bool, String> {
-        let later = model.pongs[self.pongs..].iter().position(|pong| {
-            let len = pong.len().min(self.tail.len());
-            pong[..len] == self.tail[..len]
-        });
-        let Some(skipped) = later else {
-            return Err(format!("{} bytes after a close frame", self.tail.len()));
+    /// After a close from outside: takes a pong, if it has all come. Which pings are answered depends
+    /// on how much of the input the server had seen before, which the model cannot know.
+    fn late_pong(&mut self) -> Result<bool, String> {
+        let len = match self.tail[..] {
+            [0x8A] => return Ok(false),
+            [0x8A, len @ 0..=125, ..] => usize::from(len),
+            _ => return Err(format!("{} bytes after a close frame", self.tail.len())),
         };
-        let len = model.pongs[self.pongs + skipped].len();
-        if self.tail.len() < len {
+        if self.tail.len() < 2 + len {
             return Ok(false);
         }
-        self.tail.drain(..len);
-        self.pongs += skipped + 1;
+        self.tail.drain(..2 + len);
         Ok(true)
     }
 
@@ -205,6 +209,7 @@ impl Matcher {
             self.frame += 1;
             if is_close {
                 self.end = Some(End::Close);
+                self.close_end = Some(self.offset());
             }
         }
         Ok(())

@@ -76,8 +76,6 @@ pub(crate) struct Model {
     is_closing: bool,
     /// Nothing that the peer sends matters any more.
     pub(crate) is_over: bool,
-    /// The pongs among `expected`, also those that the server owes after a close from outside.
-    pub(crate) pongs: Vec<Vec<u8>>,
     message: Option<Message>,
     frame: Option<Frame>,
     /// The longest reply that is not streamed.
@@ -135,7 +133,6 @@ impl Model {
             is_refused: false,
             is_closing: false,
             is_over: false,
-            pongs: Vec::new(),
             message: None,
             frame: None,
             reply_bytes_max: 0,
@@ -163,6 +160,11 @@ impl Model {
     /// What has arrived of a message that has to be whole before it is answered.
     pub(crate) fn under_way_bytes(&self) -> usize {
         self.message.as_ref().filter(|message| !message.is_streamed).map_or(0, |m| m.payload.len())
+    }
+
+    /// Whether the server has read a part of a frame that is echoed as it comes.
+    pub(crate) fn is_within_streamed_frame(&self) -> bool {
+        self.frame.is_some() && self.message.as_ref().is_some_and(|message| message.is_streamed)
     }
 
     /// Whether the server has read all of a good request.
@@ -247,11 +249,7 @@ impl Model {
         self.taken += end;
         unmask(&mut payload, header.key, 0);
         match header.opcode {
-            0x9 => {
-                let start = self.expected.len();
-                self.reply(0xA, &payload);
-                self.pongs.push(self.expected[start..].to_vec());
-            }
+            0x9 => self.reply(0xA, &payload),
             0xA => {}
             _ => {
                 let code = close_code(&payload)?;

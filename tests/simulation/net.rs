@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ws_reactor::internal::{Driver, Readiness, Token, Transport};
+use ws_reactor::internal::{Driver, Readiness, SendProgress, Token, Transport};
 
 use crate::faults::{Fault, Faults};
 use crate::memory::outside;
@@ -140,6 +140,7 @@ impl Kernel {
         let wide = &[65_536, 400_000];
         let sizes: &[usize] = if is_narrow { &[1, 40, 1000, 5000, 65_536, 400_000] } else { wide };
         let mut socket = Socket::new(worker, dice.pick(sizes), dice.pick(sizes));
+        socket.peer_buffer = dice.pick(&[0, 100, 3000, 65_536]);
         if self.weather.strikes(Fault::Broken, 8) {
             socket.breaks_at = Some(self.weather.dice.below(60));
         }
@@ -321,6 +322,10 @@ impl Write for Stream {
 impl Transport for Stream {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.with("shutdown", |socket, _, now| socket.shutdown(now))
+    }
+
+    fn send_progress(&self) -> io::Result<SendProgress> {
+        self.with("send_progress", |socket, _, _| Ok(socket.send_progress()))
     }
 }
 

@@ -75,6 +75,7 @@ impl Plan {
             request_bytes_max: dice.pick(&[1024, 8192]),
             handshake_timeout: ms(dice.pick(&[200, 1000, 10_000])),
             idle_timeout: ms(dice.pick(&[400, 3000, 20_000, 120_000])),
+            ping_interval: ms(dice.pick(&[0, 100, 1000, 25_000])),
             close_timeout: ms(dice.pick(&[100, 1000, 5000])),
             backlog_bytes_high,
             backlog_bytes_low: dice.pick(&[0, 1, backlog_bytes_high / 4, backlog_bytes_high]),

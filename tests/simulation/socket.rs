@@ -8,7 +8,7 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use ws_reactor::internal::{Readiness, Token};
+use ws_reactor::internal::{Readiness, SendProgress, Token};
 
 use crate::faults::Fault;
 use crate::net::Weather;
@@ -31,6 +31,11 @@ pub(crate) struct Socket {
     urgent: Option<usize>,
     left: Pipe,
     left_max: usize,
+    /// Bytes that the client's TCP acknowledges before the client takes them.
+    pub(crate) peer_buffer: usize,
+    /// Bytes that the server has written since the start.
+    written_total: usize,
+    last_progress: Option<SendProgress>,
     /// A write was short or refused: room raises an edge.
     is_refused: bool,
     /// Calls until they fail.
@@ -87,6 +92,9 @@ impl Socket {
             urgent: None,
             left: Pipe::default(),
             left_max,
+            peer_buffer: 0,
+            written_total: 0,
+            last_progress: None,
             is_refused: false,
             breaks_at: None,
             is_cut: false,
@@ -293,7 +301,20 @@ impl Socket {
             self.seen.written.extend(piece);
             rest -= piece.len();
         }
+        self.written_total += count;
         Ok(count)
+    }
+
+    /// How far the client's TCP has acknowledged what was written, until the server dropped it.
+    pub(crate) fn send_progress(&self) -> SendProgress {
+        if let Some(progress) = self.last_progress {
+            return progress;
+        }
+        let unacknowledged = self.left.len().saturating_sub(self.peer_buffer);
+        SendProgress {
+            written: self.written_total as u64,
+            acknowledged: (self.written_total - unacknowledged) as u64,
+        }
     }
 
     pub(crate) fn shutdown(&mut self, now: Duration) -> io::Result<()> {
@@ -308,6 +329,7 @@ impl Socket {
     /// The server closes. The kernel still delivers what it has taken, unless input is left unread:
     /// that resets the connection, and what the client has not read by then is lost.
     pub(crate) fn dropped(&mut self, now: Duration) {
+        self.last_progress = Some(self.send_progress());
         self.is_gone = true;
         self.seen.dropped_at = Some(now);
         if self.arrived.len() > 0 {

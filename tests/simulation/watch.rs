@@ -20,8 +20,11 @@ const TURNS_MAX: usize = 16;
 /// How late a worker may have its turn here.
 pub(crate) const STALL_MAX: Duration = Duration::from_millis(300);
 
-/// A deadline may be as late as two ticks of 50 ms and a stalled worker, and some have two steps.
-const SLACK: Duration = Duration::from_millis(2 * (100 + 300) + 50);
+/// A deadline may be as late as two ticks of 50 ms and a stalled worker, and some have three steps.
+const SLACK: Duration = Duration::from_millis(3 * (100 + 300) + 50);
+
+/// Acknowledgements are looked for so many times in a timeout.
+const LOOKS_PER_TIMEOUT: u32 = 32;
 
 /// What is known about the server at this moment.
 #[derive(Clone, Copy, Debug)]
@@ -45,13 +48,16 @@ pub(crate) struct Watch {
     matcher: Matcher,
     pub(crate) outside: Outside,
     consumed_at: Duration,
-    /// The kernel took something, but for pings.
-    written_at: Duration,
     /// The last time that a ping became due.
-    ping_due_at: Duration,
+    ping_due_at: Option<Duration>,
     pinged_at: Option<Duration>,
-    /// A write was refused, and nothing has been taken since.
-    was_refused: bool,
+    acknowledged: u64,
+    /// The last acknowledgement of bytes that were written before the ping, if there is one, and
+    /// before the close frame.
+    progress_at: Duration,
+    /// The last acknowledgement of any bytes.
+    acknowledged_at: Duration,
+    is_all_acknowledged: bool,
     /// The first time that there was a reason for a close frame.
     closing_since: Option<Duration>,
     /// The close frame has been written.
@@ -68,10 +74,12 @@ impl Watch {
             matcher: Matcher::default(),
             outside: Outside::default(),
             consumed_at: now,
-            written_at: now,
-            ping_due_at: now,
+            ping_due_at: None,
             pinged_at: None,
-            was_refused: false,
+            acknowledged: 0,
+            progress_at: now,
+            acknowledged_at: now,
+            is_all_acknowledged: true,
             closing_since: None,
             ended_at: None,
             waiting_turns: 0,
@@ -83,11 +91,6 @@ impl Watch {
     pub(crate) fn close_asked(&mut self, code: u16, now: Duration) {
         self.outside.close_codes.push(code);
         self.closing_since.get_or_insert(now);
-    }
-
-    /// Something came, or the kernel took something but for pings.
-    fn moved_at(&self) -> Duration {
-        self.consumed_at.max(self.written_at)
     }
 
     /// The worker has had a turn.
@@ -107,21 +110,15 @@ impl Watch {
         let written = std::mem::take(&mut socket.seen.written);
         self.model.feed(&consumed);
         let pings = self.outside.pings;
-        let is_more = self.matcher.feed(&written, &self.model, &mut self.outside)?;
+        self.matcher.feed(&written, &self.model, &mut self.outside)?;
         let now = moment.now;
-        let quiet_since = self.moved_at();
         if self.outside.pings < pings {
             self.pinged_at = Some(now);
         }
         if !consumed.is_empty() {
             self.consumed_at = now;
         }
-        // A ping that had to wait for room shows that the peer takes something.
-        if is_more || (!written.is_empty() && self.was_refused) {
-            self.written_at = now;
-        }
-        self.was_refused &= written.is_empty();
-        self.was_refused |= !socket.is_writable();
+        self.note_acknowledgements(socket, now);
         if self.matcher.end.is_some() {
             self.ended_at.get_or_insert(now);
         }
@@ -130,7 +127,7 @@ impl Watch {
         }
         if socket.is_gone {
             self.is_done = true;
-            return self.check_drop(socket, moment, quiet_since);
+            return self.check_drop(socket, moment);
         }
         if socket.token.is_some() {
             let is_idle = consumed.is_empty() && written.is_empty();
@@ -139,14 +136,46 @@ impl Watch {
         Ok(())
     }
 
+    /// Sees how far the peer's TCP has acknowledged what was written.
+    fn note_acknowledgements(&mut self, socket: &Socket, now: Duration) {
+        let progress = socket.send_progress();
+        let ping_end = self.matcher.ping_end.filter(|_| self.is_pinged());
+        let ends = ping_end.into_iter().chain(self.matcher.close_end);
+        let end = ends.min().unwrap_or(u64::MAX);
+        if progress.acknowledged > self.acknowledged && self.acknowledged < end {
+            self.progress_at = now;
+        }
+        if progress.acknowledged > self.acknowledged {
+            self.acknowledged_at = now;
+        }
+        self.acknowledged = progress.acknowledged;
+        self.is_all_acknowledged = progress.acknowledged == progress.written;
+    }
+
+    /// Whether a ping has gone out since the last byte was received.
+    fn is_pinged(&self) -> bool {
+        self.pinged_at.is_some_and(|at| at >= self.consumed_at)
+    }
+
+    /// Whether the peer has shown no sign of life for as long as the settings say.
+    fn is_idle(&self, moment: &Moment<'_>, owed: usize) -> bool {
+        let Moment { now, config, .. } = *moment;
+        let (_, unanswered) = silences(config);
+        let counts = !config.ping_interval.is_zero() || !self.is_all_acknowledged || owed > 0;
+        now >= self.consumed_at + config.idle_timeout
+            && (!counts || now >= self.progress_at + unanswered)
+    }
+
     /// What the server may do by now of its own accord.
     fn permit(&mut self, socket: &Socket, moment: &Moment<'_>) {
         let (now, config) = (moment.now, moment.config);
-        if now - self.consumed_at.max(self.ping_due_at) >= config.idle_timeout / 2 {
-            self.ping_due_at = now;
+        let is_silent = now >= self.consumed_at + silences(config).0;
+        let was_due = self.ping_due_at.is_some_and(|at| at > self.consumed_at);
+        if is_silent && !was_due && !config.ping_interval.is_zero() {
+            self.ping_due_at = Some(now);
             self.outside.pings += 1;
         }
-        if now - self.consumed_at >= config.idle_timeout {
+        if self.is_idle(moment, self.matcher.owed(&self.model)) {
             self.outside.may_go_away = true;
         }
         if let Some((since, _)) = moment.drain {
@@ -245,17 +274,27 @@ impl Watch {
             return Ok(());
         };
         let Moment { now, config, .. } = *moment;
-        let idle = config.idle_timeout;
+        let (silence, unanswered) = silences(config);
         let is_answered = self.model.is_open() || self.matcher.has_begun();
         let waits_for_answer = !is_answered && socket.is_writable() && !socket.is_moving();
         let is_open = self.matcher.is_open() && self.closing_since.is_none();
-        let moved_at = self.moved_at().max(accepted_at);
-        let waits = self.pinged_at.is_none_or(|at| at < moved_at)
+        let waits_for_ping = !config.ping_interval.is_zero()
+            && !self.is_pinged()
             && !self.matcher.is_within_frame()
             && socket.is_writable()
             && !socket.is_moving();
-        // A 408 that the kernel does not take is kept for as long as other replies are.
-        let lingers = idle + config.handshake_timeout + 2 * config.close_timeout;
+        let late = |timeout: Duration| timeout + timeout / LOOKS_PER_TIMEOUT;
+        // The last sign of life before the server had to begin to wait for the next.
+        // An earlier ping may have gone out while a later one waits behind it.
+        let has_last_ping = self.is_pinged() && self.outside.pings == 0;
+        let progress_at = if has_last_ping { self.progress_at } else { self.acknowledged_at };
+        let alive_at =
+            (self.consumed_at + silence).max(progress_at).max(self.pinged_at.unwrap_or_default());
+        let closing_at = self.ended_at.max(socket.seen.shutdown_at);
+        // What is queued soon after the close frame may be waited for as if it came before it.
+        let is_quiet = self.is_all_acknowledged && self.consumed_at <= self.acknowledged_at;
+        let lingers =
+            late(config.idle_timeout) + config.handshake_timeout + 2 * config.close_timeout;
         let after = |since: Option<Duration>, limit: Duration| {
             since.is_some_and(|since| now > since + limit + SLACK)
         };
@@ -264,12 +303,28 @@ impl Watch {
                 "an answer",
                 after(Some(accepted_at).filter(|_| waits_for_answer), config.handshake_timeout),
             ),
-            ("the end after the shutdown", after(socket.seen.shutdown_at, config.close_timeout)),
-            ("the end after the close frame", after(self.ended_at, 2 * config.close_timeout)),
-            ("a ping", after(Some(moved_at).filter(|_| is_open && waits), idle / 2)),
-            ("the end of an idle connection", after(Some(moved_at).filter(|_| is_open), idle)),
+            (
+                "the end after the close",
+                after(
+                    closing_at
+                        .max(Some(self.acknowledged_at))
+                        .filter(|_| closing_at.is_some() && is_quiet),
+                    config.close_timeout + config.idle_timeout / LOOKS_PER_TIMEOUT,
+                ),
+            ),
+            (
+                "a ping",
+                after(Some(self.consumed_at).filter(|_| is_open && waits_for_ping), silence),
+            ),
+            (
+                "the end of an idle connection",
+                after(Some(alive_at).filter(|_| is_open), late(unanswered)),
+            ),
             // A reason to close, such as the end of the stream, may come when all has long been quiet.
-            ("the end", after(Some(moved_at).max(self.closing_since), lingers)),
+            (
+                "the end",
+                after(Some(alive_at.max(self.acknowledged_at)).max(self.closing_since), lingers),
+            ),
         ];
         match overdue.iter().find(|(_, is_overdue)| *is_overdue) {
             Some((what, _)) => Err(format!("{what} is overdue")),
@@ -277,14 +332,8 @@ impl Watch {
         }
     }
 
-    /// The server has dropped a connection: it had a reason, and has sent what it had to. Until
-    /// this turn, nothing had moved since `quiet_since`.
-    fn check_drop(
-        &self,
-        socket: &Socket,
-        moment: &Moment<'_>,
-        quiet_since: Duration,
-    ) -> Result<(), String> {
+    /// The server has dropped a connection: it had a reason, and has sent what it had to.
+    fn check_drop(&self, socket: &Socket, moment: &Moment<'_>) -> Result<(), String> {
         let Moment { now, config, .. } = *moment;
         let owed = self.matcher.owed(&self.model);
         if socket.seen.has_error || socket.accepted_at.is_none() {
@@ -299,24 +348,21 @@ impl Watch {
             return self.matcher.check_refusal();
         }
         let since = |at: Option<Duration>, limit: Duration| at.is_some_and(|at| now >= at + limit);
-        // A close that waits for the end of a streamed frame does not wait for longer than others.
-        let close_sent_at = match self.matcher.is_within_frame() {
-            true => self.closing_since,
-            false => self.closing_since.map(|at| at.max(self.written_at)),
+        // A close that waits for the end of a streamed frame does not wait for acknowledgements.
+        let close_waits = self.matcher.is_within_frame() || self.model.is_within_streamed_frame();
+        let timed_out_at = accepted_at(socket) + config.handshake_timeout;
+        let refused_at = Some(timed_out_at).filter(|_| !self.matcher.is_open());
+        let closing_at =
+            [self.closing_since, socket.seen.shutdown_at, refused_at].into_iter().flatten().min();
+        let is_close_acknowledged = match self.matcher.close_end {
+            Some(end) => self.acknowledged >= end,
+            None => self.is_all_acknowledged && owed == 0 && !self.matcher.is_undecided(),
         };
-        let unanswered_ping_at = self.pinged_at.filter(|at| self.consumed_at <= *at);
-        // Once the connection is at its end, or has been refused, what still comes does not count.
-        let is_open =
-            self.matcher.is_open() && self.closing_since.is_none() && !self.outside.may_go_away;
-        let idle_since = if is_open { self.moved_at() } else { self.written_at };
+        let limit = if is_close_acknowledged { config.close_timeout } else { config.idle_timeout };
         let reasons = [
-            since(socket.seen.shutdown_at, config.close_timeout),
-            since(close_sent_at, config.close_timeout),
-            since(Some(idle_since), config.idle_timeout),
-            // There was no room, or not enough, for the close frame to an idle peer.
-            self.was_refused
-                && (since(Some(quiet_since), config.idle_timeout)
-                    || since(unanswered_ping_at, config.idle_timeout / 2)),
+            close_waits && since(self.closing_since, config.close_timeout),
+            closing_at.is_some() && since(closing_at.max(Some(self.progress_at)), limit),
+            self.is_idle(moment, owed),
             owed + self.posted_bytes() > config.backlog_bytes_max,
             moment.drain.is_some_and(|(_, deadline)| now >= deadline),
         ];
@@ -359,3 +405,18 @@ const HEADER_BYTES_MAX: usize = 10;
 
 /// The most that the handler of the simulation sends in a callback.
 const HANDLER_SENDS_MAX: usize = 40_000;
+
+/// How long a server waits for a byte before it pings or looks for acknowledgements, and how long a
+/// peer then has for a sign of life.
+fn silences(config: &Config) -> (Duration, Duration) {
+    if config.ping_interval.is_zero() {
+        return (config.idle_timeout / 8, config.idle_timeout);
+    }
+    let silence = config.ping_interval.min(config.idle_timeout / 2);
+    (silence, config.idle_timeout - silence)
+}
+
+/// When the server accepted a connection.
+fn accepted_at(socket: &Socket) -> Duration {
+    socket.accepted_at.unwrap_or_default()
+}

@@ -15,7 +15,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use ws_reactor::internal::{Driver, READY_PER_TURN, Readiness, Token, Transport};
+use ws_reactor::internal::{Driver, READY_PER_TURN, Readiness, SendProgress, Token, Transport};
 
 /// Names a socket, also after its end.
 pub type SocketId = usize;
@@ -143,6 +143,10 @@ pub struct Socket {
     pub peer_reads: bool,
     /// Bytes that can be written and not yet read by the peer.
     pub capacity: usize,
+    /// Bytes that the peer's TCP acknowledges before the peer reads them.
+    pub peer_buffer: usize,
+    /// Bytes that the worker has written since the start.
+    written_total: usize,
     /// A write was short or refused: the next room raises an edge.
     refused: bool,
     token: Option<Token>,
@@ -166,6 +170,8 @@ impl Default for Socket {
             read_by_peer: 0,
             peer_reads: true,
             capacity: usize::MAX,
+            peer_buffer: 0,
+            written_total: 0,
             refused: false,
             token: None,
             edge: false,
@@ -319,7 +325,17 @@ impl Socket {
             return Err(ErrorKind::WouldBlock.into());
         }
         self.output.extend(&bytes[..len]);
+        self.written_total += len;
         Ok(len)
+    }
+
+    fn send_progress(&self) -> SendProgress {
+        let unread = self.output.len() - self.read_by_peer;
+        let unacknowledged = unread.saturating_sub(self.peer_buffer);
+        SendProgress {
+            written: self.written_total as u64,
+            acknowledged: (self.written_total - unacknowledged) as u64,
+        }
     }
 }
 
@@ -378,6 +394,10 @@ impl Write for Stream {
 impl Transport for Stream {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.with(Call::Shutdown, |socket| socket.called(Call::Shutdown))
+    }
+
+    fn send_progress(&self) -> io::Result<SendProgress> {
+        Ok(self.net.0.borrow().sockets[self.id].send_progress())
     }
 }
 

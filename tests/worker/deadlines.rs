@@ -1,4 +1,5 @@
-//! Timeouts, in made-up time. None is early; each is at most two ticks of 50 ms late.
+//! Timeouts, in virtual time. None is early; each is at most two ticks of 50 ms late, and one that
+//! begins with an acknowledgement a look later.
 
 use std::time::Duration;
 
@@ -15,6 +16,10 @@ use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 use crate::world::World;
 
 const GRAIN: Duration = Duration::from_millis(100);
+
+/// A deadline that counts from an acknowledgement, which is noticed a tick or two later.
+const LOOKED: Duration = Duration::from_millis(300);
+
 const JUST: Duration = Duration::from_millis(1);
 
 fn seconds(seconds: u64) -> Duration {
@@ -68,45 +73,170 @@ fn a_request_in_the_last_moment_is_in_time() {
     let id = world.connect();
     world.advance(seconds(10) - JUST);
     assert_eq!(ask(&mut world, id, GOOD_REQUEST), GOOD_RESPONSE);
-    world.advance(seconds(59));
+    world.advance(seconds(24));
     assert_echoes(&mut world, id);
 }
 
+/// `Config::ping_interval` and `idle_timeout`: 25 and 120 seconds.
 #[test]
-fn an_idle_connection_is_pinged_at_half_and_closed_at_the_whole() {
+fn an_idle_connection_is_pinged_and_then_closed_with_1001() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe, Config::default());
     let id = open(&mut world);
-    world.advance(seconds(60) - JUST);
+    world.advance(seconds(25) - JUST);
     assert_eq!(world.take_received(id), b"");
     world.advance(GRAIN + JUST);
     assert_eq!(world.take_received(id), ping());
-    world.advance(seconds(60) - GRAIN - JUST);
+    world.advance(seconds(95) - GRAIN - JUST);
     assert_eq!(world.take_received(id), b"");
     assert!(!world.is_gone(id));
-    world.advance(GRAIN + JUST);
+    world.advance(LOOKED + JUST);
     assert_eq!(world.take_received(id), close_reply(1001, "idle timeout"));
     assert_lingers(&mut world, id);
     assert_eq!(log.count("close 1006 \"\" nothing moved for too long"), 1);
     assert_eq!((world.stats().idle_timeouts, world.stats().closed), (1, 1));
 }
 
-/// The kernel had room for the ping, and has none for the close frame.
+/// The kernel had room for the ping, and has none for the close frame; or the peer's TCP has not
+/// acknowledged the ping, so that nobody would hear a close frame.
 #[test]
-fn an_idle_peer_whose_kernel_is_full_is_dropped_in_time() {
-    let (probe, log) = Probe::echo();
-    let mut world = World::new(probe, Config::default());
+fn an_idle_peer_that_would_not_hear_a_close_frame_is_dropped() {
+    for peer_buffer in [0, 100] {
+        let (probe, log) = Probe::echo();
+        let mut world = World::new(probe, Config::default());
+        let id = open(&mut world);
+        world.socket(id).peer_reads = false;
+        world.socket(id).capacity = ping().len();
+        world.socket(id).peer_buffer = peer_buffer;
+        world.advance(seconds(120) - JUST);
+        assert!(!world.is_gone(id));
+        world.advance(LOOKED + JUST);
+        assert!(world.is_gone(id));
+        world.socket(id).drain(10);
+        assert_eq!(world.take_received(id), ping());
+        assert_eq!(log.count("close 1006 \"\" nothing moved for too long"), 1);
+        assert_eq!((world.stats().idle_timeouts, world.stats().closed), (1, 1));
+    }
+}
+
+/// `Config::ping_interval`: more than half of `idle_timeout` counts as half of it.
+#[test]
+fn a_ping_interval_of_more_than_half_the_idle_timeout_counts_as_half() {
+    for (interval, expected) in [(10, 10), (30, 30), (31, 30), (1000, 30)] {
+        let config = Config {
+            ping_interval: seconds(interval),
+            idle_timeout: seconds(60),
+            ..Config::default()
+        };
+        let mut world = World::new(Probe::echo().0, config);
+        let id = open(&mut world);
+        world.advance(seconds(expected) - JUST);
+        assert_eq!(world.take_received(id), b"", "{interval} s");
+        world.advance(GRAIN + JUST);
+        assert_eq!(world.take_received(id), ping(), "{interval} s");
+        world.advance(seconds(60 - expected) - GRAIN);
+        assert_eq!(world.take_received(id), b"", "{interval} s");
+        world.advance(LOOKED);
+        assert_eq!(world.take_received(id), close_reply(1001, "idle timeout"), "{interval} s");
+    }
+}
+
+fn without_pings() -> Config {
+    Config { ping_interval: Duration::ZERO, ..Config::default() }
+}
+
+#[test]
+fn without_pings_a_silent_peer_is_closed_after_the_idle_timeout() {
+    let mut world = World::new(Probe::echo().0, without_pings());
+    let id = open(&mut world);
+    world.advance(seconds(120) - JUST);
+    assert_eq!(world.take_received(id), b"");
+    world.advance(GRAIN + JUST);
+    assert_eq!(world.take_received(id), close_reply(1001, "idle timeout"));
+    assert_lingers(&mut world, id);
+}
+
+/// A peer that takes a large echo slowly sends nothing meanwhile.
+#[test]
+fn without_pings_acknowledgements_keep_a_peer_while_others_are_outstanding() {
+    let mut world = World::new(Probe::echo().0, without_pings());
     let id = open(&mut world);
     world.socket(id).peer_reads = false;
-    world.socket(id).capacity = ping().len();
-    world.advance(seconds(120) - JUST);
+    world.send(id, &binary(10_000));
+    for _ in 0..9 {
+        world.advance(seconds(100));
+        assert!(!world.is_gone(id));
+        world.socket(id).drain(1000);
+    }
+    world.advance(seconds(119));
     assert!(!world.is_gone(id));
-    world.advance(GRAIN + GRAIN);
-    assert!(world.is_gone(id));
-    world.socket(id).drain(10);
+    world.advance(seconds(2) + seconds(120) / 32 + LOOKED);
+    assert!(world.is_gone(id), "no progress for 120 s");
+}
+
+/// The kernel accepts whatever is sent to a peer that has gone: that is no sign of life.
+#[test]
+fn messages_from_another_thread_do_not_keep_a_silent_peer() {
+    for (pings, acknowledges) in [(true, false), (true, true), (false, false), (false, true)] {
+        let config = Config {
+            idle_timeout: seconds(2),
+            ping_interval: if pings { seconds(1) } else { Duration::ZERO },
+            ..Config::default()
+        };
+        let mut world = World::new(Probe::echo().0, config);
+        let id = open(&mut world);
+        let token = world.token(id);
+        world.socket(id).peer_reads = acknowledges;
+        let mut alive_ms = 0;
+        while world.stats().open() == 1 {
+            assert!(alive_ms < 2600, "pings: {pings}, acknowledges: {acknowledges}");
+            assert!(world.post(Command::Send(token, Message::from("news").into())));
+            world.advance(Duration::from_millis(500));
+            alive_ms += 500;
+        }
+        assert!(alive_ms >= 2000, "pings: {pings}, acknowledges: {acknowledges}");
+        assert_eq!(world.stats().idle_timeouts, 1);
+    }
+}
+
+/// A peer behind a slow link takes a large echo for longer than the idle timeout: the kernel has
+/// accepted all of it long ago, and the ping waits behind it.
+#[test]
+fn a_slow_peer_that_goes_on_acknowledging_is_not_closed() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    world.socket(id).peer_reads = false;
+    world.send(id, &binary(100_000));
+    let mut received = 0;
+    for _ in 0..10 {
+        world.advance(seconds(60));
+        assert!(!world.is_gone(id), "after {received} bytes");
+        world.socket(id).drain(10_000);
+        received += world.take_received(id).len();
+    }
+    assert_eq!(received, 100_000);
+    world.socket(id).peer_reads = true;
+    assert_eq!(ask(&mut world, id, &client(PONG, b"").bytes()).len(), 10 + ping().len());
+    assert_echoes(&mut world, id);
+    assert_eq!(world.stats().idle_timeouts, 0);
+}
+
+/// Once its TCP has acknowledged the ping, a program that hangs is found out, whatever it is sent.
+#[test]
+fn acknowledgements_after_the_ping_do_not_keep_a_connection_open() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    let token = world.token(id);
+    world.advance(seconds(25) + GRAIN);
     assert_eq!(world.take_received(id), ping());
-    assert_eq!(log.count("close 1006 \"\" nothing moved for too long"), 1);
-    assert_eq!((world.stats().idle_timeouts, world.stats().closed), (1, 1));
+    for _ in 0..9 {
+        world.advance(seconds(10));
+        assert!(world.post(Command::Send(token, Message::from("news").into())));
+        world.run_until_quiet();
+        assert_eq!(world.take_received(id), text_reply("news"));
+    }
+    world.advance(seconds(5) + LOOKED);
+    assert_eq!(world.take_received(id), close_reply(1001, "idle timeout"));
 }
 
 #[test]
@@ -114,7 +244,7 @@ fn a_pong_keeps_a_connection_open() {
     let mut world = echo_world();
     let id = open(&mut world);
     for _ in 0..20 {
-        world.advance(seconds(60) + GRAIN);
+        world.advance(seconds(25) + GRAIN);
         assert_eq!(world.take_received(id), ping());
         assert_eq!(ask(&mut world, id, &client(PONG, b"").bytes()), b"");
     }
@@ -127,10 +257,10 @@ fn messages_keep_a_connection_open_and_unpinged() {
     let mut world = echo_world();
     let id = open(&mut world);
     for _ in 0..20 {
-        world.advance(seconds(59));
+        world.advance(seconds(24));
         assert_echoes(&mut world, id);
     }
-    world.advance(seconds(60) + GRAIN);
+    world.advance(seconds(25) + GRAIN);
     assert_eq!(world.take_received(id), ping());
 }
 
@@ -140,7 +270,7 @@ fn a_half_received_frame_does_not_keep_a_connection_open() {
         let mut world = echo_world();
         let id = open(&mut world);
         world.send(id, half);
-        world.advance(seconds(125) + GRAIN + GRAIN);
+        world.advance(seconds(125) + LOOKED + LOOKED);
         assert!(world.is_gone(id), "{} bytes", half.len());
         assert_eq!(world.stats().idle_timeouts, 1);
     }
@@ -152,7 +282,7 @@ fn nothing_is_written_into_a_streamed_frame_when_time_is_up() {
     let id = open(&mut world);
     let half = &binary(20_000)[..9_000];
     world.send(id, half);
-    world.advance(seconds(120) + GRAIN);
+    world.advance(seconds(120) + LOOKED + seconds(95) / 32);
     assert!(world.is_gone(id));
     assert!(world.received(id) == binary_reply(20_000)[..9_000 - 4]);
 }
@@ -188,21 +318,6 @@ fn bytes_taken_from_the_backlog_keep_a_connection_open() {
     assert!(world.is_gone(id));
 }
 
-/// `Config::idle_timeout`: "without a byte received, and without one accepted by the kernel".
-#[test]
-fn messages_that_the_kernel_takes_keep_a_connection_open() {
-    let mut world = echo_world();
-    let id = open(&mut world);
-    let token = world.token(id);
-    for round in 0..10 {
-        world.advance(seconds(50));
-        assert!(!world.is_gone(id), "round {round}");
-        assert!(world.post(Command::Send(token, Message::from("news").into())));
-        world.run_until_quiet();
-        assert!(world.take_received(id).ends_with(&text_reply("news")), "round {round}");
-    }
-}
-
 /// The deadline of an open connection may be nearer than the one of its handshake.
 #[test]
 fn an_idle_timeout_shorter_than_the_handshakes_is_kept() {
@@ -214,7 +329,7 @@ fn an_idle_timeout_shorter_than_the_handshakes_is_kept() {
         let id = open(&mut world);
         world.advance(seconds(idle) / 2 + GRAIN);
         assert_eq!(world.take_received(id), ping(), "half of {idle} s");
-        world.advance(seconds(idle) / 2);
+        world.advance(seconds(idle) / 2 + LOOKED);
         assert_eq!(world.take_received(id), close_reply(1001, "idle timeout"), "{idle} s");
         assert_lingers(&mut world, id);
     }
@@ -236,7 +351,7 @@ fn a_close_that_is_not_answered_ends_after_5_seconds() {
     let id = closing(&mut world);
     world.advance(seconds(5) - JUST);
     assert!(!world.is_gone(id));
-    world.advance(GRAIN + JUST);
+    world.advance(LOOKED + JUST);
     assert!(world.is_gone(id));
     assert_eq!(world.stats().close_timeouts, 1);
     assert_eq!(log.count("close 1006 \"\" the peer did not answer the close frame"), 1);
@@ -254,6 +369,64 @@ fn messages_do_not_extend_the_time_for_a_close() {
     world.advance(GRAIN);
     assert!(world.is_gone(id));
     assert_eq!((world.stats().close_timeouts, log.count("text")), (1, 0));
+}
+
+/// The server's kernel took everything long ago; the peer's TCP acknowledges 10 kB in 30 seconds.
+#[test]
+fn a_peer_that_acknowledges_bytes_before_our_close_is_not_reset() {
+    for close_comes_from_peer in [false, true] {
+        let mut world = echo_world();
+        let id = open(&mut world);
+        world.socket(id).peer_reads = false;
+        let input = [binary(50_000), if close_comes_from_peer { close(1000) } else { Vec::new() }];
+        world.send(id, &input.concat());
+        world.run_until_quiet();
+        if !close_comes_from_peer {
+            assert!(world.post(Command::Close(world.token(id), CloseCode::NORMAL, "".into())));
+        }
+        let mut received = Vec::new();
+        while received.len() < binary_reply(50_000).len() + 4 {
+            world.advance(seconds(30));
+            assert!(!world.is_gone(id), "after {} bytes", received.len());
+            world.socket(id).drain(10_000);
+            received.extend(world.take_received(id));
+        }
+        assert!(received == [binary_reply(50_000), close_reply(1000, "")].concat());
+        world.advance(seconds(5) - JUST);
+        assert!(!world.is_gone(id));
+        world.advance(seconds(120) / 32 + LOOKED);
+        assert!(world.is_gone(id), "5 s after the close frame was acknowledged");
+    }
+}
+
+/// Pongs that follow our close frame are acknowledged too, and do not count.
+#[test]
+fn pings_do_not_extend_the_time_for_a_close() {
+    let (probe, _) = Probe::echo();
+    let mut world = World::new(probe, Config::default());
+    let id = closing(&mut world);
+    for _ in 0..10 {
+        assert!(!world.is_gone(id));
+        assert_eq!(ask(&mut world, id, &client(PING, b"").bytes()), server(PONG, b"").bytes());
+        world.advance(Duration::from_millis(490));
+    }
+    world.advance(LOOKED);
+    assert!(world.is_gone(id));
+    assert_eq!(world.stats().close_timeouts, 1);
+}
+
+/// Its TCP acknowledges nothing more: the time is that of an idle peer.
+#[test]
+fn a_peer_that_does_not_acknowledge_our_close_is_dropped_after_the_idle_timeout() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    world.socket(id).peer_reads = false;
+    assert!(world.post(Command::Close(world.token(id), CloseCode::NORMAL, "".into())));
+    world.advance(seconds(120) - JUST);
+    assert!(!world.is_gone(id));
+    world.advance(LOOKED);
+    assert!(world.is_gone(id));
+    assert_eq!(world.stats().close_timeouts, 1);
 }
 
 #[test]
@@ -306,7 +479,7 @@ fn a_refused_client_that_stays_is_dropped_after_5_seconds() {
     assert!(has_status(&answer, 405));
     world.advance(seconds(5) - JUST);
     assert!(!world.is_gone(id));
-    world.advance(GRAIN + JUST);
+    world.advance(LOOKED + JUST);
     assert!(world.is_gone(id));
 }
 
@@ -351,7 +524,7 @@ fn deadlines_of_many_connections_keep_apart() {
     // The first has been idle for 70 s, the last for 0.7 s.
     for (id, age_ms) in ids.iter().zip((1..=100).rev().map(|count| count * 700)) {
         let pinged = !world.take_received(*id).is_empty();
-        assert_eq!(pinged, age_ms > 60_000 + 50, "idle for {age_ms} ms");
+        assert_eq!(pinged, age_ms > 25_000 + 50, "idle for {age_ms} ms");
     }
     for _ in 0..200 {
         world.advance(Duration::from_millis(700));
@@ -419,23 +592,6 @@ fn deadlines_come_however_much_is_ready() {
     }
     assert!(world.is_gone(late), "it has not sent its request for 20 s");
     assert_eq!(world.stats().open(), ids.len() as u64);
-}
-
-/// Found by the simulation: what the kernel takes of a message counts, also if it is not all.
-#[test]
-fn a_posted_message_that_is_taken_in_part_puts_off_the_end() {
-    let mut world = echo_world();
-    let id = open(&mut world);
-    world.advance(seconds(100));
-    assert_eq!(world.take_received(id), ping());
-    world.socket(id).peer_reads = false;
-    world.socket(id).capacity = 1000;
-    let message = Message::from(&[0; 5000]).into();
-    assert!(world.post(Command::Send(world.token(id), message)));
-    world.advance(seconds(119));
-    assert!(!world.is_gone(id), "the kernel took 1000 bytes 119 s ago");
-    world.advance(seconds(2));
-    assert!(world.is_gone(id));
 }
 
 /// Found by the simulation: the time to answer a close frame begins when it goes out.

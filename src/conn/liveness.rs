@@ -1,0 +1,154 @@
+//! Acknowledgements of a peer's TCP as proof that it is alive.
+//!
+//! Bytes that the kernel accepted prove nothing: a send buffer holds megabytes for a peer that has
+//! gone. Bytes that the peer's TCP acknowledged do, and the kernel tells how many there are
+//! ([`SendProgress`]). Asking costs a system call, so it is asked only when a deadline comes up.
+
+use std::time::Duration;
+
+use super::tick::Tick;
+use super::transport::SendProgress;
+
+/// Looks in the time that a connection may stay without progress: how late progress is noticed, as
+/// a share of that time.
+const LOOKS_PER_TIMEOUT: u32 = 32;
+
+/// The share of the time since the start after which the next look comes: an acknowledgement after a
+/// normal round trip is noticed at once, and a peer that stays silent costs few looks.
+const LOOK_GROWTH: u32 = 8;
+
+/// Follows the acknowledgements of the bytes up to a ping, or up to a close frame.
+#[derive(Debug)]
+pub(super) struct AckWatch {
+    /// The stream offset behind the ping or close frame: later bytes do not count. `None` if there is
+    /// neither, and every acknowledgement counts while others are still to come.
+    end: Option<u64>,
+    acknowledged: u64,
+    started: Tick,
+    looked: Tick,
+    /// The start, or the last look that found progress.
+    progressed: Tick,
+}
+
+impl AckWatch {
+    /// Watches the bytes written so far, and `unsent_bytes` that the kernel has not taken yet.
+    pub(super) fn up_to(
+        progress: SendProgress,
+        unsent_bytes: usize,
+        since: Tick,
+        now: Tick,
+    ) -> Self {
+        let end = progress.written + unsent_bytes as u64;
+        let is_complete = progress.acknowledged >= end;
+        Self {
+            end: Some(end),
+            acknowledged: progress.acknowledged,
+            started: since,
+            looked: now,
+            progressed: if is_complete { now } else { since },
+        }
+    }
+
+    /// Watches whatever is sent. How far it was acknowledged before is unknown, so the first look
+    /// counts as progress if bytes are outstanding.
+    pub(super) const fn of_all(
+        progress: SendProgress,
+        unsent_bytes: usize,
+        since: Tick,
+        now: Tick,
+    ) -> Self {
+        let is_outstanding = progress.acknowledged < progress.written + unsent_bytes as u64;
+        Self {
+            end: None,
+            acknowledged: progress.acknowledged,
+            started: since,
+            looked: now,
+            progressed: if is_outstanding { now } else { since },
+        }
+    }
+
+    /// Compares with the last look; `unsent_bytes` are still to be taken by the kernel.
+    pub(super) fn look(&mut self, progress: SendProgress, unsent_bytes: usize, now: Tick) {
+        let SendProgress { written, acknowledged } = progress;
+        let (counted, is_proof) = match self.end {
+            Some(end) => (acknowledged.min(end), true),
+            None => (acknowledged, acknowledged < written + unsent_bytes as u64),
+        };
+        if counted > self.acknowledged && is_proof {
+            self.progressed = now;
+        }
+        self.acknowledged = counted.max(self.acknowledged);
+        self.looked = now;
+    }
+
+    /// Whether all bytes that count have been acknowledged.
+    pub(super) fn is_complete(&self) -> bool {
+        self.end.is_some_and(|end| self.acknowledged >= end)
+    }
+
+    /// When the peer has made no progress for `timeout`.
+    pub(super) fn expiry(&self, timeout: Duration) -> Tick {
+        self.progressed.after(timeout)
+    }
+
+    /// When to look again: often until all bytes are acknowledged, then after `pause`.
+    pub(super) fn next_look(&self, timeout: Duration, pause: Duration) -> Tick {
+        let latest = self.looked.after(pause);
+        if self.is_complete() {
+            return latest;
+        }
+        let at_most = Tick::count(timeout) / LOOKS_PER_TIMEOUT;
+        let grown = self.looked.since(self.started) / LOOK_GROWTH;
+        self.looked.plus(grown.min(at_most).max(1)).min(latest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(95);
+
+    const fn progress(written: u64, acknowledged: u64) -> SendProgress {
+        SendProgress { written, acknowledged }
+    }
+
+    fn tick(index: u32) -> Tick {
+        Tick::from_index(index)
+    }
+
+    #[test]
+    fn only_bytes_up_to_the_end_are_progress() {
+        let mut watch = AckWatch::up_to(progress(100, 40), 10, tick(0), tick(0));
+        watch.look(progress(110, 50), 0, tick(100));
+        assert_eq!(watch.expiry(TIMEOUT), tick(100).after(TIMEOUT));
+        watch.look(progress(500, 400), 0, tick(200));
+        assert!(watch.is_complete());
+        assert_eq!(watch.expiry(TIMEOUT), tick(200).after(TIMEOUT));
+        watch.look(progress(900, 900), 0, tick(300));
+        assert_eq!(watch.expiry(TIMEOUT), tick(200).after(TIMEOUT), "later bytes do not count");
+    }
+
+    #[test]
+    fn without_an_end_progress_counts_while_bytes_are_unacknowledged() {
+        let mut watch = AckWatch::of_all(progress(100, 40), 0, tick(0), tick(0));
+        watch.look(progress(100, 50), 0, tick(100));
+        assert_eq!(watch.expiry(TIMEOUT), tick(100).after(TIMEOUT));
+        watch.look(progress(100, 100), 0, tick(200));
+        assert_eq!(watch.expiry(TIMEOUT), tick(100).after(TIMEOUT), "nothing is left to wait for");
+        assert!(!watch.is_complete());
+    }
+
+    #[test]
+    fn looks_come_soon_at_first_and_then_a_fixed_number_in_a_timeout() {
+        let mut watch = AckWatch::up_to(progress(100, 40), 0, tick(0), tick(0));
+        let mut looks = Vec::new();
+        while watch.next_look(TIMEOUT, TIMEOUT) < tick(Tick::count(TIMEOUT)) {
+            let now = watch.next_look(TIMEOUT, TIMEOUT);
+            watch.look(progress(100, 40), 0, now);
+            looks.push(now);
+        }
+        assert_eq!(looks[0], tick(1));
+        assert!(looks.len() < 100, "{} looks", looks.len());
+    }
+}

@@ -1,0 +1,48 @@
+//! TCP_INFO, of which the library needs three counters (tcp(7)).
+
+use std::io;
+
+use mio::net::TcpStream;
+use nix::sys::socket::getsockopt;
+use nix::{getsockopt_impl, sockopt_impl};
+
+use crate::conn::transport::SendProgress;
+
+/// The start of `struct tcp_info` (linux/tcp.h), as far as Linux 4.19 and later have it.
+#[derive(Clone, Copy, Debug)]
+#[expect(unreachable_pub, reason = "the macro's own type is public, and names this one")]
+#[repr(C)]
+pub struct TcpInfo {
+    _state_to_pacing: [u64; 15],
+    bytes_acked: u64,
+    _bytes_received: u64,
+    _segments: [u32; 2],
+    notsent_bytes: u32,
+    _min_rtt_and_data_segments: [u32; 3],
+    _delivery_rate_to_delivered: [u64; 5],
+    bytes_sent: u64,
+    bytes_retrans: u64,
+}
+
+const _: () = assert!(std::mem::offset_of!(TcpInfo, bytes_acked) == 120);
+const _: () = assert!(std::mem::offset_of!(TcpInfo, notsent_bytes) == 144);
+const _: () = assert!(std::mem::offset_of!(TcpInfo, bytes_sent) == 200);
+
+sockopt_impl!(
+    /// Reads [`TcpInfo`].
+    ReadTcpInfo,
+    GetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_INFO,
+    TcpInfo
+);
+
+/// How far the peer's TCP has acknowledged what was written to `stream`.
+pub(super) fn send_progress(stream: &TcpStream) -> io::Result<SendProgress> {
+    let info = getsockopt(stream, ReadTcpInfo)?;
+    let sent = info.bytes_sent.saturating_sub(info.bytes_retrans);
+    Ok(SendProgress {
+        written: sent + u64::from(info.notsent_bytes),
+        acknowledged: info.bytes_acked,
+    })
+}
