@@ -10,37 +10,12 @@ use support::client::{
     request, upgrade, wait_until,
 };
 use support::frames;
-use support::programs::{Ended, Program, run};
+use support::programs::{Ended, Program, full_pipe, listening, run, server, terminate};
 use support::servers::{LOCAL, local};
 use tungstenite::Message;
 
 /// What the server says to every peer when it ends.
 const REASON: &str = "the server is shutting down";
-
-/// The server example on a free port, and its address.
-#[track_caller]
-fn server(arguments: &str) -> (Program, SocketAddr) {
-    let server = Program::start("server", &format!("--addr 127.0.0.1:0 {arguments}"));
-    let address = listening(&server);
-    (server, address)
-}
-
-/// The address in the first line that the server prints.
-#[track_caller]
-fn listening(server: &Program) -> SocketAddr {
-    let line = server.line("listening on ");
-    let address = line.split(' ').nth(2).expect("an address");
-    address.parse().unwrap_or_else(|error| panic!("{line}: {error}"))
-}
-
-/// Ends a server as an operator does, and checks that it ends well.
-#[track_caller]
-fn terminate(server: Program) -> Ended {
-    server.signal("TERM");
-    let ended = server.wait();
-    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
-    ended
-}
 
 /// Runs the load example against `address`.
 fn load(address: SocketAddr, arguments: &str) -> Ended {
@@ -177,10 +152,11 @@ fn a_second_signal_ends_the_server_at_once() {
 #[test]
 fn signals_end_a_server_whose_log_nobody_reads() {
     let arguments = "--addr 127.0.0.1:0 --workers 1 --drain-timeout 3600";
-    let (server, unread) = Program::start_unread("server", arguments);
+    let (unread, log) = full_pipe();
+    let server = Program::start_logging_to("server", arguments, "info", log);
     let address = listening(&server);
-    // Its worker wants to say that there is a connection.
-    let _stream = dial(address);
+    // It would not end by itself: this peer does not answer the close frame.
+    let _stream = open_raw(address);
     assert_signals_end(server);
     drop(unread);
 }

@@ -4,7 +4,8 @@
 //! what the last `cargo build --examples` made.
 
 use std::fs;
-use std::io::{BufRead, BufReader, PipeReader, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::client::wait_until;
+
+/// The log filters of an example that is to log little.
+const QUIET: &str = "warn";
 
 /// A running example; killed if the test ends before it.
 #[derive(Debug)]
@@ -45,9 +49,8 @@ impl Program {
     /// Starts the example `name`, which is to log warnings only: there will be much to log.
     #[track_caller]
     pub fn start_quiet(name: &str, arguments: &str, environment: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(path(name));
-        command.args(arguments.split_whitespace()).env("RUST_LOG", "warn");
-        Self::spawn(command.envs(environment.iter().copied()))
+        let mut command = command(name, arguments);
+        Self::spawn(command.env("RUST_LOG", QUIET).envs(environment.iter().copied()))
     }
 
     /// Starts the example `name` as [`start_quiet`](Self::start_quiet) does, where no process may
@@ -58,43 +61,41 @@ impl Program {
         let path = path(name);
         let mut command = Command::new("sh");
         command.args(["-c", &limit]).arg(path).args(arguments.split_whitespace());
-        Self::spawn(command.env("RUST_LOG", "warn"))
+        Self::spawn(command.env("RUST_LOG", QUIET))
     }
 
-    /// Starts the example `name` with a pipe for its log that is full, and that nobody reads as
-    /// long as the second value lives.
+    /// Starts the example `name` with these log filters in its environment.
     #[track_caller]
-    pub fn start_unread(name: &str, arguments: &str) -> (Self, PipeReader) {
-        let (reader, writer) = std::io::pipe().expect("there are descriptors");
-        let mut filler = writer.try_clone().expect("there are descriptors");
-        // It stays in its last write until there is no reader.
-        std::thread::spawn(move || while filler.write(&[b'.'; 4096]).is_ok() {});
-        let mut command = Command::new(path(name));
-        command.args(arguments.split_whitespace());
-        (Self::spawn_with(&mut command, writer.into()), reader)
+    pub fn start_filtered(name: &str, arguments: &str, filters: &str) -> Self {
+        let mut command = command(name, arguments);
+        Self::spawn(command.env("RUST_LOG", filters))
+    }
+
+    /// Starts the example `name` with `log` as its standard error.
+    #[track_caller]
+    pub fn start_logging_to(name: &str, arguments: &str, filters: &str, log: PipeWriter) -> Self {
+        let mut command = command(name, arguments);
+        Self::spawn_with(command.env("RUST_LOG", filters), Stdio::piped(), log.into())
     }
 
     #[track_caller]
     fn spawn(command: &mut Command) -> Self {
-        Self::spawn_with(command, Stdio::piped())
+        Self::spawn_with(command, Stdio::piped(), Stdio::piped())
     }
 
     #[track_caller]
-    fn spawn_with(command: &mut Command, stderr: Stdio) -> Self {
+    fn spawn_with(command: &mut Command, stdout: Stdio, stderr: Stdio) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(stdout)
             .stderr(stderr)
             .spawn()
             .unwrap_or_else(|error| {
                 let release = if cfg!(debug_assertions) { "" } else { " --release" };
                 panic!("{command:?}: {error}; `cargo build{release} --examples` makes the examples")
             });
-        let stdout = Lines::of(child.stdout.take().expect("it is piped"));
-        let stderr = match child.stderr.take() {
-            Some(stderr) => Lines::of(stderr),
-            None => Lines::of(std::io::empty()),
-        };
+        let stdout = child.stdout.take().map_or_else(|| Lines::of(std::io::empty()), Lines::of);
+        let stderr = child.stderr.take().map_or_else(|| Lines::of(std::io::empty()), Lines::of);
         Self { child, stdout, stderr }
     }
 
@@ -185,10 +186,50 @@ impl Drop for Program {
     }
 }
 
+/// The server example on a free port, and its address.
+#[track_caller]
+pub fn server(arguments: &str) -> (Program, SocketAddr) {
+    let server = Program::start("server", &format!("--addr 127.0.0.1:0 {arguments}"));
+    let address = listening(&server);
+    (server, address)
+}
+
+/// The address in the first line that the server prints.
+#[track_caller]
+pub fn listening(server: &Program) -> SocketAddr {
+    let line = server.line("listening on ");
+    let address = line.split(' ').nth(2).expect("an address");
+    address.parse().unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+/// Ends a server as an operator does, and checks that it ends well.
+#[track_caller]
+pub fn terminate(server: Program) -> Ended {
+    server.signal("TERM");
+    let ended = server.wait();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    ended
+}
+
+/// A pipe that is full, and stays full until its reader is dropped.
+pub fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut filler = writer.try_clone().expect("a descriptor");
+    // It stays in its last write until there is no reader.
+    std::thread::spawn(move || while filler.write(&[b'.'; 4096]).is_ok() {});
+    (reader, writer)
+}
+
 /// Runs the example `name` to its end.
 #[track_caller]
 pub fn run(name: &str, arguments: &str) -> Ended {
     Program::start(name, arguments).wait()
+}
+
+fn command(name: &str, arguments: &str) -> Command {
+    let mut command = Command::new(path(name));
+    command.args(arguments.split_whitespace());
+    command
 }
 
 /// `target/PROFILE/examples/NAME`, beside the `deps` in which this test is.
