@@ -6,28 +6,27 @@
 mod args;
 mod handlers;
 mod log_queue;
+mod signals;
 
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
-use nix::sys::signal::{SigSet, Signal};
 use ws_reactor::{Server, ServerHandle, StartError};
 
 use args::Args;
 use handlers::{LoggedEcho, PrefixedEcho};
 use log_queue::LogQueue;
+use signals::Signals;
 
 /// An option or the environment is wrong: the operator has something to do first.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     // The first thread to start is the log's, and the signals must be blocked in every thread.
-    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
-    let begun = signals.thread_block().map_err(io::Error::from);
-    let begun = begun.and_then(|()| Ok((signals, LogQueue::start()?)));
+    let begun = Signals::block().and_then(|signals| Ok((signals, LogQueue::start()?)));
     let (signals, log) = match begun {
         Ok(begun) => begun,
         Err(error) => {
@@ -50,7 +49,7 @@ fn main() -> ExitCode {
 }
 
 /// Runs the server until it has stopped.
-fn run(args: &Args, signals: SigSet, log: &LogQueue) -> ExitCode {
+fn run(args: &Args, signals: Signals, log: &LogQueue) -> ExitCode {
     log.install();
     let server = match start(args) {
         Ok(server) => server,
@@ -79,8 +78,8 @@ fn usage(error: &dyn std::fmt::Display, log: &LogQueue) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
-fn serve(args: &Args, server: &ServerHandle, signals: SigSet, log: &LogQueue) -> io::Result<()> {
-    stop_on_signal(signals, server.clone(), args.drain_timeout, log.clone());
+fn serve(args: &Args, server: &ServerHandle, signals: Signals, log: &LogQueue) -> io::Result<()> {
+    signals.watch(server.clone(), args.drain_timeout, log.clone())?;
     let mut stdout = io::stdout();
     for address in server.local_addresses() {
         writeln!(stdout, "listening on {address} ({} workers)", server.workers())
@@ -107,28 +106,6 @@ fn start(args: &Args) -> Result<ServerHandle, StartError> {
         Some(prefix) => builder.start(|| PrefixedEcho::new(prefix)),
         None => builder.start(|| LoggedEcho),
     }
-}
-
-/// A signal that comes sooner after the first is the same one: timeout(1) sends it to the process
-/// and then to its group.
-const SECOND_SIGNAL_MIN: Duration = Duration::from_millis(50);
-
-/// The first signal drains the server, a second one ends it at once.
-fn stop_on_signal(signals: SigSet, server: ServerHandle, drain: Duration, log: LogQueue) {
-    std::thread::spawn(move || {
-        let mut signals = std::iter::repeat_with(|| signals.wait()).map_while(Result::ok);
-        let Some(signal) = signals.next() else { return };
-        let since = Instant::now();
-        let open = server.stats().open();
-        log::info!("{signal}: closing {open} connections within {drain:?}");
-        server.shutdown(drain);
-        if let Some(signal) = signals.find(|_| since.elapsed() >= SECOND_SIGNAL_MIN) {
-            let open = server.stats().open();
-            log::warn!("second signal, {signal}: dropping {open} connections");
-            log.flush();
-            std::process::exit(128 + signal as i32);
-        }
-    });
 }
 
 fn print_stats(server: ServerHandle, period: Duration) {

@@ -71,6 +71,15 @@ impl Program {
         Self::spawn(command.env("RUST_LOG", filters))
     }
 
+    /// Starts the example `name` in a shell that has set `signals` to be ignored.
+    #[track_caller]
+    pub fn start_ignoring(name: &str, arguments: &str, signals: &str) -> Self {
+        let script = format!("trap '' {signals}; exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).arg(path(name)).args(arguments.split_whitespace());
+        Self::spawn(command.env_remove("RUST_LOG"))
+    }
+
     /// Starts the example `name` with `log` as its standard error.
     #[track_caller]
     pub fn start_logging_to(name: &str, arguments: &str, filters: &str, log: PipeWriter) -> Self {
