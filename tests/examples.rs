@@ -236,16 +236,6 @@ fn a_server_that_polls_busily_uses_its_core_and_still_hears_everybody() {
 }
 
 #[test]
-fn the_counters_are_printed_when_asked() {
-    let (server, address) = server("--workers 1 --stats 0.05");
-    let mut client = connect(address);
-    ask(&mut client, "hi", "hi");
-    server.line("messages_out: 1");
-    close(client);
-    terminate(server);
-}
-
-#[test]
 fn an_address_in_use_is_exit_2_and_one_line() {
     let listener = TcpListener::bind(LOCAL).unwrap();
     let taken = listener.local_addr().unwrap();

@@ -4,13 +4,27 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 
-use support::client::{ask, close, connect, expect_close, open_raw, wait_until};
+use support::client::{ask, close, connect, exchange, expect_close, open_raw, wait_until};
+use support::frames;
 use support::programs::{Program, full_pipe, listening, server, terminate};
+use support::servers::local;
 
 const REASON: &str = "the server is shutting down";
+
+/// An address that the server can be told to listen on, when it cannot tell which one it took.
+fn reserved_address(host: u8) -> SocketAddr {
+    let listener = TcpListener::bind(local(host)).expect("a free port");
+    listener.local_addr().expect("an address")
+}
+
+#[track_caller]
+fn wait_for_server(address: SocketAddr) {
+    wait_until("the server listens", || TcpStream::connect(address).is_ok());
+}
 
 #[test]
 fn an_empty_rust_log_is_an_unset_one() {
@@ -93,8 +107,8 @@ fn threads(server: &Program) -> Vec<(String, u64)> {
 #[test]
 fn every_thread_blocks_the_handled_signals() {
     const HUP_INT_TERM: u64 = 1 << 0 | 1 << 1 | 1 << 14;
-    const NAMES: [&str; 5] = ["log", "server", "signals", "ws-worker-0", "ws-worker-1"];
-    let (server, _) = server("--workers 2");
+    const NAMES: [&str; 6] = ["log", "report", "server", "signals", "ws-worker-0", "ws-worker-1"];
+    let (server, _) = server("--workers 2 --stats 3600");
     let mut found = Vec::new();
     wait_until("every thread has its name", || {
         found = threads(&server);
@@ -147,4 +161,91 @@ fn sigterm_ends_the_server_even_if_it_was_ignored_at_the_start() {
     expect_close(client, 1001, REASON);
     let ended = server.wait();
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+}
+
+#[test]
+fn a_full_standard_output_neither_ends_nor_blocks_the_server() {
+    let address = reserved_address(20);
+    let (unread, output) = full_pipe();
+    let arguments = format!("--addr {address} --workers 1 --stats 0.01");
+    let server = Program::start_printing_to("server", &arguments, output);
+    wait_for_server(address);
+    let mut client = connect(address);
+    ask(&mut client, "hi", "hi");
+    close(client);
+    terminate(server);
+    drop(unread);
+}
+
+#[test]
+fn a_standard_output_without_a_reader_does_not_end_the_server() {
+    let address = reserved_address(21);
+    let (reader, output) = std::io::pipe().unwrap();
+    drop(reader);
+    let arguments = format!("--addr {address} --workers 1 --stats 0.01");
+    let server = Program::start_printing_to("server", &arguments, output);
+    server.error_line("cannot write to standard output: ");
+    let mut client = connect(address);
+    ask(&mut client, "hi", "hi");
+    close(client);
+    let log = terminate(server).stderr.join("\n");
+    assert_eq!(log.matches("standard output").count(), 1, "{log}");
+}
+
+/// `line` with every number as `0`.
+fn form(line: &str) -> String {
+    let mut form = String::new();
+    for c in line.chars() {
+        match c {
+            '0'..='9' if form.ends_with('0') => {}
+            '0'..='9' => form.push('0'),
+            _ => form.push(c),
+        }
+    }
+    form
+}
+
+#[test]
+fn the_counters_are_one_readable_line() {
+    let (server, address) = server("--workers 1 --stats 0.05");
+    let client = connect(address);
+    let line = server.line(" open 1, ");
+    assert_eq!(
+        form(&line),
+        "0-0-0T0:0:0Z open 0, opened 0/s, in 0 msg/s 0.0 MB/s, out 0 msg/s 0.0 MB/s; \
+         since start: refused 0, accept pauses 0, errors 0"
+    );
+    assert!(line.ends_with("since start: refused 0, accept pauses 0, errors 0"), "{line}");
+    close(client);
+    terminate(server);
+}
+
+#[test]
+fn rates_are_those_of_the_last_period() {
+    const QUIET: &str = " in 0 msg/s 0.000 MB/s, out 0 msg/s 0.000 MB/s; ";
+    let (server, address) = server("--workers 1 --stats 0.05");
+    server.line(QUIET);
+    let mut client = connect(address);
+    let text = "x".repeat(1_000_000);
+    ask(&mut client, &text, &text);
+    wait_until("a line has the message, and a later one has not", || {
+        let lines = server.lines();
+        let mut reports = lines.iter().filter(|line| line.contains(" msg/s "));
+        reports.any(|line| !line.contains(QUIET)) && reports.any(|line| line.contains(QUIET))
+    });
+    close(client);
+    terminate(server);
+}
+
+#[test]
+fn refusals_and_errors_are_counted_since_the_start_and_named() {
+    let (server, address) = server("--workers 1 --stats 0.05");
+    assert!(exchange(address, "nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));
+    server.line("; since start: refused 1, accept pauses 0, errors 0");
+    let mut faulty = open_raw(address);
+    // RFC 6455 5.1: a server closes the connection when a frame is not masked.
+    faulty.write_all(&frames::server(frames::TEXT, b"x").bytes()).unwrap();
+    server.line("; since start: refused 1, accept pauses 0, errors 1 (protocol 1)");
+    drop(faulty);
+    terminate(server);
 }

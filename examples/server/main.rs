@@ -6,12 +6,12 @@
 mod args;
 mod handlers;
 mod log_queue;
+mod report;
 mod signals;
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
 use ws_reactor::{Server, ServerHandle, StartError};
@@ -80,14 +80,7 @@ fn usage(error: &dyn std::fmt::Display, log: &LogQueue) -> ExitCode {
 
 fn serve(args: &Args, server: &ServerHandle, signals: Signals, log: &LogQueue) -> io::Result<()> {
     signals.watch(server.clone(), args.drain_timeout, log.clone())?;
-    let mut stdout = io::stdout();
-    for address in server.local_addresses() {
-        writeln!(stdout, "listening on {address} ({} workers)", server.workers())
-            .map_err(|error| io::Error::other(format!("stdout: {error}")))?;
-    }
-    if let Some(period) = args.stats {
-        print_stats(server.clone(), period);
-    }
+    report::start(server.clone(), args.stats)?;
     server.join()
 }
 
@@ -106,15 +99,4 @@ fn start(args: &Args) -> Result<ServerHandle, StartError> {
         Some(prefix) => builder.start(|| PrefixedEcho::new(prefix)),
         None => builder.start(|| LoggedEcho),
     }
-}
-
-fn print_stats(server: ServerHandle, period: Duration) {
-    std::thread::spawn(move || {
-        loop {
-            std::thread::sleep(period);
-            let stats = server.stats();
-            // A reader that has gone is no reason to end.
-            let _ = writeln!(io::stdout(), "{} open, {stats:?}", stats.open());
-        }
-    });
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::client::wait_until;
 
 /// The log filters of an example that is to log little.
-const QUIET: &str = "warn";
+const QUIET: &str = "warn,server::report=debug";
 
 /// A running example; killed if the test ends before it.
 #[derive(Debug)]
@@ -46,7 +46,8 @@ impl Program {
         Self::spawn(Command::new(path(name)).args(arguments).env_remove("RUST_LOG"))
     }
 
-    /// Starts the example `name`, which is to log warnings only: there will be much to log.
+    /// Starts the example `name`, which is to log warnings only, since there will be much to log,
+    /// and the counters that `--stats` reports.
     #[track_caller]
     pub fn start_quiet(name: &str, arguments: &str, environment: &[(&str, &str)]) -> Self {
         let mut command = command(name, arguments);
@@ -87,6 +88,13 @@ impl Program {
         Self::spawn_with(command.env("RUST_LOG", filters), Stdio::piped(), log.into())
     }
 
+    /// Starts the example `name` with `output` as its standard output.
+    #[track_caller]
+    pub fn start_printing_to(name: &str, arguments: &str, output: PipeWriter) -> Self {
+        let mut command = command(name, arguments);
+        Self::spawn_with(command.env_remove("RUST_LOG"), output.into(), Stdio::piped())
+    }
+
     #[track_caller]
     fn spawn(command: &mut Command) -> Self {
         Self::spawn_with(command, Stdio::piped(), Stdio::piped())
@@ -120,12 +128,17 @@ impl Program {
         self.stderr.wait_for(part)
     }
 
-    /// How many lines there are so far on standard output, and the last that has `part` in it.
-    pub fn last_line(&self, part: &str) -> (usize, Option<String>) {
-        self.stdout.with(|lines| {
-            let last = lines.iter().rev().find(|line| line.contains(part));
-            (lines.len(), last.cloned())
+    /// How many lines on standard error so far have `part` in them, and the last of them.
+    pub fn last_error_line(&self, part: &str) -> (usize, Option<String>) {
+        self.stderr.with(|lines| {
+            let mut found = lines.iter().filter(|line| line.contains(part));
+            (found.clone().count(), found.next_back().cloned())
         })
+    }
+
+    /// The lines on standard output so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.stdout.snapshot()
     }
 
     /// Writes a line to its standard input.

@@ -1,5 +1,5 @@
 //! The server example under attack: a process of its own, so that what it uses can be read from
-//! Linux's /proc, and counters that it prints.
+//! Linux's /proc, and counters that it logs.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -8,8 +8,11 @@ use std::time::Duration;
 use super::client::wait_until;
 use super::programs::Program;
 
-/// How often the server prints its counters.
+/// How often the server reports its counters.
 const STATS: &str = "--stats 0.05";
+
+/// What is in a line of the log that has all counters, each as a total since the start.
+const COUNTERS: &str = "Stats {";
 
 /// A server example; with one worker, unless it is told otherwise, so that all its peers share what
 /// they do to each other.
@@ -84,18 +87,18 @@ impl Victim {
         self.program.cpu_time()
     }
 
-    /// The counters that it prints next.
+    /// The counters that it reports next.
     #[track_caller]
     pub fn counters(&self) -> Counters {
-        let printed = self.program.last_line("Stats {").0;
+        let logged = self.program.last_error_line(COUNTERS).0;
         let mut counters = None;
-        wait_until("the server prints its counters", || {
+        wait_until("the server reports its counters", || {
             // The next line may have been under way.
-            let (count, line) = self.program.last_line("Stats {");
-            counters = line.filter(|_| count > printed + 1);
+            let (count, line) = self.program.last_error_line(COUNTERS);
+            counters = line.filter(|_| count > logged + 1);
             counters.is_some()
         });
-        Counters(counters.expect("it has been printed"))
+        Counters(counters.expect("a line has been found"))
     }
 
     /// Waits until the counters are as they should be, and returns them.
@@ -103,10 +106,10 @@ impl Victim {
     pub fn wait_for(&self, what: &str, condition: impl Fn(&Counters) -> bool) -> Counters {
         let mut counters = None;
         wait_until(what, || {
-            counters = self.program.last_line("Stats {").1.map(Counters);
+            counters = self.program.last_error_line(COUNTERS).1.map(Counters);
             counters.as_ref().is_some_and(&condition)
         });
-        counters.expect("it has been printed")
+        counters.expect("a line has been found")
     }
 
     /// Ends it as an operator does: it ends well, and none of its threads has panicked.
@@ -138,7 +141,7 @@ fn with_defaults(arguments: &str) -> String {
     format!("--addr 127.0.0.1:0 {workers} {STATS} {arguments}")
 }
 
-/// The server's counters, as it printed them.
+/// The server's counters, as it logged them.
 #[derive(Debug)]
 pub struct Counters(String);
 
