@@ -84,7 +84,8 @@ fn connections_and_their_ends_are_logged() {
     let (_, rest) = opened.split_once("peer ").expect("a peer");
     let id = rest.split(' ').next().expect("its name").to_owned();
     close(client);
-    server.error_line(&format!("peer {id} closed with 1000: closed by the peer"));
+    let closed = server.error_line(" closed with 1000: closed by the peer");
+    assert!(closed.contains(&format!("peer {id} ({from}, open for ")), "{closed}");
     let dropped = connect(address);
     let from = dropped.get_ref().local_addr().unwrap();
     server.error_line(&format!(" connected from {from}"));

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use support::client::{ask, close, connect, exchange, expect_close, open_raw, wait_until};
 use support::frames;
@@ -190,6 +191,34 @@ fn a_standard_output_without_a_reader_does_not_end_the_server() {
     close(client);
     let log = terminate(server).stderr.join("\n");
     assert_eq!(log.matches("standard output").count(), 1, "{log}");
+}
+
+/// The seconds in a line about the end of a connection from `client`.
+#[track_caller]
+fn seconds_open(line: &str, client: SocketAddr) -> f64 {
+    let (_, rest) = line.split_once(&format!(" ({client}, open for ")).expect("the client");
+    let (seconds, _) = rest.split_once(" s) closed with ").expect("a time");
+    seconds.parse().unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+#[test]
+fn the_end_of_a_connection_is_logged_with_its_address_and_its_duration() {
+    // Two truncated times may differ by one unit.
+    const UNIT_S: f64 = 0.01;
+    let (server, first) = server("--workers 1 --addr [::1]:0 --idle-timeout 0.3");
+    let line = server.line("listening on [::1]:");
+    let second = line.split(' ').nth(2).and_then(|address| address.parse().ok()).expect("IPv6");
+    for address in [first, second] {
+        let start = Instant::now();
+        let silent = open_raw(address);
+        let client = silent.local_addr().unwrap();
+        let line = server.error_line(&format!(" ({client}, "));
+        let seconds = seconds_open(&line, client);
+        assert!(line.contains(" closed with 1006: nothing moved for too long"), "{line}");
+        assert!(seconds >= 0.3 - UNIT_S, "{line}");
+        assert!(seconds <= start.elapsed().as_secs_f64() + UNIT_S, "{line}");
+    }
+    terminate(server);
 }
 
 /// `line` with every number as `0`.

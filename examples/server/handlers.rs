@@ -4,23 +4,26 @@ use std::net::SocketAddr;
 
 use ws_reactor::{CloseEvent, Delivery, Handler, Message, Peer, PeerId, Reply};
 
+use crate::client::Client;
+
 /// Echoes every message.
 pub(crate) struct LoggedEcho;
 
 impl Handler for LoggedEcho {
-    type State = ();
+    type State = Option<Client>;
 
-    fn open(&mut self, peer: &mut Peer<'_, ()>, address: SocketAddr) {
+    fn open(&mut self, peer: &mut Peer<'_, Self::State>, address: SocketAddr) {
         log_open(peer.id(), address);
+        *peer.state = Some(Client::new(address));
     }
 
-    fn message(&mut self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Reply {
+    fn message(&mut self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Reply {
         log_message(peer.id(), message);
         Reply::Echo
     }
 
-    fn close(&mut self, id: PeerId, (): (), event: &CloseEvent<'_>) {
-        log_close(id, event);
+    fn close(&mut self, id: PeerId, client: Self::State, event: &CloseEvent<'_>) {
+        log_close(id, client, event);
     }
 
     fn delivery(&self) -> Delivery {
@@ -43,13 +46,14 @@ impl PrefixedEcho {
 }
 
 impl Handler for PrefixedEcho {
-    type State = ();
+    type State = Option<Client>;
 
-    fn open(&mut self, peer: &mut Peer<'_, ()>, address: SocketAddr) {
+    fn open(&mut self, peer: &mut Peer<'_, Self::State>, address: SocketAddr) {
         log_open(peer.id(), address);
+        *peer.state = Some(Client::new(address));
     }
 
-    fn message(&mut self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Reply {
+    fn message(&mut self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Reply {
         log_message(peer.id(), message);
         let Message::Text(text) = message else { return Reply::Echo };
         self.answer.clear();
@@ -59,8 +63,8 @@ impl Handler for PrefixedEcho {
         Reply::None
     }
 
-    fn close(&mut self, id: PeerId, (): (), event: &CloseEvent<'_>) {
-        log_close(id, event);
+    fn close(&mut self, id: PeerId, client: Self::State, event: &CloseEvent<'_>) {
+        log_close(id, client, event);
     }
 }
 
@@ -75,9 +79,12 @@ fn log_message(id: PeerId, message: Message<'_>) {
     }
 }
 
-fn log_close(id: PeerId, event: &CloseEvent<'_>) {
+fn log_close(id: PeerId, client: Option<Client>, event: &CloseEvent<'_>) {
+    // `open` sets it, and no connection closes before it has opened.
+    let Some(client) = client else { return };
+    let (code, cause) = (event.code, event.cause);
     match event.reason {
-        "" => log::info!("peer {id} closed with {}: {}", event.code, event.cause),
-        reason => log::info!("peer {id} closed with {}: {} ({reason:?})", event.code, event.cause),
+        "" => log::info!("peer {id} ({client}) closed with {code}: {cause}"),
+        reason => log::info!("peer {id} ({client}) closed with {code}: {cause} ({reason:?})"),
     }
 }

@@ -4,6 +4,7 @@
 //! are logged on standard error, messages too with `RUST_LOG=debug`.
 
 mod args;
+mod client;
 mod handlers;
 mod log_queue;
 mod report;
