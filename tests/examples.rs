@@ -283,6 +283,8 @@ fn what_the_command_line_gets_wrong_is_exit_2() {
         ("server", "--addr 127.0.0.1:0 --connections-max 0", "--connections-max"),
         ("server", "--handshake-timeout 0", "--handshake-timeout"),
         ("server", "--idle-timeout soon", "--idle-timeout"),
+        ("server", "--ping-interval=-1", "--ping-interval"),
+        ("server", "--close-timeout 0", "--close-timeout"),
         ("server", "--drain-timeout NaN", "--drain-timeout"),
         ("server", "--stats=-1", "--stats"),
         ("server", "--busy-poll forever", "--busy-poll"),

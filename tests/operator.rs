@@ -9,7 +9,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use support::client::{ask, close, connect, exchange, expect_close, open_raw, wait_until};
+use support::client::{
+    ask, close, connect, exchange, expect_bytes, expect_close, open_raw, read_all, wait_until,
+};
 use support::frames;
 use support::programs::{Program, full_pipe, listening, server, terminate};
 use support::servers::local;
@@ -277,4 +279,34 @@ fn refusals_and_errors_are_counted_since_the_start_and_named() {
     server.line("; since start: refused 1, accept pauses 0, errors 1 (protocol 1)");
     drop(faulty);
     terminate(server);
+}
+
+#[test]
+fn the_ping_interval_on_the_command_line_is_the_servers() {
+    let (server, address) = server("--workers 1 --ping-interval 0.1 --idle-timeout 3600");
+    let mut stream = open_raw(address);
+    expect_bytes(&mut stream, &frames::server(frames::PING, b"").bytes());
+    drop(stream);
+    terminate(server);
+}
+
+#[test]
+fn without_a_ping_interval_there_are_no_pings() {
+    let (server, address) = server("--workers 1 --ping-interval 0 --idle-timeout 0.2");
+    let mut stream = open_raw(address);
+    let payload = frames::close_payload(1001, b"idle timeout");
+    expect_bytes(&mut stream, &frames::server(frames::CLOSE, &payload).bytes());
+    assert_eq!(read_all(&mut stream), "");
+    drop(stream);
+    terminate(server);
+}
+
+#[test]
+fn the_close_timeout_on_the_command_line_is_the_servers() {
+    let (server, address) = server("--workers 1 --close-timeout 0.2 --drain-timeout 3600");
+    let unanswering = open_raw(address);
+    let ended = terminate(server);
+    let log = ended.stderr.join("\n");
+    assert!(log.contains(" closed with 1006: the peer did not answer the close frame"), "{log}");
+    drop(unanswering);
 }

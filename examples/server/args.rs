@@ -8,9 +8,13 @@ use ws_reactor::Config;
 
 /// A WebSocket echo server.
 ///
-/// SIGTERM and SIGINT close every connection with 1001 and end with status 0; a second signal ends
-/// at once, with status 128 and its number. An option or address that cannot be used ends with
-/// status 2. The log goes to standard error; RUST_LOG=debug logs refused requests and messages too.
+/// SIGTERM and SIGINT close every connection with 1001; the exit status is 0, also if
+/// --drain-timeout cut some of them off. A second signal ends the server at once, with status 128
+/// and its number. SIGHUP does nothing, since there is nothing to reload. A server that cannot go
+/// on ends with status 1, an option or address that cannot be used with status 2.
+///
+/// The log goes to standard error; if its reader does not keep up, lines are dropped and counted.
+/// RUST_LOG=debug logs refused requests and messages too, RUST_LOG=warn only what needs an operator.
 #[derive(Debug, Parser)]
 #[command(version, allow_negative_numbers = true)]
 pub(crate) struct Args {
@@ -43,9 +47,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
     handshake_timeout: Duration,
 
-    /// Without a byte in or out for this long a connection is given up; a ping comes at half
+    /// Give up a connection whose peer has been silent for this long
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "120")]
     idle_timeout: Duration,
+
+    /// Send a ping when nothing has been received for this long, 0 for none; more than half of
+    /// --idle-timeout counts as half
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_zero, default_value = "25")]
+    ping_interval: Duration,
+
+    /// How long a peer has to answer a close frame, and then to end TCP
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "5")]
+    close_timeout: Duration,
 
     /// Look for readiness this many microseconds before waiting for it: half the latency, if each
     /// worker has a core of its own
@@ -56,12 +69,13 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) share_port: bool,
 
-    /// How long connections have to close after the first signal: 5 s for the answer to a close
-    /// frame, the rest for what they are owed before
+    /// How long connections have to close after the first signal: --close-timeout for the answer to
+    /// a close frame, the rest for unsent messages before it
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "5")]
     pub(crate) drain_timeout: Duration,
 
-    /// Print the counters this often
+    /// Print a line on standard output this often: connections that are open now, rates over the
+    /// period, and totals since the start
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) stats: Option<Duration>,
 }
@@ -74,6 +88,8 @@ impl Args {
             connections_max: self.connections_max,
             handshake_timeout: self.handshake_timeout,
             idle_timeout: self.idle_timeout,
+            ping_interval: self.ping_interval,
+            close_timeout: self.close_timeout,
             busy_poll: self.busy_poll,
             ..Config::default()
         }
@@ -94,10 +110,12 @@ fn micros(text: &str) -> Result<Duration, &'static str> {
 }
 
 /// A positive number of seconds, perhaps with a fraction.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("must be more than zero, and fit a clock".to_owned()),
-    }
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    let duration = seconds_or_zero(text)?;
+    if duration.is_zero() { Err("must be more than zero") } else { Ok(duration) }
+}
+
+fn seconds_or_zero(text: &str) -> Result<Duration, &'static str> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "must not be negative, and must fit a clock")
 }
