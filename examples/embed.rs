@@ -3,7 +3,8 @@
 //!
 //! `cargo run --example embed [IP:PORT]`, then talk to it with any WebSocket client, at a path that
 //! is your name: each line is answered with its number, and every ten seconds all clients are told
-//! how long the server has been up. `quit`, or the end of standard input, ends it.
+//! how long the server has been up. On standard input, `stats` prints the counters, `quit` or the
+//! end of input ends the server, and any other line is sent to all clients.
 
 use std::collections::BTreeSet;
 use std::io::BufRead;
@@ -12,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ws_reactor::{
-    Answer, CloseEvent, Config, Handler, Message, Peer, PeerId, Reply, Request, Response, Server,
-    ServerHandle,
+    Answer, CloseEvent, Config, Handler, Message, Peer, PeerId, Reply, Request, Response,
+    SendError, Server, ServerHandle,
 };
 
 /// The connections that are open, for the thread that writes to all of them.
@@ -91,11 +92,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .start(|| Numbered { members: Arc::clone(&members) })?;
     println!("listening on {}; quit ends it", server.local_addresses()[0]);
 
-    tell_the_time(server.clone(), members);
+    tell_the_time(server.clone(), Arc::clone(&members));
     for line in std::io::stdin().lock().lines() {
         match line?.as_str() {
             "quit" => break,
-            _ => println!("{:#?}", server.stats()),
+            "stats" => println!("{:#?}", server.stats()),
+            text => tell_all(&server, &members, text),
         }
     }
     server.shutdown(Duration::from_secs(5));
@@ -109,13 +111,37 @@ fn tell_the_time(server: ServerHandle, members: Members) {
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(Duration::from_secs(10));
-            let news = format!("up for {} s", start.elapsed().as_secs());
-            let members = members.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            for peer in members {
-                if let Err(error) = server.send(peer, &news) {
-                    println!("{peer} is not told: {error}");
-                }
-            }
+            tell_all(&server, &members, &format!("up for {} s", start.elapsed().as_secs()));
         }
     });
+}
+
+/// Sends `text` to every client.
+fn tell_all(server: &ServerHandle, members: &Members, text: &str) {
+    // A copy: a worker that opens or closes a connection must not wait for the end of this loop.
+    let peers = members.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    for peer in peers {
+        match send(server, peer, text) {
+            Ok(()) => {}
+            Err(SendError::Stale) => {
+                members.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+            }
+            Err(error) => println!("{peer} is not told: {error}"),
+        }
+    }
+}
+
+/// How long a sender pauses while a mailbox is full. A worker takes hundreds of messages meanwhile.
+const MAILBOX_PAUSE: Duration = Duration::from_millis(1);
+
+/// Sends `text` to one client, and waits while the mailbox of its worker is full: a loop produces
+/// messages faster than a worker sends them. A callback must not wait like this, since the mailbox
+/// may be that of its own worker.
+fn send(server: &ServerHandle, peer: PeerId, text: &str) -> Result<(), SendError> {
+    loop {
+        match server.send(peer, text) {
+            Err(SendError::MailboxFull) => std::thread::sleep(MAILBOX_PAUSE),
+            result => return result,
+        }
+    }
 }

@@ -425,3 +425,39 @@ fn embed_greets_numbers_and_quits() {
     let last = ended.stdout.last().map(String::as_str);
     assert_eq!(last, Some("bob said 1 things and left: closed by the server"));
 }
+
+#[test]
+fn embed_loses_no_message_to_a_full_mailbox() {
+    // Far more than two mailboxes of 1024 messages hold.
+    const CLIENTS: usize = 50;
+    const LINES: usize = 200;
+    let mut embed = Program::start("embed", "127.0.0.1:0");
+    let line = embed.line("listening on ");
+    let address = line.split([' ', ';']).nth(2).and_then(|address| address.parse().ok());
+    let address = address.expect("an address");
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let (mut client, _) = upgrade(dial(address), request(address, "/ada", &[]));
+            client.read().expect("a greeting");
+            // Its connection is known to the other thread once `open` has returned.
+            ask(&mut client, "hi", "1: hi");
+            client
+        })
+        .collect();
+    (0..LINES).for_each(|line| embed.say(&format!("line {line}")));
+    for client in &mut clients {
+        let mut line = 0;
+        while line < LINES {
+            let text = client.read().expect("a message").into_text().expect("text");
+            if !text.starts_with("up for ") {
+                assert_eq!(text, format!("line {line}"));
+                line += 1;
+            }
+        }
+    }
+    clients.into_iter().for_each(close);
+    embed.say("quit");
+    let ended = embed.wait();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    assert_eq!(ended.stdout.len(), 1 + CLIENTS, "{ended:?}");
+}
