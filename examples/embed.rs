@@ -43,8 +43,7 @@ impl Handler for Numbered {
 
     /// The path is the client's name; without one it may not come in.
     fn request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<Client> {
-        let path = request.path().split('?').next().unwrap_or_default();
-        match path.trim_start_matches('/') {
+        match request.path().trim_start_matches('/') {
             "" => Answer::reject(403, "ask for /your-name"),
             name => Answer::accept(Client { name: name.to_owned(), messages: 0 }),
         }

@@ -94,7 +94,7 @@ mod server;
 pub use config::{Config, ConfigError};
 pub use handler::{Answer, CloseCause, CloseEvent, Echo, Handler, Reply};
 pub use peer::{Peer, PeerId};
-pub use protocol::{Accept, CloseCode, Delivery, Message, Request, Response, Text};
+pub use protocol::{Accept, CloseCode, Delivery, Message, Method, Request, Response, Text};
 pub use server::{SendError, Server, ServerBuilder, ServerHandle, StartError};
 pub use stats::Stats;
 

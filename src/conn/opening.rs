@@ -78,7 +78,12 @@ impl<T: Transport, S> Connection<T, S> {
         response: &Response,
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
-        response.write(turn.out);
+        match &self.phase {
+            Phase::Handshake(opening) if opening.reader.is_head_request() => {
+                response.write_head(turn.out);
+            }
+            _ => response.write(turn.out),
+        }
         self.linger(turn.now);
         self.flush(&[], turn)
     }

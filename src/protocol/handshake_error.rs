@@ -24,19 +24,20 @@ pub enum HandshakeError {
     HeadTooLarge,
     /// The head has more than [`HEADERS_MAX`](super::HEADERS_MAX) headers. 431.
     TooManyHeaders,
-    /// Not HTTP/1.1 (RFC 6455 4.2.1). 505.
+    /// A major version of HTTP other than 1 (RFC 9110 15.6.6). 505.
     HttpVersion,
-    /// Not GET (RFC 6455 4.2.1). 405.
+    /// Neither GET nor HEAD (RFC 9110 15.5.6). 405.
     Method,
-    /// No `Host`, or an empty one (RFC 6455 4.2.1, RFC 9112 3.2). 400.
+    /// No `Host` in HTTP/1.1, or an empty one (RFC 6455 4.2.1, RFC 9112 3.2). 400.
     HostMissing,
-    /// `Host` is no host with or without a port, or not the one of the target (RFC 9112 3.2). 400.
+    /// `Host` is no host with or without a port (RFC 9112 3.2). 400.
     Host,
     /// Two headers of which there may be one: `Host`, `Sec-WebSocket-Key` or `-Version`. 400.
     DuplicateHeader,
     /// The request has a body. 400.
     Body,
-    /// No `Upgrade: websocket` with `Connection: Upgrade` (RFC 6455 4.2.1). 426.
+    /// A plain request that the handler did not answer: no `Upgrade: websocket` with `Connection:
+    /// Upgrade`, a HEAD, or HTTP/1.0 (RFC 6455 4.2.1, RFC 9110 7.8). 426.
     NoUpgrade,
     /// `Sec-WebSocket-Version` is not 13 (RFC 6455 4.4). 426.
     WebSocketVersion,
@@ -87,10 +88,10 @@ impl fmt::Display for HandshakeError {
             Self::Nul => "the request holds a zero byte",
             Self::HeadTooLarge => "the request head is too large",
             Self::TooManyHeaders => "the request has too many headers",
-            Self::HttpVersion => "only HTTP/1.1 is served",
-            Self::Method => "only GET is served",
+            Self::HttpVersion => "only versions 1.x of HTTP are served",
+            Self::Method => "only GET and HEAD are served",
             Self::HostMissing => "the Host header is missing",
-            Self::Host => "the Host header is malformed, or not the target's",
+            Self::Host => "the Host header is malformed",
             Self::DuplicateHeader => "a header that must be single is repeated",
             Self::Body => "the request must not have a body",
             Self::NoUpgrade => "this is a WebSocket server: ask for an upgrade to websocket",

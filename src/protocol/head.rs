@@ -2,16 +2,23 @@
 //!
 //! The scan resumes where it stopped, so a head sent byte by byte costs no more than a head sent
 //! whole (parsing from the start at every read is quadratic, and was an advisory elsewhere). It
-//! refuses what the parser behind it would forgive: line feeds without carriage returns, empty
-//! leading lines, NUL, folded headers (RFC 9112 2.2, 5.2).
+//! refuses what the parser behind it would forgive: line feeds without carriage returns, NUL,
+//! folded headers (RFC 9112 2.2, 5.2). It skips one empty line before the request line, which some
+//! clients send (RFC 9112 2.2), and refuses a second one.
 
 use super::HandshakeError;
+
+/// Bytes of `HEAD ` and of the empty line that may come before it.
+const FIRST_BYTES: usize = 7;
 
 /// Reads one request head.
 #[derive(Debug, Default)]
 pub struct HeadReader {
     at: At,
     scanned: usize,
+    /// The first bytes of the input, by which a HEAD is known even if its head never ends.
+    first: [u8; FIRST_BYTES],
+    first_len: u8,
     /// The head so far, if it did not arrive in one read.
     held: Vec<u8>,
 }
@@ -21,6 +28,9 @@ pub struct HeadReader {
 enum At {
     #[default]
     Start,
+    /// Of the empty line before the request line.
+    FirstCarriageReturn,
+    RequestLineStart,
     WithinLine,
     CarriageReturn,
     LineStart,
@@ -31,9 +41,10 @@ enum At {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Head<'h> {
-    /// The head, the empty line included.
+    /// The head from its request line up to the empty line at its end, which is included.
     pub bytes: &'h [u8],
-    /// Bytes of the input that belong to the head. What follows are frames.
+    /// Bytes of the last input that belong to the head, an empty line before it included. What
+    /// follows are frames.
     pub consumed: usize,
 }
 
@@ -49,16 +60,32 @@ impl HeadReader {
         input: &'h [u8],
         bytes_max: usize,
     ) -> Result<Option<Head<'h>>, HandshakeError> {
+        self.note_first(input);
         let Some(consumed) = self.scan(input, bytes_max)? else {
             self.hold(input, bytes_max);
             return Ok(None);
         };
         let input = &input[..consumed];
         if self.held.is_empty() {
-            return Ok(Some(Head { bytes: input, consumed }));
+            return Ok(Some(Head { bytes: without_empty_line(input), consumed }));
         }
         self.hold(input, bytes_max);
-        Ok(Some(Head { bytes: &self.held, consumed }))
+        Ok(Some(Head { bytes: without_empty_line(&self.held), consumed }))
+    }
+
+    /// Whether what has been read begins a HEAD request, any response to which goes without its
+    /// body (RFC 9110 9.3.2): [`Response::write_head`](super::Response::write_head). Also right
+    /// after an error, and while the head has not ended.
+    #[must_use]
+    pub fn is_head_request(&self) -> bool {
+        without_empty_line(&self.first[..usize::from(self.first_len)]).starts_with(b"HEAD ")
+    }
+
+    fn note_first(&mut self, input: &[u8]) {
+        let missing = &mut self.first[usize::from(self.first_len)..];
+        let len = missing.len().min(input.len());
+        missing[..len].copy_from_slice(&input[..len]);
+        self.first_len += len as u8;
     }
 
     /// Keeps a piece of the head. Memory doubles, so that pieces are not copied over and over, but
@@ -80,20 +107,29 @@ impl HeadReader {
                 (_, 0) => return Err(HandshakeError::Nul),
                 (At::LastCarriageReturn, b'\n') => return Ok(Some(i + 1)),
                 (At::CarriageReturn, b'\n') => At::LineStart,
-                (At::CarriageReturn | At::LastCarriageReturn, _) => {
+                (At::FirstCarriageReturn, b'\n') => At::RequestLineStart,
+                (At::CarriageReturn | At::LastCarriageReturn | At::FirstCarriageReturn, _) => {
                     return Err(HandshakeError::BareCarriageReturn);
                 }
                 (_, b'\n') => return Err(HandshakeError::BareLineFeed),
-                (At::Start, b'\r') => return Err(HandshakeError::RequestLine),
+                (At::Start, b'\r') => At::FirstCarriageReturn,
+                (At::RequestLineStart, b'\r') => return Err(HandshakeError::RequestLine),
                 (At::WithinLine, b'\r') => At::CarriageReturn,
                 (At::LineStart, b'\r') => At::LastCarriageReturn,
                 (At::LineStart, b' ' | b'\t') => return Err(HandshakeError::FoldedHeader),
-                (At::Start | At::LineStart | At::WithinLine, _) => At::WithinLine,
+                (At::Start | At::RequestLineStart | At::LineStart | At::WithinLine, _) => {
+                    At::WithinLine
+                }
             };
         }
         self.scanned += scannable;
         if self.scanned >= bytes_max { Err(HandshakeError::HeadTooLarge) } else { Ok(None) }
     }
+}
+
+/// The request without the empty line that may precede it (RFC 9112 2.2).
+fn without_empty_line(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\r\n").unwrap_or(bytes)
 }
 
 #[cfg(test)]
@@ -112,6 +148,44 @@ mod tests {
                 assert!(reader.read(&input[first..second], 100).unwrap().is_none());
                 let head = reader.read(&input[second..], 100).unwrap().unwrap();
                 assert_eq!((head.bytes, head.consumed), (HEAD, HEAD.len() - second));
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_line_before_the_request_line_is_skipped_and_counts() {
+        let input = [b"\r\n", HEAD].concat();
+        for cut in 0..input.len() {
+            let mut reader = HeadReader::default();
+            assert!(reader.read(&input[..cut], input.len()).unwrap().is_none());
+            let head = reader.read(&input[cut..], input.len()).unwrap().unwrap();
+            assert_eq!((head.bytes, head.consumed), (HEAD, input.len() - cut));
+        }
+        let error = HeadReader::default().read(&input, input.len() - 1).unwrap_err();
+        assert_eq!(error, HandshakeError::HeadTooLarge);
+        let error = HeadReader::default().read(b"\r\n\r\n", 100).unwrap_err();
+        assert_eq!(error, HandshakeError::RequestLine);
+    }
+
+    #[test]
+    fn a_head_request_is_known_however_it_is_cut_and_wherever_it_goes_wrong() {
+        for (input, is_head) in [
+            (&b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"[..], true),
+            (b"\r\nHEAD / HTTP/1.1\r\nHost: a\r\n\r\n", true),
+            (b"HEAD / HTTP/1.1\nHost: a\n\n", true),
+            (b"HEAD / HTTP/1.1\r\nNot ended", true),
+            (b"HEAD", false),
+            (b"HEADS / HTTP/1.1\r\n\r\n", false),
+            (b"head / HTTP/1.1\r\n\r\n", false),
+            (HEAD, false),
+        ] {
+            for cut in 0..input.len() {
+                let mut reader = HeadReader::default();
+                if reader.read(&input[..cut], 100).is_ok() {
+                    let _ = reader.read(&input[cut..], 100);
+                }
+                let input = input.escape_ascii();
+                assert_eq!(reader.is_head_request(), is_head, "{input}, cut at {cut}");
             }
         }
     }

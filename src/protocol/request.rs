@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::GeneralPurpose;
 use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 
+use super::request_line::{Method, RequestLine, Target};
 use super::{HandshakeError, headers};
 
 /// Headers of a request, at most.
@@ -23,49 +24,52 @@ const KEY_BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
 );
 
-/// A well-formed HTTP/1.1 GET with a host and no body; perhaps an upgrade, perhaps not.
+/// A well-formed GET or HEAD of HTTP/1.x without a body; perhaps an upgrade, perhaps not.
 #[derive(Debug)]
 pub struct Request<'h> {
+    method: Method,
+    is_http_1_0: bool,
+    host: Option<&'h str>,
     path: &'h str,
+    query: Option<&'h str>,
     headers: Vec<httparse::Header<'h>>,
 }
 
 impl<'h> Request<'h> {
-    /// Parses a complete head.
+    /// Parses a complete head, as [`HeadReader`](super::HeadReader) finds it.
+    ///
+    /// A minor version above 1 counts as HTTP/1.1 (RFC 9110 2.5).
     ///
     /// # Errors
     ///
-    /// Everything that makes it no HTTP request that this server answers.
+    /// The first fault that keeps the server from answering this request.
     pub fn parse(head: &'h [u8]) -> Result<Self, HandshakeError> {
+        let (line, header_lines) = RequestLine::parse(head)?;
         let mut storage = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut parsed = httparse::Request::new(&mut storage);
-        match parsed.parse(head) {
-            Ok(httparse::Status::Complete(_)) => {}
-            Ok(httparse::Status::Partial) => return Err(HandshakeError::HeaderLine),
-            Err(error) => return Err(explain(error, head)),
-        }
-        let (Some(method), Some(target), Some(minor)) =
-            (parsed.method, parsed.path, parsed.version)
-        else {
-            return Err(HandshakeError::RequestLine);
+        let headers = match httparse::parse_headers(header_lines, &mut storage) {
+            Ok(httparse::Status::Complete((_, headers))) => headers.to_vec(),
+            Err(httparse::Error::TooManyHeaders) => return Err(HandshakeError::TooManyHeaders),
+            Ok(httparse::Status::Partial) | Err(_) => return Err(HandshakeError::HeaderLine),
         };
-        if minor != 1 {
-            return Err(HandshakeError::HttpVersion);
-        }
-        if method != "GET" {
-            return Err(HandshakeError::Method);
-        }
-        let (authority, path) = split_target(target)?;
-        let request = Self { path, headers: parsed.headers.to_vec() };
-        request.check_host(authority)?;
+        let method = line.method()?;
+        let Target { authority, path, query } = line.target()?;
+        let is_http_1_0 = line.is_http_1_0;
+        let mut request = Self { method, is_http_1_0, host: None, path, query, headers };
+        let host = request.host_header()?;
+        request.host = authority.or(host);
         request.check_no_body()?;
         Ok(request)
     }
 
-    /// Whether the client asks for an upgrade to WebSocket (RFC 6455 4.2.1, items 3 and 4).
+    /// Whether the client asks for an upgrade to WebSocket (RFC 6455 4.2.1, items 1, 3 and 4).
+    ///
+    /// A HEAD does not, nor does an HTTP/1.0 request, in which `Upgrade` must be ignored (RFC 9110
+    /// 7.8): these are plain requests.
     #[must_use]
     pub fn is_upgrade(&self) -> bool {
-        headers::has_token(self.all("upgrade"), "websocket")
+        self.method == Method::Get
+            && !self.is_http_1_0
+            && headers::has_token(self.all("upgrade"), "websocket")
             && headers::has_token(self.all("connection"), "upgrade")
     }
 
@@ -95,11 +99,34 @@ impl<'h> Request<'h> {
         Ok(key)
     }
 
-    /// The path with its query, such as `/chat?room=1`. Of an absolute target (RFC 9112 3.2.2)
-    /// what follows the authority.
+    /// The method. A HEAD is answered like a GET: the server sends the response without its body.
+    #[must_use]
+    pub const fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The host that the request is for, with the port if the client names one, such as
+    /// `example.com:9001`. `None` only if an HTTP/1.0 request has no `Host` header.
+    ///
+    /// The host of a target in absolute form wins over the `Host` header (RFC 9112 3.2.2).
+    #[must_use]
+    pub const fn host(&self) -> Option<&'h str> {
+        self.host
+    }
+
+    /// The path of the target without the query, such as `/chat`; always begins with a slash.
+    ///
+    /// It is as the client sent it: percent escapes are not decoded, `..` is not resolved.
     #[must_use]
     pub const fn path(&self) -> &'h str {
         self.path
+    }
+
+    /// The query, such as `room=1` of `/chat?room=1`: everything after the first question mark,
+    /// which may be nothing. `None` without a question mark.
+    #[must_use]
+    pub const fn query(&self) -> Option<&'h str> {
+        self.query
     }
 
     /// The headers in their order: name and value. A value is any bytes but control characters; a
@@ -134,16 +161,17 @@ impl<'h> Request<'h> {
         if values.next().is_some() { Err(HandshakeError::DuplicateHeader) } else { Ok(value) }
     }
 
-    /// Checks that there is one host, and that it is the target's, if that has one: whoever looks
-    /// at the header then sees what the request is for (RFC 9112 3.2.2).
-    fn check_host(&self, authority: Option<&str>) -> Result<(), HandshakeError> {
-        let host = self.single("host")?.unwrap_or_default();
-        if host.is_empty() {
-            return Err(HandshakeError::HostMissing);
+    /// The `Host` header, of which there must be one in HTTP/1.1 and may be one in HTTP/1.0
+    /// (RFC 9112 3.2).
+    fn host_header(&self) -> Result<Option<&'h str>, HandshakeError> {
+        match self.single("host")? {
+            None if self.is_http_1_0 => Ok(None),
+            None | Some([]) => Err(HandshakeError::HostMissing),
+            Some(host) => match std::str::from_utf8(host) {
+                Ok(text) if headers::is_host(host) => Ok(Some(text)),
+                _ => Err(HandshakeError::Host),
+            },
         }
-        let is_targets =
-            authority.is_none_or(|authority| authority.as_bytes().eq_ignore_ascii_case(host));
-        if is_targets && headers::is_host(host) { Ok(()) } else { Err(HandshakeError::Host) }
     }
 
     fn check_protocols(&self) -> Result<(), HandshakeError> {
@@ -166,54 +194,6 @@ impl<'h> Request<'h> {
     }
 }
 
-/// What the parser's error means.
-fn explain(error: httparse::Error, head: &[u8]) -> HandshakeError {
-    match error {
-        httparse::Error::TooManyHeaders => HandshakeError::TooManyHeaders,
-        httparse::Error::Version if names_a_version(head) => HandshakeError::HttpVersion,
-        httparse::Error::Token | httparse::Error::NewLine | httparse::Error::Version => {
-            HandshakeError::RequestLine
-        }
-        _ => HandshakeError::HeaderLine,
-    }
-}
-
-/// Whether the request line has its three words, and the last is an HTTP version, if not ours.
-fn names_a_version(head: &[u8]) -> bool {
-    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let mut words = line.split(|byte| *byte == b' ');
-    let (Some([_, ..]), Some([_, ..]), Some(version), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        return false;
-    };
-    let Some(number) = version.strip_prefix(b"HTTP/") else { return false };
-    matches!(number, [major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
-}
-
-/// The authority, if any, and the path with its query of a target in origin form or absolute form
-/// (RFC 9112 3.2.1, 3.2.2).
-fn split_target(target: &str) -> Result<(Option<&str>, &str), HandshakeError> {
-    if !target.is_ascii() || target.contains('#') {
-        return Err(HandshakeError::Target);
-    }
-    if target.starts_with('/') {
-        return Ok((None, target));
-    }
-    let (scheme, rest) = target.split_once("://").ok_or(HandshakeError::Target)?;
-    let is_known =
-        ["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
-    let authority_len = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(authority_len);
-    match path {
-        _ if !is_known || !headers::is_host(authority.as_bytes()) => Err(HandshakeError::Target),
-        "" => Ok((Some(authority), "/")),
-        path if path.starts_with('/') => Ok((Some(authority), path)),
-        // A query without a path: nobody routes on that.
-        _ => Err(HandshakeError::Target),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,37 +209,50 @@ mod tests {
     }
 
     #[test]
-    fn targets() {
-        for (target, parts) in [
-            ("/", Ok((None, "/"))),
-            ("/chat?room=1", Ok((None, "/chat?room=1"))),
-            ("http://example.com", Ok((Some("example.com"), "/"))),
-            ("HTTP://example.com:80/chat", Ok((Some("example.com:80"), "/chat"))),
-            ("ws://example.com?x", Err(HandshakeError::Target)),
-            ("*", Err(HandshakeError::Target)),
-            ("example.com:80", Err(HandshakeError::Target)),
-            ("http:///path", Err(HandshakeError::Target)),
-            ("http://user@example.com/", Err(HandshakeError::Target)),
-            ("gopher://example.com/", Err(HandshakeError::Target)),
-            ("/chat#part", Err(HandshakeError::Target)),
-            ("/caf\u{e9}", Err(HandshakeError::Target)),
-        ] {
-            assert_eq!(split_target(target), parts, "{target}");
-        }
-    }
-
-    #[test]
     fn a_request_shows_its_parts() {
         let request = Request::parse(
             b"GET /a?b HTTP/1.1\r\nHOST: h\r\nOrigin:  o \r\nSec-WebSocket-Protocol: x, y\r\n\
               Sec-WebSocket-Protocol: z\r\n\r\n",
         )
         .unwrap();
-        assert_eq!(request.path(), "/a?b");
+        assert_eq!(request.method(), Method::Get);
+        assert_eq!((request.path(), request.query()), ("/a", Some("b")));
+        assert_eq!(request.host(), Some("h"));
         assert_eq!(request.header("origin"), Some(&b"o"[..]));
         assert_eq!(request.header("absent"), None);
         assert_eq!(request.protocols().collect::<Vec<_>>(), ["x", "y", "z"]);
         assert_eq!(request.headers().count(), 4);
         assert!(!request.is_upgrade());
+    }
+
+    #[test]
+    fn the_host_of_the_target_wins_over_the_header() {
+        let host = |head: &'static [u8]| Request::parse(head).map(|request| request.host());
+        assert_eq!(host(b"GET http://a:80/ HTTP/1.1\r\nHost: b\r\n\r\n"), Ok(Some("a:80")));
+        assert_eq!(host(b"GET / HTTP/1.0\r\nHost: b\r\n\r\n"), Ok(Some("b")));
+        assert_eq!(host(b"GET / HTTP/1.0\r\n\r\n"), Ok(None));
+        assert_eq!(host(b"GET http://a/ HTTP/1.0\r\n\r\n"), Ok(Some("a")));
+        assert_eq!(host(b"GET http://a/ HTTP/1.1\r\n\r\n"), Err(HandshakeError::HostMissing));
+        let bad = b"GET http://a/ HTTP/1.1\r\nHost: b c\r\n\r\n";
+        assert_eq!(host(bad), Err(HandshakeError::Host));
+    }
+
+    #[test]
+    fn only_a_get_of_http_1_1_or_later_is_an_upgrade() {
+        for (line, is_upgrade) in [
+            ("GET / HTTP/1.1", true),
+            ("GET / HTTP/1.2", true),
+            ("GET / HTTP/1.0", false),
+            ("HEAD / HTTP/1.1", false),
+        ] {
+            let head = format!(
+                "{line}\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            );
+            let request = Request::parse(head.as_bytes()).unwrap();
+            assert_eq!(request.is_upgrade(), is_upgrade, "{line}");
+            let refusal = request.upgrade_key().err();
+            assert_eq!(refusal, (!is_upgrade).then_some(HandshakeError::NoUpgrade), "{line}");
+        }
     }
 }

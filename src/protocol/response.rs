@@ -14,8 +14,8 @@ const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// A complete HTTP response, after which the connection ends.
 ///
-/// `Content-Length` and `Connection: close` are written by the server, and `Upgrade: websocket` if
-/// the status is 426.
+/// The server writes `Content-Length` and `Connection: close`, and `Upgrade: websocket` if
+/// the status is 426. It answers a HEAD with the same headers, and without the body.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Response {
     status: u16,
@@ -77,13 +77,20 @@ impl Response {
         self
     }
 
-    /// Appends the response as it goes on the wire.
+    /// Appends the response to a GET, or to what was no request, as it goes on the wire.
     pub fn write(&self, out: &mut Vec<u8>) {
+        self.write_head(out);
+        if self.has_body() {
+            out.extend_from_slice(&self.body);
+        }
+    }
+
+    /// Appends the response to a HEAD: all but the body of what [`write`](Self::write) does, its
+    /// length included (RFC 9110 9.3.2).
+    pub fn write_head(&self, out: &mut Vec<u8>) {
         push(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status)));
         self.headers.write(out);
-        // These have no body, and a 204 must not say how long it is (RFC 9110 8.6).
-        let has_body = !matches!(self.status, 204 | 304);
-        if has_body {
+        if self.has_body() {
             push(out, format_args!("Content-Length: {}\r\n", self.body.len()));
         }
         out.extend_from_slice(match self.status {
@@ -91,9 +98,12 @@ impl Response {
             426 => b"Upgrade: websocket\r\nConnection: Upgrade, close\r\n\r\n",
             _ => b"Connection: close\r\n\r\n",
         });
-        if has_body {
-            out.extend_from_slice(&self.body);
-        }
+    }
+
+    /// Whether the status allows a body. If not, its length is left out too, as a 204 must do (RFC
+    /// 9110 8.6).
+    const fn has_body(&self) -> bool {
+        !matches!(self.status, 204 | 304)
     }
 }
 
@@ -102,8 +112,8 @@ impl From<HandshakeError> for Response {
         let status = error.http_status();
         let response = Self::text(status, &error.to_string());
         match status {
-            // Without a body, which the answer to a HEAD must not have (RFC 9110 9.3.2).
-            405 => Self::new(status).header("Allow", "GET"),
+            // RFC 9110 15.5.6.
+            405 => response.header("Allow", "GET, HEAD"),
             // RFC 6455 4.4.
             426 => response.add_reserved("Sec-WebSocket-Version", WEBSOCKET_VERSION),
             _ => response,
@@ -257,13 +267,41 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_way_out() {
-        let refusal = written(|out| Response::from(HandshakeError::WebSocketVersion).write(out));
+        let refusal =
+            written(|out| Response::from(HandshakeError::WebSocketVersion).write(out));
         assert_eq!(
             refusal,
             "HTTP/1.1 426 Upgrade Required\r\nContent-Type: text/plain; charset=utf-8\r\n\
              Sec-WebSocket-Version: 13\r\nContent-Length: 40\r\nUpgrade: websocket\r\n\
              Connection: Upgrade, close\r\n\r\nonly Sec-WebSocket-Version 13 is served\n"
         );
+    }
+
+    #[test]
+    fn the_response_to_a_head_lacks_the_body_and_nothing_else() {
+        for response in [Response::text(200, "ok"), Response::from(HandshakeError::NoUpgrade)] {
+            let whole = written(|out| response.write(out));
+            let head = written(|out| response.write_head(out));
+            let (expected, body) = whole.split_once("\r\n\r\n").unwrap();
+            assert_eq!(head, format!("{expected}\r\n\r\n"));
+            assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
+        }
+    }
+
+    #[test]
+    fn a_status_without_a_body_has_no_length() {
+        for status in [204, 304] {
+            let response = Response::new(status).body("ignored");
+            let whole = written(|out| response.write(out));
+            assert!(whole.ends_with("Connection: close\r\n\r\n"), "{whole}");
+            assert!(!whole.contains("Content-Length"), "{whole}");
+        }
+    }
+
+    #[test]
+    fn the_fault_of_a_method_names_those_that_are_served() {
+        let refusal = written(|out| Response::from(HandshakeError::Method).write(out));
+        assert!(refusal.contains("\r\nAllow: GET, HEAD\r\n"), "{refusal}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::conn::tick::Tick;
 use crate::conn::transport::{Readiness, Transport};
 use crate::handler::{CloseCause, Handler};
 use crate::peer::{PeerId, Tally};
-use crate::protocol::{CloseCode, HEADROOM_BYTES, OutBuffer, Response};
+use crate::protocol::{CloseCode, HEADROOM_BYTES, HeadReader, OutBuffer, Response};
 use crate::stats::Counters;
 
 /// Bytes of one read at most: below, pipelined frames take more calls; above, little is gained. It is
@@ -331,11 +331,20 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Answers 503 as well as it can be without waiting, and drops the socket.
     fn turn_away(&mut self, mut stream: D::Stream, text: &str) {
-        Response::text(503, text).write(&mut self.out);
-        // What cannot be sent or read at once is lost with the connection, which is the point. The
-        // read lets the close be an orderly one if the request is there already.
+        // What cannot be read or sent at once is lost with the connection, which is the point. If
+        // the request is there already, it tells whether the response has a body.
+        let len = stream.read(&mut self.scratch).unwrap_or_default();
+        let mut reader = HeadReader::default();
+        let _ = reader.read(&self.scratch[..len], self.shared.config.request_bytes_max);
+        let response = Response::text(503, text);
+        if reader.is_head_request() {
+            response.write_head(&mut self.out);
+        } else {
+            response.write(&mut self.out);
+        }
         let _ = stream.write(&self.out);
         let _ = stream.shutdown_write();
+        // A request that came meanwhile would make the close a reset.
         let _ = stream.read(&mut self.scratch);
         self.out.clear();
         self.shared.counters.turned_away.add(1);

@@ -9,6 +9,8 @@ use crate::support::frames::{CLOSE, PING, PONG, TEXT, client, server};
 pub(super) fn cases() -> Vec<RequestCase> {
     [
         targets(),
+        http_versions(),
+        empty_line_first(),
         names_and_spaces(),
         connection(),
         upgrade(),
@@ -30,6 +32,8 @@ fn targets() -> Vec<RequestCase> {
     let target = |name, target: &str| {
         accepted(name, "RFC 9112 3.2", with_request_line(&format!("GET {target} HTTP/1.1")))
     };
+    // The target wins over the header, and is not compared with it.
+    let absolute = |name, url| RequestCase { rfc: "RFC 9112 3.2.2", ..target(name, url) };
     vec![
         accepted("sample_of_the_rfc", "RFC 6455 1.2", GOOD_REQUEST.to_vec()),
         target("target_of_the_root", "/"),
@@ -41,6 +45,27 @@ fn targets() -> Vec<RequestCase> {
         target("target_in_absolute_form", "http://server.example.com/chat"),
         target("target_in_absolute_form_of_https", "https://server.example.com/chat?a=b"),
         target("target_in_absolute_form_without_a_path", "http://server.example.com"),
+        target("target_in_absolute_form_with_a_query_only", "http://server.example.com?a=b"),
+        absolute("target_with_another_host_than_the_header", "http://other.example.com/chat"),
+        absolute("target_with_a_port_beside_a_host_without", "http://server.example.com:80/chat"),
+    ]
+}
+
+/// Every minor version above 1 is served as HTTP/1.1.
+fn http_versions() -> Vec<RequestCase> {
+    let version = |name, version: &str| {
+        accepted(name, "RFC 9110 2.5", with_request_line(&format!("GET /chat {version}")))
+    };
+    vec![version("http_1_2_is_served", "HTTP/1.2"), version("http_1_9_is_served", "HTTP/1.9")]
+}
+
+/// It is ignored, and counts as a part of the head.
+fn empty_line_first() -> Vec<RequestCase> {
+    let after_empty_line =
+        |name, request: Vec<u8>| accepted(name, "RFC 9112 2.2", [b"\r\n", &request[..]].concat());
+    vec![
+        after_empty_line("empty_line_first_is_ignored", GOOD_REQUEST.to_vec()),
+        after_empty_line("head_of_8192_bytes_with_an_empty_line_first", padded(HEAD_BYTES_MAX - 2)),
     ]
 }
 
