@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::TrySendError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::Waker;
 use mio::net::{TcpListener, TcpStream as Stream};
@@ -128,6 +128,7 @@ impl ServerBuilder {
                 counters,
                 connections: Arc::clone(&connections),
                 index,
+                time_of_day: SystemTime::now,
             };
             starts.push((reactor, net, mailbox, shared, handler()));
         }

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use ws_reactor::internal::{
     Driver, Readiness, SendProgress, Shared, Token, Transport, Worker, mailbox,
@@ -146,6 +146,7 @@ fn an_echo_allocates_nothing() {
         counters: Arc::default(),
         connections: Arc::default(),
         index: 0,
+        time_of_day: SystemTime::now,
     };
     let mut worker = Worker::new(door, Echo, shared, mailbox, now);
     let edge = Readiness { readable: true, writable: true, reads_to_end: false };

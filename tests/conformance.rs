@@ -15,7 +15,7 @@ use support::cases::{Case, MESSAGE_MAX_DEFAULT, frame_cases};
 use support::dice::Dice;
 use support::frames::CLOSE;
 use support::requests::{GOOD_REQUEST, GOOD_RESPONSE, RequestCase, request_cases};
-use world::World;
+use world::{DATE_LINE, World};
 use ws_reactor::{Config, Echo};
 
 #[test]
@@ -223,6 +223,8 @@ fn check_answer(case: &RequestCase, output: &[u8]) {
         assert_eq!(rest, case.frames, "{name}: frames after the head");
         return;
     }
+    // RFC 9110 6.6.1.
+    assert!(head.split("\r\n").any(|found| found == DATE_LINE), "{name}: no date in {head}");
     let length = head.split("\r\n").find_map(|line| line.strip_prefix("Content-Length: "));
     let length: usize = length.and_then(|length| length.parse().ok()).expect("a length");
     assert!(length > 0, "{name}: no word about the fault");

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::backlog::Backlog;
+use super::date::Dates;
 use super::liveness::AckWatch;
 use super::tick::Tick;
 use super::transport::{self, ReadResult, Readiness, Transport};
@@ -45,6 +46,7 @@ pub(crate) struct Turn<'t, H> {
     pub(crate) config: &'t Config,
     pub(crate) counters: &'t Counters,
     pub(crate) now: Tick,
+    pub(crate) dates: &'t mut Dates,
     /// What is left of the budget.
     pub(crate) events_left: u32,
     pub(crate) tally: Tally,

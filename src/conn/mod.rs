@@ -10,6 +10,7 @@
 //! - [`backlog`]: what the kernel refused
 //! - [`transport`]: the byte stream below
 //! - [`tick`]: coarse time
+//! - [`date`]: the time of day, for responses
 
 pub(crate) mod connection;
 mod opening;
@@ -18,3 +19,4 @@ mod liveness;
 mod backlog;
 pub(crate) mod transport;
 pub(crate) mod tick;
+pub(crate) mod date;

@@ -78,11 +78,12 @@ impl<T: Transport, S> Connection<T, S> {
         response: &Response,
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
+        let date = turn.dates.now();
         match &self.phase {
             Phase::Handshake(opening) if opening.reader.is_head_request() => {
-                response.write_head(turn.out);
+                response.write_head(date, turn.out);
             }
-            _ => response.write(turn.out),
+            _ => response.write(date, turn.out),
         }
         self.linger(turn.now);
         self.flush(&[], turn)

@@ -14,7 +14,7 @@ const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// A complete HTTP response, after which the connection ends.
 ///
-/// The server writes `Content-Length` and `Connection: close`, and `Upgrade: websocket` if
+/// The server writes `Date`, `Content-Length` and `Connection: close`, and `Upgrade: websocket` if
 /// the status is 426. It answers a HEAD with the same headers, and without the body.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Response {
@@ -78,8 +78,11 @@ impl Response {
     }
 
     /// Appends the response to a GET, or to what was no request, as it goes on the wire.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        self.write_head(out);
+    ///
+    /// `date` is the time of writing in the format of RFC 9110 5.6.7, such as
+    /// `Sun, 06 Nov 1994 08:49:37 GMT`.
+    pub fn write(&self, date: &str, out: &mut Vec<u8>) {
+        self.write_head(date, out);
         if self.has_body() {
             out.extend_from_slice(&self.body);
         }
@@ -87,8 +90,9 @@ impl Response {
 
     /// Appends the response to a HEAD: all but the body of what [`write`](Self::write) does, its
     /// length included (RFC 9110 9.3.2).
-    pub fn write_head(&self, out: &mut Vec<u8>) {
+    pub fn write_head(&self, date: &str, out: &mut Vec<u8>) {
         push(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status)));
+        push(out, format_args!("Date: {date}\r\n"));
         self.headers.write(out);
         if self.has_body() {
             push(out, format_args!("Content-Length: {}\r\n", self.body.len()));
@@ -203,9 +207,10 @@ impl ExtraHeaders {
     }
 }
 
-/// Headers of the framing and of the handshake.
+/// Headers that the server writes: those of the framing and of the handshake, and the date.
 fn is_reserved(name: &str) -> bool {
-    const RESERVED: [&str; 4] = ["Connection", "Content-Length", "Transfer-Encoding", "Upgrade"];
+    const RESERVED: [&str; 5] =
+        ["Connection", "Content-Length", "Date", "Transfer-Encoding", "Upgrade"];
     const PREFIX: &str = "Sec-WebSocket-";
     RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved))
         || name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
@@ -254,6 +259,8 @@ const fn reason_phrase(status: u16) -> &'static str {
 mod tests {
     use super::*;
 
+    const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+
     fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut out = Vec::new();
         write(&mut out);
@@ -268,10 +275,11 @@ mod tests {
     #[test]
     fn a_refusal_names_the_way_out() {
         let refusal =
-            written(|out| Response::from(HandshakeError::WebSocketVersion).write(out));
+            written(|out| Response::from(HandshakeError::WebSocketVersion).write(DATE, out));
         assert_eq!(
             refusal,
-            "HTTP/1.1 426 Upgrade Required\r\nContent-Type: text/plain; charset=utf-8\r\n\
+            "HTTP/1.1 426 Upgrade Required\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+             Content-Type: text/plain; charset=utf-8\r\n\
              Sec-WebSocket-Version: 13\r\nContent-Length: 40\r\nUpgrade: websocket\r\n\
              Connection: Upgrade, close\r\n\r\nonly Sec-WebSocket-Version 13 is served\n"
         );
@@ -280,8 +288,8 @@ mod tests {
     #[test]
     fn the_response_to_a_head_lacks_the_body_and_nothing_else() {
         for response in [Response::text(200, "ok"), Response::from(HandshakeError::NoUpgrade)] {
-            let whole = written(|out| response.write(out));
-            let head = written(|out| response.write_head(out));
+            let whole = written(|out| response.write(DATE, out));
+            let head = written(|out| response.write_head(DATE, out));
             let (expected, body) = whole.split_once("\r\n\r\n").unwrap();
             assert_eq!(head, format!("{expected}\r\n\r\n"));
             assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
@@ -292,7 +300,7 @@ mod tests {
     fn a_status_without_a_body_has_no_length() {
         for status in [204, 304] {
             let response = Response::new(status).body("ignored");
-            let whole = written(|out| response.write(out));
+            let whole = written(|out| response.write(DATE, out));
             assert!(whole.ends_with("Connection: close\r\n\r\n"), "{whole}");
             assert!(!whole.contains("Content-Length"), "{whole}");
         }
@@ -300,7 +308,7 @@ mod tests {
 
     #[test]
     fn the_fault_of_a_method_names_those_that_are_served() {
-        let refusal = written(|out| Response::from(HandshakeError::Method).write(out));
+        let refusal = written(|out| Response::from(HandshakeError::Method).write(DATE, out));
         assert!(refusal.contains("\r\nAllow: GET, HEAD\r\n"), "{refusal}");
     }
 
@@ -342,7 +350,7 @@ mod tests {
             let response = Response::new(status);
             assert_eq!(response.status(), status);
             let start = format!("HTTP/1.1 {status} {phrase}\r\n");
-            assert!(written(|out| response.write(out)).starts_with(&start), "{status}");
+            assert!(written(|out| response.write(DATE, out)).starts_with(&start), "{status}");
         }
     }
 
@@ -366,5 +374,11 @@ mod tests {
     #[should_panic(expected = "writes content-length itself")]
     fn the_framing_is_not_the_programs_to_write() {
         let _ = Response::new(200).header("content-length", "7");
+    }
+
+    #[test]
+    #[should_panic(expected = "writes date itself")]
+    fn the_date_is_not_the_programs_to_write() {
+        let _ = Response::new(200).header("date", DATE);
     }
 }

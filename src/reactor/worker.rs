@@ -12,7 +12,7 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::listener::{AcceptError, accept_error};
 use super::mailbox::{Command, Mailbox};
@@ -20,6 +20,7 @@ use super::slots::{Slots, Token};
 use super::timers::Timers;
 use crate::config::Config;
 use crate::conn::connection::{Connection, EVENTS_PER_TURN, Outcome, Turn};
+use crate::conn::date::Dates;
 use crate::conn::tick::Tick;
 use crate::conn::transport::{Readiness, Transport};
 use crate::handler::{CloseCause, Handler};
@@ -82,6 +83,8 @@ pub struct Shared {
     pub connections: Arc<AtomicUsize>,
     /// This worker's number.
     pub index: u32,
+    /// Asked for the `Date` of each response.
+    pub time_of_day: fn() -> SystemTime,
 }
 
 /// One thread's share of a server.
@@ -103,6 +106,7 @@ pub struct Worker<D: Driver, H: Handler> {
     /// When the turn began: the time is not asked for again.
     now: Instant,
     tick: Tick,
+    dates: Dates,
     /// Since when every batch has been a full one, and the edges in them.
     full_batches: Option<(Tick, usize)>,
     accept_paused_until: Option<Tick>,
@@ -124,6 +128,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         mailbox: Mailbox<D::Stream>,
         now: Instant,
     ) -> Self {
+        let dates = Dates::new(shared.time_of_day);
         Self {
             driver,
             handler,
@@ -137,6 +142,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             start: now,
             now,
             tick: Tick::default(),
+            dates,
             full_batches: None,
             accept_paused_until: None,
             has_complained: false,
@@ -241,6 +247,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             config: &self.shared.config,
             counters: &self.shared.counters,
             now: self.tick,
+            dates: &mut self.dates,
             events_left: EVENTS_PER_TURN,
             tally: Tally::default(),
         };
@@ -338,9 +345,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let _ = reader.read(&self.scratch[..len], self.shared.config.request_bytes_max);
         let response = Response::text(503, text);
         if reader.is_head_request() {
-            response.write_head(&mut self.out);
+            response.write_head(self.dates.now(), &mut self.out);
         } else {
-            response.write(&mut self.out);
+            response.write(self.dates.now(), &mut self.out);
         }
         let _ = stream.write(&self.out);
         let _ = stream.shutdown_write();

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use ws_reactor::internal::{Command, Counters, OwnedMessage, Sender, Shared, Worker, mailbox};
 use ws_reactor::{
@@ -116,6 +116,7 @@ impl Simulation {
                 counters: Arc::clone(&counters),
                 connections: Arc::clone(&connections),
                 index,
+                time_of_day: || UNIX_EPOCH,
             };
             let servant = Servant {
                 is_streamed: setting.is_streamed,

@@ -8,7 +8,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ws_reactor::internal::{Command, Counters, Readiness, Sender, Shared, Token, Worker, mailbox};
 use ws_reactor::{Config, Handler, Stats};
@@ -37,6 +37,7 @@ impl<H: Handler> World<H> {
             counters: Arc::clone(&counters),
             connections: Arc::new(AtomicUsize::new(0)),
             index: 0,
+            time_of_day,
         };
         let worker = Worker::new(net.clone(), handler, shared, mailbox, now);
         Self { worker, sender: Rc::new(sender), net, counters, now }
@@ -191,6 +192,14 @@ impl<H: Handler> World<H> {
         RefMut::map(self.kernel(), |kernel| &mut kernel.sockets[id])
     }
 }
+
+/// The time of day in every world.
+pub fn time_of_day() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(784_111_777)
+}
+
+/// The `Date` of every response, which is that of RFC 9110 5.6.7.
+pub const DATE_LINE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT";
 
 /// More than any test needs.
 const TURNS_MAX: usize = 1_000_000;

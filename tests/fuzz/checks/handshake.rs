@@ -22,6 +22,8 @@ enum Verdict {
 /// One may come before the request line (RFC 9112 2.2).
 const EMPTY_LINE: &[u8] = b"\r\n";
 
+const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+
 pub fn handshake(input: &[u8]) {
     let mut pieces = Pieces::new(input);
     let bytes_max = pieces.pick(&[8192, 64, 300]);
@@ -75,7 +77,7 @@ fn answer(head: &[u8]) -> Result<Vec<u8>, HandshakeError> {
 /// A fault is answered with a response that has a status of its kind, and an end.
 fn check_refusal(error: HandshakeError) {
     let mut answer = Vec::new();
-    Response::from(error).write(&mut answer);
+    Response::from(error).write(DATE, &mut answer);
     let answer = String::from_utf8(answer).expect("our own words");
     let status = error.http_status();
     assert!((400..600).contains(&status));
@@ -83,6 +85,7 @@ fn check_refusal(error: HandshakeError) {
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head that ends");
     let has = |line: &str| head.split("\r\n").any(|found| found == line);
     assert!(has(&format!("Content-Length: {}", body.len())), "{answer}");
+    assert!(has(&format!("Date: {DATE}")), "{answer}");
     assert!(
         has(if status == 426 { "Connection: Upgrade, close" } else { "Connection: close" }),
         "{answer}"
