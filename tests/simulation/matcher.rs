@@ -64,7 +64,18 @@ pub(crate) struct Matcher {
     /// The stream offsets behind the last ping, and behind the close frame.
     pub(crate) ping_end: Option<u64>,
     pub(crate) close_end: Option<u64>,
+    body: Body,
     pub(crate) end: Option<End>,
+}
+
+/// Whether a response that is not a 101 has a body.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Body {
+    #[default]
+    Due,
+    Absent,
+    /// It depends on whether the server had read the method of a HEAD when it answered.
+    Either,
 }
 
 impl Matcher {
@@ -179,6 +190,11 @@ impl Matcher {
         if !may && model.refusal != Some(status) {
             return Err(format!("status {status}, not {:?}", model.refusal));
         }
+        self.body = match model.is_head {
+            false => Body::Due,
+            true if may => Body::Either,
+            true => Body::Absent,
+        };
         self.refusal = Some(std::mem::take(&mut self.tail));
         Ok(true)
     }
@@ -225,7 +241,7 @@ impl Matcher {
             return 0;
         }
         if let Some(refusal) = &self.refusal {
-            return refusal_rest(refusal);
+            return refusal_rest(refusal, self.body);
         }
         let refusal = usize::from(model.is_refused);
         (model.expected.len() + refusal - self.pos).saturating_sub(self.tail.len())
@@ -264,14 +280,21 @@ impl Matcher {
     pub(crate) fn check_refusal(&self) -> Result<(), String> {
         let Some(refusal) = &self.refusal else { return Ok(()) };
         let text = String::from_utf8_lossy(refusal);
-        let is_long = text
-            .split_once("\r\n\r\n")
-            .is_none_or(|(head, body)| content_length(head) != Some(body.len()));
+        let is_whole = text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
+            let is_absent = body.is_empty() && content_length(head).is_some();
+            let is_there = content_length(head) == Some(body.len());
+            match self.body {
+                Body::Due => is_there,
+                Body::Absent => is_absent,
+                Body::Either => is_there || is_absent,
+            }
+        });
+        let has_date = text.contains("\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n");
         let connection = match text.contains("\r\nUpgrade: ") {
             true => "\r\nConnection: Upgrade, close\r\n",
             false => "\r\nConnection: close\r\n",
         };
-        if is_long || !text.contains(connection) {
+        if !is_whole || !has_date || !text.contains(connection) {
             return Err(format!("a strange response: {text:?}"));
         }
         Ok(())
@@ -279,9 +302,12 @@ impl Matcher {
 }
 
 /// How much of a response is missing at least.
-fn refusal_rest(refusal: &[u8]) -> usize {
+fn refusal_rest(refusal: &[u8], body_is: Body) -> usize {
     let text = String::from_utf8_lossy(refusal);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return 1 };
+    if body_is != Body::Due && body.is_empty() {
+        return 0;
+    }
     content_length(head).map_or(0, |length| length.saturating_sub(body.len()))
 }
 

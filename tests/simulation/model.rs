@@ -26,6 +26,8 @@ pub(crate) struct Opening {
     pub(crate) head_len: usize,
     /// The status; what is answered with 101 is [`GOOD_RESPONSE`].
     pub(crate) status: u16,
+    /// Whether it is a HEAD, any response to which has no body (RFC 9110 9.3.2).
+    pub(crate) is_head: bool,
 }
 
 /// The answer to every good request, all of which have the key of RFC 6455 1.2.
@@ -70,6 +72,8 @@ pub(crate) struct Model {
     pub(crate) ends: Vec<(usize, bool)>,
     /// The status of a refusal. It may come before all of the request has been read.
     pub(crate) refusal: Option<u16>,
+    /// A refusal must come without its body.
+    pub(crate) is_head: bool,
     /// By now it must have come.
     pub(crate) is_refused: bool,
     /// The handler has closed: messages are skipped, and pings are answered (RFC 6455 5.5.2).
@@ -124,6 +128,7 @@ impl Model {
         let refusal = Some(opening.status).filter(|status| *status != 101);
         Self {
             rules,
+            is_head: opening.is_head,
             opening: Some(opening),
             input: Vec::new(),
             taken: 0,

@@ -29,10 +29,16 @@ const ASKS: [&str; 4] = ["!send 10", "!send 3000", "!send 40000", asks::NOTHING]
 pub(crate) const FAULTS: Range<usize> = 0..20;
 
 /// Requests that are refused, and with what.
-const REFUSED: [(&str, u16); 9] = [
+const REFUSED: [(&str, u16); 15] = [
     ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 426),
     ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
-    ("GET / HTTP/1.0\r\nHost: a\r\n\r\n", 505),
+    ("GET / HTTP/1.0\r\n\r\n", 426),
+    ("GET / HTTP/1.0\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", 426),
+    ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+    ("HEAD / HTTP/1.0\r\n\r\n", 426),
+    ("\r\nHEAD / HTTP/1.1\r\nHost: a\r\n\r\n", 426),
+    ("HEAD / HTTP/1.1\r\n\r\n", 400),
+    ("HEAD / HTTP/1.1\nHost: a\n\n", 400),
     ("GET / HTTP/1.1\r\n\r\n", 400),
     ("GET / HTTP/1.1\nHost: a\n\n", 400),
     ("\r\n\r\n", 400),
@@ -41,26 +47,37 @@ const REFUSED: [(&str, u16); 9] = [
     ("hello\r\n\r\n", 400),
 ];
 
+/// First lines of requests that are accepted.
+const GOOD_LINES: [&str; 4] = [
+    "GET /chat HTTP/1.1",
+    "GET /chat HTTP/1.9",
+    "GET http://other.example.com/chat HTTP/1.1",
+    "\r\nGET /chat?room=1 HTTP/1.1",
+];
+
 /// A request that opens the connection.
 pub(crate) fn good_request(dice: &mut Dice) -> (Vec<u8>, Opening) {
-    let mut request = GOOD_REQUEST.to_vec();
+    let headers = GOOD_REQUEST.strip_prefix(GOOD_LINES[0].as_bytes()).expect("its first line");
+    let mut request = [dice.pick(&GOOD_LINES).as_bytes(), headers].concat();
     if dice.below(3) == 0 {
         let padding = format!("X-Padding: {}\r\n", "p".repeat(dice.below(600)));
         let end = request.len() - 2;
         request.splice(end..end, padding.bytes());
     }
     let head_len = request.len();
-    (request, Opening { head_len, status: 101 })
+    (request, Opening { head_len, status: 101, is_head: false })
 }
 
 /// A request that does not.
 pub(crate) fn bad_request(dice: &mut Dice, request_bytes_max: usize) -> (Vec<u8>, Opening) {
     if dice.below(REFUSED.len() + 1) == 0 {
         let request = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(request_bytes_max));
-        return (request.into_bytes(), Opening { head_len: request_bytes_max, status: 431 });
+        let opening = Opening { head_len: request_bytes_max, status: 431, is_head: false };
+        return (request.into_bytes(), opening);
     }
     let (request, status) = dice.pick(&REFUSED);
-    (request.into(), Opening { head_len: request.len(), status })
+    let is_head = request.trim_start().starts_with("HEAD ");
+    (request.into(), Opening { head_len: request.len(), status, is_head })
 }
 
 impl Script<'_> {

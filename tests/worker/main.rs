@@ -16,4 +16,5 @@ mod accepting;
 mod from_outside;
 mod ending;
 mod handlers;
+mod plain;
 mod storm;
