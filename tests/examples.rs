@@ -384,11 +384,24 @@ fn load_tells_a_server_that_is_out_of_reach() {
 }
 
 #[test]
-fn plain_http_is_refused_by_the_server_example() {
-    let (server, address) = server("--workers 1");
-    let answer = exchange(address, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    assert!(answer.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{answer}");
-    terminate(server);
+fn the_server_example_answers_health_checks_and_no_other_plain_request() {
+    for options in ["--workers 1", "--workers 1 --prefix >"] {
+        let (server, address) = server(options);
+        for (line, start, end) in [
+            ("GET /healthz", "HTTP/1.1 200 OK\r\n", "\r\n\r\nok\n"),
+            ("HEAD /healthz", "HTTP/1.1 200 OK\r\n", "\r\n\r\n"),
+            ("GET /healthz?full", "HTTP/1.1 200 OK\r\n", "\r\n\r\nok\n"),
+            ("GET /", "HTTP/1.1 426 Upgrade Required\r\n", "\n"),
+            ("GET /healthz/", "HTTP/1.1 426 Upgrade Required\r\n", "\n"),
+            ("OPTIONS /healthz", "HTTP/1.1 405 Method Not Allowed\r\n", "\n"),
+        ] {
+            for version in [" HTTP/1.0\r\n\r\n", " HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+                let answer = exchange(address, &format!("{line}{version}"));
+                assert!(answer.starts_with(start) && answer.ends_with(end), "{line}: {answer}");
+            }
+        }
+        terminate(server);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ws_reactor::{CloseEvent, Delivery, Handler, Message, Peer, PeerId, Reply};
+use ws_reactor::{CloseEvent, Delivery, Handler, Message, Peer, PeerId, Reply, Request, Response};
 
 use crate::client::Client;
 
@@ -11,6 +11,10 @@ pub(crate) struct LoggedEcho;
 
 impl Handler for LoggedEcho {
     type State = Option<Client>;
+
+    fn http(&mut self, request: &Request<'_>, _: SocketAddr) -> Option<Response> {
+        health(request)
+    }
 
     fn open(&mut self, peer: &mut Peer<'_, Self::State>, address: SocketAddr) {
         log_open(peer.id(), address);
@@ -48,6 +52,10 @@ impl PrefixedEcho {
 impl Handler for PrefixedEcho {
     type State = Option<Client>;
 
+    fn http(&mut self, request: &Request<'_>, _: SocketAddr) -> Option<Response> {
+        health(request)
+    }
+
     fn open(&mut self, peer: &mut Peer<'_, Self::State>, address: SocketAddr) {
         log_open(peer.id(), address);
         *peer.state = Some(Client::new(address));
@@ -66,6 +74,11 @@ impl Handler for PrefixedEcho {
     fn close(&mut self, id: PeerId, client: Self::State, event: &CloseEvent<'_>) {
         log_close(id, client, event);
     }
+}
+
+/// Answers the health checks of load balancers; any other plain request is answered 426.
+fn health(request: &Request<'_>) -> Option<Response> {
+    (request.path() == "/healthz").then(|| Response::text(200, "ok"))
 }
 
 fn log_open(id: PeerId, address: SocketAddr) {
