@@ -28,7 +28,7 @@ pub struct Config {
     /// bounds the work that a message of empty fragments can cause.
     pub fragments_max: u32,
 
-    /// Bytes of a request head, its empty line included. Default 8 KiB.
+    /// Bytes of a request head, its empty line and one before it included. Default 8 KiB.
     ///
     /// A longer one is answered 431, as is one with more than 100 headers. A peer whose request
     /// arrives in pieces holds this much memory.

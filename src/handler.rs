@@ -46,7 +46,13 @@ pub trait Handler: 'static {
         Answer::accept(Self::State::default())
     }
 
-    /// A client sent a plain HTTP GET: answer it, for a health check or a small page.
+    /// A client sent a plain HTTP request, without an upgrade: answer it, for a health check or a
+    /// small page. The connection ends after the response.
+    ///
+    /// The request is a GET or a HEAD of HTTP/1.x. Answer a HEAD like a GET: the server sends the
+    /// response without its body (RFC 9110 9.3.2). An HTTP/1.0 request is always a plain one, and
+    /// may lack a host (RFC 9110 7.8). Other methods are answered 405, and requests with a body
+    /// 400, without this call.
     ///
     /// Default: `None`, which is answered 426.
     fn http(&mut self, request: &Request<'_>, address: SocketAddr) -> Option<Response> {

@@ -44,7 +44,8 @@
 //! **Invariants, absences included.** [`protocol`] knows no socket, clock, thread or log. `conn`
 //! knows no epoll and no token. In `reactor` only `poll.rs` touches the kernel's epoll or asks for
 //! the time: all decisions are in `Worker::turn`, which a test drives with made-up sockets and a
-//! made-up clock. There is no `unsafe` anywhere. A peer's input never panics.
+//! made-up clock. The time of day is only for the `Date` of responses, and is a function that the
+//! worker is given. There is no `unsafe` anywhere. A peer's input never panics.
 //!
 //! # The path of an echo
 //!
