@@ -1,6 +1,7 @@
 //! What a server does with its connections: the trait that an embedding program implements.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 
 use crate::peer::{Peer, PeerId};
@@ -153,8 +154,9 @@ pub enum CloseCause {
     Protocol(ProtocolError),
     /// The peer ended TCP without a close frame.
     EndOfStream,
-    /// TCP failed: reset by the peer, timed out, unreachable.
-    Transport,
+    /// TCP failed, for instance [`ConnectionReset`](io::ErrorKind::ConnectionReset) by the peer,
+    /// [`TimedOut`](io::ErrorKind::TimedOut) or [`HostUnreachable`](io::ErrorKind::HostUnreachable).
+    Transport(io::ErrorKind),
     /// Nothing moved for [`idle_timeout`](crate::Config::idle_timeout).
     IdleTimeout,
     /// The peer did not answer our close frame within
@@ -168,6 +170,13 @@ pub enum CloseCause {
     Shutdown,
 }
 
+impl CloseCause {
+    /// TCP failed with `error`, of which the kind is kept.
+    pub(crate) fn transport(error: io::Error) -> Self {
+        Self::Transport(error.kind())
+    }
+}
+
 impl fmt::Display for CloseCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -175,7 +184,7 @@ impl fmt::Display for CloseCause {
             Self::Local => "closed by the server",
             Self::Protocol(error) => return error.fmt(f),
             Self::EndOfStream => "the peer ended the stream without a close frame",
-            Self::Transport => "the connection was reset",
+            Self::Transport(kind) => return write!(f, "TCP failed: {kind}"),
             Self::IdleTimeout => "nothing moved for too long",
             Self::CloseTimeout => "the peer did not answer the close frame",
             Self::BacklogOverflow => "the peer did not take what was sent to it",

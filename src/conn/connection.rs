@@ -273,7 +273,7 @@ impl<T: Transport, S> Connection<T, S> {
                 self.flags.readable = false;
                 Ok(())
             }
-            Err(_) => Err(CloseCause::Transport),
+            Err(error) => Err(CloseCause::transport(error)),
         }
     }
 
@@ -486,7 +486,7 @@ impl<T: Transport, S> Connection<T, S> {
         // With a backlog the kernel has refused bytes, and would again until a writable edge.
         if self.backlog.is_empty() {
             let written = transport::write(&mut self.transport, out, run);
-            let sent = written.map_err(|_| CloseCause::Transport)?;
+            let sent = written.map_err(CloseCause::transport)?;
             if let Some(run_sent) = sent.checked_sub(out.len()) {
                 if run_sent < run.len() {
                     self.backlog.push(&run[run_sent..]);
@@ -503,7 +503,7 @@ impl<T: Transport, S> Connection<T, S> {
 
     /// A writable edge: sends what is queued, and below the low mark reading resumes.
     fn write_backlog<H>(&mut self, turn: &mut Turn<'_, H>) -> Result<(), CloseCause> {
-        self.backlog.write_to(&mut self.transport, turn.out).map_err(|_| CloseCause::Transport)?;
+        self.backlog.write_to(&mut self.transport, turn.out).map_err(CloseCause::transport)?;
         self.flags.paused &= self.backlog.len() >= turn.config.backlog_bytes_low.max(1);
         self.settle()
     }

@@ -144,7 +144,7 @@ impl<T: Transport, S> Connection<T, S> {
     }
 
     fn send_progress(&self) -> Result<SendProgress, CloseCause> {
-        self.transport.send_progress().map_err(|_| CloseCause::Transport)
+        self.transport.send_progress().map_err(CloseCause::transport)
     }
 
     /// Bytes that the kernel has not taken yet, those that wait behind a streamed message included.
@@ -313,7 +313,7 @@ impl<T: Transport, S> Connection<T, S> {
         }
         if !self.flags.write_closed {
             self.flags.write_closed = true;
-            self.transport.shutdown_write().map_err(|_| CloseCause::Transport)?;
+            self.transport.shutdown_write().map_err(CloseCause::transport)?;
         }
         Ok(())
     }

@@ -145,10 +145,50 @@ fn a_reset_between_turns_loses_that_connection_and_tells_the_handler_once() {
     assert!(world.is_gone(id));
     assert_eq!(
         log.lines().last().map(String::as_str),
-        Some("close 1006 \"\" the connection was reset")
+        Some("close 1006 \"\" TCP failed: connection reset")
     );
     assert_echoes(&mut world, neighbour);
     assert_eq!(log.count("close"), 1);
+}
+
+#[test]
+fn the_close_callback_learns_how_tcp_failed() {
+    for (kind, words) in [
+        (ErrorKind::ConnectionReset, "connection reset"),
+        (ErrorKind::TimedOut, "timed out"),
+        (ErrorKind::HostUnreachable, "host unreachable"),
+        (ErrorKind::BrokenPipe, "broken pipe"),
+    ] {
+        for call in [Call::Read, Call::Write] {
+            let (probe, log) = Probe::echo();
+            let mut world = World::new(probe, Config::default());
+            let id = open(&mut world);
+            let next = world.socket(id).calls(call) + 1;
+            world.socket(id).fault(call, next, kind);
+            world.send(id, &text("hello"));
+            world.run_until_quiet();
+            let last = format!("close 1006 \"\" TCP failed: {words}");
+            assert_eq!(log.lines().last(), Some(&last), "{call:?}");
+        }
+    }
+}
+
+/// Behind a backlog it is the writable edge that finds the failure.
+#[test]
+fn the_close_callback_learns_how_tcp_failed_behind_a_backlog() {
+    let (probe, log) = Probe::echo();
+    let mut world = World::new(probe, Config::default());
+    let id = open(&mut world);
+    world.socket(id).peer_reads = false;
+    world.socket(id).capacity = 100;
+    world.send(id, &text(&"x".repeat(1000)));
+    world.run_until_quiet();
+    let next = world.socket(id).calls(Call::Write) + 1;
+    world.socket(id).fault(Call::Write, next, ErrorKind::TimedOut);
+    world.socket(id).drain(100);
+    world.run_until_quiet();
+    let last = "close 1006 \"\" TCP failed: timed out";
+    assert_eq!(log.lines().last().map(String::as_str), Some(last));
 }
 
 #[test]
