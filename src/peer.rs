@@ -4,10 +4,16 @@ use std::fmt;
 
 use crate::protocol::{CloseCode, Message, OutBuffer, Session};
 
-/// Names an open connection of one server, also from other threads. Once its connection has ended
-/// the id is stale: a worker gives it out again after four thousand million others.
+/// Names an open connection of one server, also from other threads; 16 bytes.
+///
+/// Once its connection has closed the id is stale, and it is stale for every other server of the
+/// process. Numbers wrap: a worker gives an id out again after 2^32 - 1 other connections, and a
+/// server gets the number of an earlier one after 2^32 others.
+///
+/// It is displayed as `worker/slot.generation`, which is unique within a server.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PeerId {
+    pub(crate) server: u32,
     pub(crate) worker: u32,
     pub(crate) slot: u32,
     pub(crate) generation: u32,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::TrySendError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -22,6 +22,10 @@ use crate::reactor::poll::Reactor;
 use crate::reactor::slots::Token;
 use crate::reactor::worker::{Shared, Worker};
 use crate::stats::{Counters, Stats};
+
+/// The number of the next server of this process. It wraps after 2^32 servers; only then may an old
+/// [`PeerId`] name a connection of a new server.
+static NEXT_SERVER: AtomicU32 = AtomicU32::new(0);
 
 /// More workers than any machine has cores: what goes beyond is a mistake.
 const WORKERS_MAX: usize = 4096;
@@ -115,6 +119,7 @@ impl ServerBuilder {
         let config = Arc::new(self.config);
         let (addresses, groups) = listen_all(&self.addresses, workers, self.share_port, &config)?;
         let connections = Arc::new(AtomicUsize::new(0));
+        let number = NEXT_SERVER.fetch_add(1, Ordering::Relaxed);
         let mut members = Vec::new();
         let mut starts = Vec::new();
         for (index, listeners) in (0..).zip(groups) {
@@ -127,13 +132,15 @@ impl ServerBuilder {
                 config: Arc::clone(&config),
                 counters,
                 connections: Arc::clone(&connections),
+                server: number,
                 index,
                 time_of_day: SystemTime::now,
             };
             starts.push((reactor, net, mailbox, shared, handler()));
         }
         let tcp_nodelay = config.tcp_nodelay;
-        let inner = Arc::new(Inner { addresses, tcp_nodelay, members, threads: Mutex::default() });
+        let threads = Mutex::default();
+        let inner = Arc::new(Inner { number, addresses, tcp_nodelay, members, threads });
         let handle = ServerHandle { inner };
         for (mut reactor, net, mailbox, shared, handler) in starts {
             let spawned = std::thread::Builder::new()
@@ -240,6 +247,8 @@ pub struct ServerHandle {
 
 #[derive(Debug)]
 struct Inner {
+    /// Told apart from every other server of the process.
+    number: u32,
     addresses: Vec<SocketAddr>,
     tcp_nodelay: bool,
     members: Vec<Member>,
@@ -377,6 +386,9 @@ impl ServerHandle {
 
     /// The worker of `peer`, if the connection is open.
     fn find(&self, peer: PeerId) -> Result<(&Member, Token), SendError> {
+        if peer.server != self.inner.number {
+            return Err(SendError::Stale);
+        }
         let token = Token { index: peer.slot, generation: peer.generation };
         let member = self.inner.members.get(peer.worker as usize).ok_or(SendError::Stale)?;
         if member.sender.is_open(token) { Ok((member, token)) } else { Err(SendError::Stale) }

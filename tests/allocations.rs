@@ -145,6 +145,7 @@ fn an_echo_allocates_nothing() {
         config: Arc::new(Config::default()),
         counters: Arc::default(),
         connections: Arc::default(),
+        server: 0,
         index: 0,
         time_of_day: SystemTime::now,
     };

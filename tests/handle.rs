@@ -175,22 +175,25 @@ fn an_id_is_stale_for_good_once_its_connection_has_ended() {
 
 #[test]
 fn an_id_of_another_server_is_stale() {
-    let many = registered(8);
-    let few = registered(1);
-    let client = loop {
-        let client = connect(address(&many.server));
-        let peer = id(&many.opened);
-        if peer.to_string().starts_with("0/") {
-            continue;
-        }
-        // It names a worker that the other server does not have.
-        assert_eq!(few.server.send(peer, "hello"), Err(SendError::Stale));
-        assert_eq!(few.server.close(peer, CloseCode::NORMAL, ""), Err(SendError::Stale));
-        break client;
-    };
-    close(client);
-    stop(&many.server);
-    stop(&few.server);
+    let (one, two) = (registered(1), registered(1));
+    let mut first = connect(address(&one.server));
+    let mut second = connect(address(&two.server));
+    let (first_id, second_id) = (id(&one.opened), id(&two.opened));
+    assert_eq!(first_id.to_string(), second_id.to_string(), "worker, slot and generation agree");
+    assert_ne!(first_id, second_id);
+    assert_eq!(two.server.send(first_id, "hello"), Err(SendError::Stale));
+    assert_eq!(two.server.close(first_id, CloseCode::NORMAL, ""), Err(SendError::Stale));
+    assert_eq!(one.server.send(second_id, "hello"), Err(SendError::Stale));
+    for (server, peer, client) in
+        [(&one.server, first_id, &mut first), (&two.server, second_id, &mut second)]
+    {
+        server.send(peer, "to you").unwrap();
+        assert_eq!(client.read().unwrap(), Message::text("to you"));
+    }
+    close(first);
+    close(second);
+    stop(&one.server);
+    stop(&two.server);
 }
 
 #[test]

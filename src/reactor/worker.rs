@@ -81,6 +81,8 @@ pub struct Shared {
     pub counters: Arc<Counters>,
     /// TCP connections of all workers; touched at accept and at the end only.
     pub connections: Arc<AtomicUsize>,
+    /// The server's number, which no other server of the process has.
+    pub server: u32,
     /// This worker's number.
     pub index: u32,
     /// Asked for the `Date` of each response.
@@ -238,6 +240,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let Some(connection) = self.slots.get_mut(token) else { return };
         let mut turn = Turn {
             id: PeerId {
+                server: self.shared.server,
                 worker: self.shared.index,
                 slot: token.index,
                 generation: token.generation,

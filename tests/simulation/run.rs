@@ -115,6 +115,7 @@ impl Simulation {
                 config: Arc::clone(&config),
                 counters: Arc::clone(&counters),
                 connections: Arc::clone(&connections),
+                server: 0,
                 index,
                 time_of_day: || UNIX_EPOCH,
             };

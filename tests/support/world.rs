@@ -36,6 +36,7 @@ impl<H: Handler> World<H> {
             config: Arc::new(config),
             counters: Arc::clone(&counters),
             connections: Arc::new(AtomicUsize::new(0)),
+            server: 0,
             index: 0,
             time_of_day,
         };
