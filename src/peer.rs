@@ -1,6 +1,7 @@
 //! A connection as its handler sees it: who it is, its state, and what may be sent to it.
 
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::protocol::{CloseCode, Message, OutBuffer, Session};
 
@@ -22,6 +23,46 @@ pub struct PeerId {
 impl fmt::Display for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}.{}", self.worker, self.slot, self.generation)
+    }
+}
+
+/// The open connections of one worker, for other threads: an id is in here from just before the
+/// `open` callback until just before the `close` callback.
+///
+/// Its lock is taken when a connection opens and closes, and by senders; never for a message of the
+/// worker's own.
+#[derive(Debug, Default)]
+pub(crate) struct OpenPeers {
+    /// The generation of the open connection in each slot, 0 if there is none.
+    generations: Mutex<Vec<u32>>,
+}
+
+impl OpenPeers {
+    /// From now on `id` can be sent to.
+    pub(crate) fn insert(&self, id: PeerId) {
+        let slot = id.slot as usize;
+        let mut generations = self.lock();
+        if generations.len() <= slot {
+            generations.resize(slot + 1, 0);
+        }
+        generations[slot] = id.generation;
+    }
+
+    /// From now on `id` is stale.
+    pub(crate) fn remove(&self, id: PeerId) {
+        if let Some(generation) = self.lock().get_mut(id.slot as usize) {
+            *generation = 0;
+        }
+    }
+
+    /// Whether the connection with this slot and generation is open at this moment.
+    pub(crate) fn contains(&self, slot: u32, generation: u32) -> bool {
+        self.lock().get(slot as usize) == Some(&generation)
+    }
+
+    /// A thread that panics while it holds the lock leaves no half-done change behind.
+    fn lock(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -161,5 +202,28 @@ impl<'o> Outbox<'o> {
         self.out.extend_from_slice(self.run);
         self.run = &[];
         self.tally.run_moved = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_takes_sixteen_bytes() {
+        assert_eq!(size_of::<PeerId>(), 16);
+    }
+
+    #[test]
+    fn a_peer_is_open_until_it_is_removed() {
+        let peers = OpenPeers::default();
+        let id = PeerId { server: 0, worker: 0, slot: 5, generation: 2 };
+        assert!(!peers.contains(5, 2));
+        peers.insert(id);
+        assert!(peers.contains(5, 2));
+        assert!(!peers.contains(5, 1), "the one before it in the slot");
+        assert!(!peers.contains(4, 2) && !peers.contains(6, 2));
+        peers.remove(id);
+        assert!(!peers.contains(5, 2));
     }
 }

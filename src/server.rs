@@ -305,15 +305,17 @@ impl ServerHandle {
     /// Sends a message to a connection, from any thread. Messages of one thread to one connection
     /// arrive in order. The call does not block.
     ///
-    /// `Ok` means that the connection's worker will send it, unless the connection ends first
-    /// (counted in [`Stats::stale_sends`]).
+    /// `Ok` means that the connection's worker will send it, unless a close frame is sent or the
+    /// connection closes first (counted in [`Stats::stale_sends`]). So it is also `Ok` while the
+    /// peer's answer to our close frame is awaited, and nothing is sent then.
     ///
     /// A loop that sends to many connections outruns their worker: give
     /// [`Config::mailbox_capacity`] room for as many messages, or pause when the mailbox is full.
     ///
     /// # Errors
     ///
-    /// [`SendError::Stale`] if the connection has ended, as all have once the server has stopped;
+    /// [`SendError::Stale`] from just before the call of [`Handler::close`] on, as for every
+    /// connection once the server has stopped, and if `peer` is of another server;
     /// [`SendError::MailboxFull`] if its worker does not keep up; [`SendError::Stopped`] if the
     /// worker has failed. The message is not sent.
     pub fn send<'m>(&self, peer: PeerId, message: impl Into<Message<'m>>) -> Result<(), SendError> {
@@ -322,7 +324,7 @@ impl ServerHandle {
     }
 
     /// Starts the closing handshake of a connection, from any thread; of a longer reason the first
-    /// 123 bytes.
+    /// 123 bytes. Nothing happens if a close frame has been sent before.
     ///
     /// # Errors
     ///
@@ -399,7 +401,7 @@ impl ServerHandle {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The connection has ended.
+    /// The connection has closed, or is one of another server.
     Stale,
     /// The worker's mailbox is full; try later.
     MailboxFull,
@@ -410,7 +412,7 @@ pub enum SendError {
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Stale => "the connection has ended",
+            Self::Stale => "the connection has closed",
             Self::MailboxFull => "the worker's mailbox is full",
             Self::Stopped => "the server has stopped",
         })

@@ -92,8 +92,8 @@ counters! {
     backlog_overflows,
     /// Callbacks that panicked.
     handler_panics,
-    /// Sends from other threads to a connection that was not open, or not open any more, when its
-    /// worker came to them.
+    /// Sends from other threads to a connection that was closing or had closed when its worker came
+    /// to them.
     stale_sends,
     /// Pauses of accepting, for want of file descriptors or memory.
     accept_pauses,

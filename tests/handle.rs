@@ -174,6 +174,27 @@ fn an_id_is_stale_for_good_once_its_connection_has_ended() {
 }
 
 #[test]
+fn an_id_is_stale_once_the_close_callback_has_been_called() {
+    let Registered { server, opened, closed } = registered(1);
+    // The server waits for the end of each stream, so that neither TCP connection has ended.
+    let mut closes = open_raw(address(&server));
+    let first = id(&opened);
+    closes.write_all(&frames::client(frames::CLOSE, b"").bytes()).unwrap();
+    assert_eq!(closed.recv_timeout(DEADLINE).unwrap(), (first, CloseCause::Peer));
+    assert_eq!(server.send(first, "hello"), Err(SendError::Stale));
+    assert_eq!(server.close(first, CloseCode::NORMAL, ""), Err(SendError::Stale));
+    let mut breaks = open_raw(address(&server));
+    let second = id(&opened);
+    breaks.write_all(&frames::client(frames::TEXT, b"no mask").unmasked().bytes()).unwrap();
+    let (peer, cause) = closed.recv_timeout(DEADLINE).unwrap();
+    assert!(peer == second && matches!(cause, CloseCause::Protocol(_)), "{peer}: {cause}");
+    assert_eq!(server.send(second, "hello"), Err(SendError::Stale));
+    assert_eq!(server.close(second, CloseCode::NORMAL, ""), Err(SendError::Stale));
+    drop((closes, breaks));
+    assert_eq!(stop(&server).stale_sends, 0, "nothing was posted");
+}
+
+#[test]
 fn an_id_of_another_server_is_stale() {
     let (one, two) = (registered(1), registered(1));
     let mut first = connect(address(&one.server));

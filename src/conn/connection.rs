@@ -19,7 +19,7 @@ use super::tick::Tick;
 use super::transport::{self, ReadResult, Readiness, Transport};
 use crate::config::Config;
 use crate::handler::{CloseCause, CloseEvent, Handler, Reply};
-use crate::peer::{Outbox, Peer, PeerId, Tally};
+use crate::peer::{OpenPeers, Outbox, Peer, PeerId, Tally};
 use crate::protocol::{
     CloseCode, Event, HEADROOM_BYTES, HeadReader, OutBuffer, Received, Session, Window,
 };
@@ -41,6 +41,8 @@ pub(crate) const EVENTS_PER_TURN: u32 = 4096;
 pub(crate) struct Turn<'t, H> {
     pub(crate) id: PeerId,
     pub(crate) handler: &'t mut H,
+    /// Where other threads look up who can be sent to.
+    pub(crate) peers: &'t OpenPeers,
     /// Goes on the wire before the window's run; empty between turns.
     pub(crate) out: &'t mut OutBuffer,
     pub(crate) config: &'t Config,

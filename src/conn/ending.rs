@@ -291,6 +291,8 @@ impl<T: Transport, S> Connection<T, S> {
     ) {
         let Phase::Open { state, .. } = self.linger(turn.now) else { return };
         turn.counters.closed.add(1);
+        // Before the callback: nobody who knows that the connection has closed may find it open.
+        turn.peers.remove(turn.id);
         log::debug!("peer {} closed with {}: {}", turn.id, event.code, event.cause);
         guarded(turn.id, turn.counters, || turn.handler.close(turn.id, state, &event));
     }

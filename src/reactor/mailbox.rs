@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::slots::Token;
+use crate::peer::OpenPeers;
 use crate::protocol::{CloseCode, Message};
 
 /// Something to do between two turns. `T` is a socket.
@@ -62,9 +63,8 @@ pub fn mailbox<T>(capacity: usize) -> (Sender<T>, Mailbox<T>) {
 struct Common {
     /// Whether the worker has been woken and has not looked yet: one wake serves many commands.
     woken: AtomicBool,
-    /// The generation of the open connection in each slot, 0 if there is none. Touched when a
-    /// connection opens and ends, and by senders; never by a message of the worker's own.
-    generations: Mutex<Vec<u32>>,
+    /// The connections that can be sent to.
+    peers: OpenPeers,
     /// When the worker has to be done, if it has been asked to end. Beside the queue, so that a
     /// full one cannot stand in its way.
     drain_deadline: Mutex<Option<Instant>>,
@@ -94,23 +94,9 @@ impl<T> Mailbox<T> {
         *lock(&self.common.drain_deadline)
     }
 
-    /// From now on `token` can be sent to.
-    pub(super) fn open(&self, token: Token) {
-        self.set_generation(token.index, token.generation);
-    }
-
-    /// From now on `token` is stale.
-    pub(super) fn close(&self, token: Token) {
-        self.set_generation(token.index, 0);
-    }
-
-    fn set_generation(&self, index: u32, generation: u32) {
-        let index = index as usize;
-        let mut generations = lock(&self.common.generations);
-        if generations.len() <= index {
-            generations.resize(index + 1, 0);
-        }
-        generations[index] = generation;
+    /// The connections that can be sent to: each tells of its opening and closing itself.
+    pub(super) fn peers(&self) -> &OpenPeers {
+        &self.common.peers
     }
 }
 
@@ -145,11 +131,11 @@ impl<T> Sender<T> {
         !self.common.woken.swap(true, Ordering::SeqCst)
     }
 
-    /// Whether `token` names an open connection at this moment.
+    /// Whether `token` names an open connection at this moment: one that is neither in the handshake
+    /// nor past its `close` callback.
     #[must_use]
     pub fn is_open(&self, token: Token) -> bool {
-        let generations = lock(&self.common.generations);
-        generations.get(token.index as usize) == Some(&token.generation)
+        self.common.peers.contains(token.index, token.generation)
     }
 }
 
@@ -177,17 +163,5 @@ mod tests {
         drop(mailbox);
         let gone = sender.post(Command::Adopt('e', address));
         assert!(matches!(gone, Err(TrySendError::Disconnected(_))));
-    }
-
-    #[test]
-    fn a_token_is_open_until_its_connection_ends() {
-        let (sender, mailbox) = mailbox::<()>(1);
-        let token = Token { index: 5, generation: 2 };
-        assert!(!sender.is_open(token));
-        mailbox.open(token);
-        assert!(sender.is_open(token));
-        assert!(!sender.is_open(Token { index: 5, generation: 1 }));
-        mailbox.close(token);
-        assert!(!sender.is_open(token));
     }
 }

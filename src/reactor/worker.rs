@@ -246,6 +246,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 generation: token.generation,
             },
             handler: &mut self.handler,
+            peers: self.mailbox.peers(),
             out: &mut self.out,
             config: &self.shared.config,
             counters: &self.shared.counters,
@@ -325,7 +326,6 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let due = connection.deadline(&self.shared.config);
         connection.scheduled(self.timers.schedule(token, due));
         self.slots.insert(connection);
-        self.mailbox.open(token);
     }
 
     /// Tells the operator once, until a connection is accepted again, and not too often.
@@ -363,7 +363,6 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     fn remove(&mut self, token: Token) {
         if self.slots.remove(token).is_some() {
-            self.mailbox.close(token);
             self.forget();
         }
     }

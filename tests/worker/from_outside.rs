@@ -1,24 +1,29 @@
 //! What other threads ask for through the mailbox.
 
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
-use ws_reactor::internal::{Command, OwnedMessage, Token};
-use ws_reactor::{CloseCode, Config, Echo, Message};
+use ws_reactor::internal::{Command, OwnedMessage, Sender, Token};
+use ws_reactor::{
+    Answer, CloseCode, CloseEvent, Config, Echo, Handler, Message, Peer, PeerId, Reply, Request,
+};
 
 use crate::probe::{
-    Probe, ask, assert_echoes, binary, binary_reply, close_reply, echo_world, has_status, open,
-    text, text_reply,
+    Probe, ask, assert_echoes, binary, binary_reply, close as peer_close, close_reply, echo_world,
+    has_status, open, text, text_reply,
 };
-use crate::scripted::address;
+use crate::scripted::{Stream, address};
 use crate::support::frames::{BINARY, CONTINUATION, client, server};
 use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 use crate::world::World;
 
-fn send(token: Token, text: &str) -> Command<crate::scripted::Stream> {
+fn send(token: Token, text: &str) -> Command<Stream> {
     Command::Send(token, Message::from(text).into())
 }
 
-fn close(token: Token) -> Command<crate::scripted::Stream> {
+fn close(token: Token) -> Command<Stream> {
     Command::Close(token, CloseCode::NORMAL, "enough".into())
 }
 
@@ -88,6 +93,76 @@ fn a_message_to_a_connection_that_is_not_open_yet_is_counted() {
     assert_eq!(ask(&mut world, id, GOOD_REQUEST), GOOD_RESPONSE);
     assert_eq!(world.stats().stale_sends, 1);
     assert_eq!(world.stats().messages_out, 0);
+}
+
+/// Notes in each callback whether other threads find the connection open.
+struct Witness {
+    sender: Rc<RefCell<Option<(Rc<Sender<Stream>>, Token)>>>,
+    seen: Rc<RefCell<Vec<(&'static str, bool)>>>,
+}
+
+impl Witness {
+    fn note(&self, callback: &'static str) {
+        if let Some((sender, token)) = &*self.sender.borrow() {
+            self.seen.borrow_mut().push((callback, sender.is_open(*token)));
+        }
+    }
+}
+
+impl Handler for Witness {
+    type State = ();
+
+    fn request(&mut self, _: &Request<'_>, _: SocketAddr) -> Answer<()> {
+        self.note("request");
+        Answer::accept(())
+    }
+
+    fn open(&mut self, _: &mut Peer<'_, ()>, _: SocketAddr) {
+        self.note("open");
+    }
+
+    fn message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
+        self.note("message");
+        Reply::None
+    }
+
+    fn close(&mut self, _: PeerId, (): (), _: &CloseEvent<'_>) {
+        self.note("close");
+    }
+}
+
+#[test]
+fn other_threads_find_a_connection_from_its_open_to_its_close_callback() {
+    let (sender, seen) = (Rc::default(), Rc::default());
+    let witness = Witness { sender: Rc::clone(&sender), seen: Rc::clone(&seen) };
+    let mut world = World::new(witness, Config::default());
+    let id = world.connect();
+    world.run_until_quiet();
+    let token = world.token(id);
+    assert!(!world.sender.is_open(token), "its request has not come");
+    *sender.borrow_mut() = Some((Rc::clone(&world.sender), token));
+    world.send(id, &[GOOD_REQUEST, &text("hello")].concat());
+    world.run_until_quiet();
+    assert!(world.sender.is_open(token));
+    assert!(world.post(close(token)));
+    world.run_until_quiet();
+    assert!(world.sender.is_open(token), "the peer has not answered our close frame");
+    world.send(id, &peer_close(1000));
+    world.run_until_quiet();
+    assert!(!world.is_gone(id), "the peer has not ended its stream");
+    assert!(!world.sender.is_open(token));
+    let expected = [("request", false), ("open", true), ("message", true), ("close", false)];
+    assert_eq!(*seen.borrow(), expected);
+}
+
+#[test]
+fn other_threads_never_find_a_connection_whose_request_is_refused() {
+    let mut world = echo_world();
+    let id = world.connect();
+    world.send(id, b"BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    world.run_until_quiet();
+    assert!(!world.is_gone(id), "it lingers");
+    assert!(!world.sender.is_open(world.token(id)));
 }
 
 #[test]
