@@ -75,9 +75,14 @@ pub struct Config {
     /// Reading resumes when less than this is queued, in bytes. Default 16 KiB.
     pub backlog_bytes_low: usize,
 
-    /// A handler, or another thread, that sends to a peer for which more than this is queued loses
-    /// that connection, in bytes. Default 1 MiB. Up to `message_bytes_max` more may be held. Echoes
-    /// do not count: a peer that does not take them is not read from.
+    /// A handler, or another thread, that sends to a peer loses that connection if more than this is
+    /// queued of what they have sent to it before, in bytes. Default 1 MiB. Up to
+    /// `message_bytes_max` more may be held.
+    ///
+    /// Echoes do not count: a peer that does not take them is not read from. What the kernel takes
+    /// is deducted from this count first, wherever in the queue it was, so that the count may be too
+    /// low and never too high. All that is held for a peer stays below the bound of echoes (see
+    /// `backlog_bytes_high`), this, and a message.
     pub backlog_bytes_max: usize,
 
     /// Connections of all workers together; more are answered 503 and closed. Default: no limit

@@ -162,7 +162,7 @@ pub enum CloseCause {
     /// The peer did not answer our close frame within
     /// [`close_timeout`](crate::Config::close_timeout).
     CloseTimeout,
-    /// More was sent to the peer than it took: [`backlog_bytes_max`].
+    /// The program sent more to the peer than it took: [`backlog_bytes_max`].
     ///
     /// [`backlog_bytes_max`]: crate::Config::backlog_bytes_max
     BacklogOverflow,

@@ -95,7 +95,7 @@ impl<'p, S> Peer<'p, S> {
         self.outbox.session.is_open()
     }
 
-    /// Bytes that are queued and that the kernel has not taken yet.
+    /// Bytes that are queued and that the kernel has not taken yet, echoes included.
     #[must_use]
     pub fn backlog_bytes(&self) -> usize {
         self.outbox.queued_bytes()
@@ -103,9 +103,10 @@ impl<'p, S> Peer<'p, S> {
 
     /// Sends a message. Nothing happens once the connection is closing.
     ///
-    /// If more than [`backlog_bytes_max`] and a message (`message_bytes_max`) are queued for the
-    /// peer, beyond what the kernel takes at once, the connection is lost: also if the peer takes
-    /// all that it can, and one message is more than that.
+    /// If more than [`backlog_bytes_max`] and a message (`message_bytes_max`) that the program has
+    /// sent are queued for the peer, beyond what the kernel takes at once, the connection is lost:
+    /// also if the peer takes all that it can, and one message is more than that. Echoes do not
+    /// count.
     ///
     /// [`backlog_bytes_max`]: crate::Config::backlog_bytes_max
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {
@@ -117,8 +118,10 @@ impl<'p, S> Peer<'p, S> {
     pub fn ping(&mut self, payload: &[u8]) {
         if self.outbox.has_room() {
             self.outbox.move_run();
-            let result = self.outbox.session.ping(payload, self.outbox.out);
-            self.outbox.tally.has_sent |= result.is_ok();
+            let before = self.outbox.out.len();
+            // Closed is documented as nothing.
+            let _ = self.outbox.session.ping(payload, self.outbox.out);
+            self.outbox.tally.program_bytes += self.outbox.out.len() - before;
         }
     }
 
@@ -139,10 +142,19 @@ pub(crate) struct Outbox<'o> {
     /// Replies laid out in place; empty once moved to `out`.
     run: &'o [u8],
     out: &'o mut OutBuffer,
-    /// Bytes that the kernel has refused so far.
-    backlog_bytes: usize,
+    backlog: BacklogBytes,
     backlog_bytes_max: usize,
     tally: &'o mut Tally,
+}
+
+/// Bytes that the kernel has refused so far.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct BacklogBytes {
+    /// All of them.
+    pub(crate) total: usize,
+    /// Those that the program (the handler, or another thread) has sent. What the kernel takes is
+    /// deducted from these first, so that the real number may be higher.
+    pub(crate) program: usize,
 }
 
 /// What came of a turn's callbacks.
@@ -154,8 +166,8 @@ pub(crate) struct Tally {
     pub(crate) bytes_out: u64,
     /// The run was moved to the out buffer.
     pub(crate) run_moved: bool,
-    /// The handler, or another thread, sent something.
-    pub(crate) has_sent: bool,
+    /// Bytes in the out buffer that the handler, or another thread, has sent, with their headers.
+    pub(crate) program_bytes: usize,
     /// More was sent than the connection may hold.
     pub(crate) overflowed: bool,
 }
@@ -165,11 +177,11 @@ impl<'o> Outbox<'o> {
         session: &'o mut Session,
         run: &'o [u8],
         out: &'o mut OutBuffer,
-        backlog_bytes: usize,
+        backlog: BacklogBytes,
         backlog_bytes_max: usize,
         tally: &'o mut Tally,
     ) -> Self {
-        Self { session, run, out, backlog_bytes, backlog_bytes_max, tally }
+        Self { session, run, out, backlog, backlog_bytes_max, tally }
     }
 
     pub(crate) fn send(&mut self, message: Message<'_>) {
@@ -178,21 +190,22 @@ impl<'o> Outbox<'o> {
         }
         self.move_run();
         self.out.make_room(message.as_bytes().len());
+        let before = self.out.len();
         if self.session.send(message, self.out).is_ok() {
-            self.tally.has_sent = true;
+            self.tally.program_bytes += self.out.len() - before;
             self.tally.messages_out += 1;
             self.tally.bytes_out += message.as_bytes().len() as u64;
         }
     }
 
     fn queued_bytes(&self) -> usize {
-        self.backlog_bytes + self.out.len() + self.run.len() + self.session.waiting_bytes()
+        self.backlog.total + self.out.len() + self.run.len() + self.session.waiting_bytes()
     }
 
-    /// Whether the peer has taken enough of what it was sent before this callback. What the
-    /// callback sends itself has not been offered to the kernel yet.
+    /// Whether the peer has taken enough of what the program sent to it before this callback. What
+    /// the callback sends itself has not been offered to the kernel yet.
     fn has_room(&mut self) -> bool {
-        let refused_bytes = self.backlog_bytes + self.session.waiting_bytes();
+        let refused_bytes = self.backlog.program + self.session.waiting_bytes();
         self.tally.overflowed |= refused_bytes > self.backlog_bytes_max;
         !self.tally.overflowed
     }

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::transport::{self, Transport};
+use crate::peer::BacklogBytes;
 use crate::protocol::OutBuffer;
 
 /// A queue of bytes; empty, it holds no memory.
@@ -23,6 +24,10 @@ const MOVED_BYTES_MAX: usize = 64 * 1024;
 struct Queue {
     bytes: Vec<u8>,
     sent: usize,
+    /// Of the bytes owed, those that the program has sent: see [`BacklogBytes`]. Which ones they are
+    /// is not noted. That the count is low by echoes taken meanwhile costs no memory: what else is
+    /// owed was echoed while reading went on, and so stays within the bound of echoes.
+    program_bytes: usize,
 }
 
 impl Backlog {
@@ -30,6 +35,22 @@ impl Backlog {
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.bytes.len() - queue.sent)
+    }
+
+    /// Bytes owed, and how many of them the program has sent.
+    #[inline]
+    pub(super) fn bytes(&self) -> BacklogBytes {
+        self.0.as_ref().map_or_else(BacklogBytes::default, |queue| BacklogBytes {
+            total: queue.bytes.len() - queue.sent,
+            program: queue.program_bytes,
+        })
+    }
+
+    /// The program has sent `len` of the bytes that were queued last.
+    pub(super) fn count_for_program(&mut self, len: usize) {
+        if let Some(queue) = &mut self.0 {
+            queue.program_bytes += len;
+        }
     }
 
     #[inline]
@@ -42,7 +63,7 @@ impl Backlog {
         if bytes.is_empty() {
             return;
         }
-        let queue = self.0.get_or_insert_with(|| Box::new(Queue { bytes: Vec::new(), sent: 0 }));
+        let queue = self.0.get_or_insert_with(|| Box::new(Queue::new(Vec::new(), 0)));
         if queue.bytes.len() + bytes.len() > queue.bytes.capacity() {
             queue.forget_sent();
             queue.bytes.reserve_exact(bytes.len());
@@ -59,7 +80,7 @@ impl Backlog {
             let mut bytes = out.take();
             // Memory that was grown may be several times what it holds.
             bytes.shrink_to_fit();
-            self.0 = Some(Box::new(Queue { bytes, sent }));
+            self.0 = Some(Box::new(Queue::new(bytes, sent)));
         }
     }
 
@@ -72,6 +93,7 @@ impl Backlog {
         let Some(queue) = &mut self.0 else { return Ok(()) };
         let len = transport::write(transport, &queue.bytes[queue.sent..], &[])?;
         queue.sent += len;
+        queue.program_bytes = queue.program_bytes.saturating_sub(len);
         let left = queue.bytes.len() - queue.sent;
         if left == 0 {
             out.keep(std::mem::take(&mut queue.bytes));
@@ -85,6 +107,10 @@ impl Backlog {
 }
 
 impl Queue {
+    const fn new(bytes: Vec<u8>, sent: usize) -> Self {
+        Self { bytes, sent, program_bytes: 0 }
+    }
+
     fn forget_sent(&mut self) {
         self.bytes.drain(..self.sent);
         self.sent = 0;
@@ -93,7 +119,52 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
+
+    /// Takes `room` bytes, then nothing.
+    struct Wire {
+        room: usize,
+    }
+
+    impl Read for Wire {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    impl Write for Wire {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let len = self.room.min(bytes.len());
+            self.room -= len;
+            Ok(len)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Transport for Wire {
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn bytes_taken_are_deducted_from_those_of_the_program_first() {
+        let mut out = OutBuffer::default();
+        let mut backlog = Backlog::default();
+        backlog.push(&[1; 1000]);
+        backlog.push(&[2; 500]);
+        backlog.count_for_program(500);
+        for (taken, total, program) in [(300, 1200, 200), (300, 900, 0), (899, 1, 0), (1, 0, 0)] {
+            backlog.write_to(&mut Wire { room: taken }, &mut out).unwrap();
+            assert_eq!(backlog.bytes(), BacklogBytes { total, program });
+        }
+        assert!(backlog.is_empty());
+    }
 
     #[test]
     fn what_is_queued_takes_no_more_memory_than_it_has_bytes() {

@@ -347,11 +347,15 @@ impl<T: Transport, S> Connection<T, S> {
                 self.deliver(received, window, turn)?;
                 continue;
             }
+            let waiting_bytes = session.waiting_bytes();
             match session.other_event(window, &limits, turn.out) {
                 Ok(Some(Event::Message(received))) => self.deliver_late(received, window, turn)?,
                 Ok(Some(Event::Streamed { payload_len, message_end })) => {
-                    // A close frame that waited for the end of this one goes out now.
-                    if session.is_closing() && !session.owes_frame() {
+                    if session.is_open() {
+                        // What waited for this end is in the out buffer now.
+                        turn.tally.program_bytes += waiting_bytes - session.waiting_bytes();
+                    } else if session.is_closing() && !session.owes_frame() {
+                        // A close frame that waited for the end of this one goes out now.
                         self.close_sent(turn.now);
                     }
                     turn.tally.messages_in += u64::from(message_end);
@@ -410,7 +414,7 @@ impl<T: Transport, S> Connection<T, S> {
             session,
             window.run(),
             turn.out,
-            self.backlog.len(),
+            self.backlog.bytes(),
             turn.config.backlog_bytes_max,
             &mut turn.tally,
         );
@@ -461,16 +465,17 @@ impl<T: Transport, S> Connection<T, S> {
         run: &[u8],
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
-        let result = self.write_or_queue(turn.out, run);
+        let program_bytes = std::mem::take(&mut turn.tally.program_bytes);
+        let result = self.write_or_queue(turn.out, run, program_bytes);
         turn.out.clear();
         result?;
-        let backlog_bytes = self.backlog.len();
-        if turn.tally.has_sent && backlog_bytes > turn.config.owed_bytes_max() {
+        let backlog = self.backlog.bytes();
+        if backlog.program > turn.config.owed_bytes_max() {
             return Err(CloseCause::BacklogOverflow);
         }
         // With nothing queued no writable edge would come to end the pause.
-        self.flags.paused |= backlog_bytes > 0
-            && backlog_bytes + self.under_way_bytes() > turn.config.backlog_bytes_high;
+        self.flags.paused |= backlog.total > 0
+            && backlog.total + self.under_way_bytes() > turn.config.backlog_bytes_high;
         self.settle()
     }
 
@@ -482,9 +487,15 @@ impl<T: Transport, S> Connection<T, S> {
         }
     }
 
-    /// Writes `out` and `run`, and queues what the kernel refuses.
+    /// Writes `out`, of which the program has sent `program_bytes`, and `run`, and queues what the
+    /// kernel refuses.
     #[inline]
-    fn write_or_queue(&mut self, out: &mut OutBuffer, run: &[u8]) -> Result<(), CloseCause> {
+    fn write_or_queue(
+        &mut self,
+        out: &mut OutBuffer,
+        run: &[u8],
+        mut program_bytes: usize,
+    ) -> Result<(), CloseCause> {
         // With a backlog the kernel has refused bytes, and would again until a writable edge.
         if self.backlog.is_empty() {
             let written = transport::write(&mut self.transport, out, run);
@@ -496,9 +507,11 @@ impl<T: Transport, S> Connection<T, S> {
                 return Ok(());
             }
             self.backlog.push_rest(out, sent);
+            program_bytes = program_bytes.saturating_sub(sent);
         } else {
             self.backlog.push(out);
         }
+        self.backlog.count_for_program(program_bytes);
         self.backlog.push(run);
         Ok(())
     }
@@ -549,5 +562,15 @@ pub(super) fn guarded<R>(
             dropped.unwrap_or_else(std::mem::forget);
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert_eq!(size_of::<Connection<std::net::TcpStream, ()>>(), 64);
     }
 }

@@ -189,8 +189,8 @@ impl<T: Transport, S> Connection<T, S> {
                 return Outcome::Wait;
             }
         };
-        let (backlog_bytes, max) = (self.backlog.len(), turn.config.backlog_bytes_max);
-        Outbox::new(session, &[], turn.out, backlog_bytes, max, &mut turn.tally).send(message);
+        let (backlog, max) = (self.backlog.bytes(), turn.config.backlog_bytes_max);
+        Outbox::new(session, &[], turn.out, backlog, max, &mut turn.tally).send(message);
         if turn.tally.overflowed {
             return self.gone(CloseCause::BacklogOverflow, turn);
         }

@@ -62,7 +62,9 @@ impl<T: Transport, S> Connection<T, S> {
     ) -> Result<(), CloseCause> {
         let Phase::Open { session, state } = &mut self.phase else { return Ok(()) };
         let backlog_bytes_max = turn.config.backlog_bytes_max;
-        let outbox = Outbox::new(session, &[], turn.out, 0, backlog_bytes_max, &mut turn.tally);
+        let backlog = self.backlog.bytes();
+        let tally = &mut turn.tally;
+        let outbox = Outbox::new(session, &[], turn.out, backlog, backlog_bytes_max, tally);
         let mut peer = Peer::new(turn.id, state, outbox);
         let opened = guarded(turn.id, turn.counters, || turn.handler.open(&mut peer, address));
         if opened.is_none() {

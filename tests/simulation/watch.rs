@@ -256,6 +256,12 @@ impl Watch {
         has_control || is_closing || self.matcher.is_undecided() || self.posted_bytes() > 0
     }
 
+    /// What may be queued of what the program has sent, while `owed` bytes of replies are: echoes
+    /// do not count, and if the handler has not sent anything, all of them are echoes.
+    fn program_bytes(&self, owed: usize) -> usize {
+        self.posted_bytes() + if self.model.has_asked { owed } else { 0 }
+    }
+
     fn posted_bytes(&self) -> usize {
         self.outside.posts.iter().map(|post| post.bytes.len()).sum()
     }
@@ -363,7 +369,7 @@ impl Watch {
             close_waits && since(self.closing_since, config.close_timeout),
             closing_at.is_some() && since(closing_at.max(Some(self.progress_at)), limit),
             self.is_idle(moment, owed),
-            owed + self.posted_bytes() > config.backlog_bytes_max,
+            self.program_bytes(owed) > config.backlog_bytes_max,
             moment.drain.is_some_and(|(_, deadline)| now >= deadline),
         ];
         if reasons.contains(&true) {

@@ -446,3 +446,99 @@ fn another_thread_that_sends_past_max_loses_the_connection() {
     assert_eq!(world.stats().backlog_overflows, 1);
     assert_eq!(log.count("close"), 1);
 }
+
+/// `Config::backlog_bytes_max`: echoes do not count.
+#[test]
+fn a_send_of_another_thread_beside_a_long_echo_loses_nobody() {
+    const LEN: usize = 8 << 20;
+    let config = Config { message_bytes_max: LEN, ..Config::default() };
+    let (probe, _) = Probe::echo();
+    let mut world = World::new(probe, config);
+    let id = deaf_peer(&mut world);
+    let token = world.token(id);
+    world.send(id, &binary(LEN));
+    world.run_until_quiet();
+    assert!(world.post(Command::Send(token, Message::from("four").into())));
+    world.run_until_quiet();
+    assert!(!world.is_gone(id));
+    world.socket(id).peer_reads = true;
+    world.run_until_quiet();
+    assert!(world.take_received(id) == [binary_reply(LEN), text_reply("four")].concat());
+    assert_eq!(world.stats().backlog_overflows, 0);
+}
+
+#[test]
+fn a_send_of_a_handler_among_many_echoes_loses_nobody() {
+    let config = Config {
+        message_bytes_max: 4096,
+        backlog_bytes_low: 1000,
+        backlog_bytes_high: 64 * 1024,
+        backlog_bytes_max: 64 * 1024,
+        ..Config::default()
+    };
+    let (probe, _) = Probe::new(|peer, message| {
+        if message.as_bytes() == b"news" {
+            peer.send("of the handler");
+        }
+        Reply::Echo
+    });
+    let mut world = World::new(probe, config);
+    let id = deaf_peer(&mut world);
+    // They all come with one read, and their echoes are more than may be queued by a program.
+    let (before, after) = (text(&payload()).repeat(200), text(&payload()).repeat(50));
+    world.send(id, &[before, text("news"), after].concat());
+    world.run_until_quiet();
+    assert!(!world.is_gone(id));
+    world.socket(id).peer_reads = true;
+    world.run_until_quiet();
+    let own = [text_reply("of the handler"), text_reply("news")].concat();
+    let echo = text_reply(&payload());
+    assert!(world.take_received(id) == [echo.repeat(200), own, echo.repeat(50)].concat());
+    assert_eq!(world.stats().backlog_overflows, 0);
+}
+
+/// How many messages of a kilobyte another thread can send until the connection is lost.
+fn sends_until_lost<H: ws_reactor::Handler>(world: &mut World<H>, id: SocketId) -> usize {
+    let token = world.token(id);
+    let mut sends = 0;
+    while !world.is_gone(id) {
+        assert!(world.post(Command::Send(token, Message::from(payload().as_str()).into())));
+        world.run_until_quiet();
+        sends += 1;
+    }
+    assert_eq!(world.stats().backlog_overflows, 1);
+    sends
+}
+
+#[test]
+fn what_a_program_may_send_is_the_same_beside_a_long_echo() {
+    let config =
+        Config { backlog_bytes_max: 100_000, message_bytes_max: 500_000, ..Config::default() };
+    let (probe, _) = Probe::echo();
+    let mut world = World::new(probe, config);
+    let id = deaf_peer(&mut world);
+    world.send(id, &binary(500_000));
+    world.run_until_quiet();
+    // A hundred come to the mark, the next is above it, and the one after that is refused.
+    assert_eq!(sends_until_lost(&mut world, id), 102);
+}
+
+#[test]
+fn what_waited_for_the_end_of_a_streamed_message_still_counts_behind_it() {
+    let config = Config { backlog_bytes_max: 100_000, ..Config::default() };
+    let mut world = World::new(Echo, config);
+    let id = deaf_peer(&mut world);
+    let token = world.token(id);
+    let input = binary(20_000);
+    world.send(id, &input[..10_000]);
+    world.run_until_quiet();
+    for _ in 0..60 {
+        assert!(world.post(Command::Send(token, Message::from(payload().as_str()).into())));
+    }
+    world.run_until_quiet();
+    world.send(id, &input[10_000..]);
+    world.run_until_quiet();
+    assert!(!world.is_gone(id));
+    // The kernel has no room left for any of the sixty.
+    assert_eq!(sends_until_lost(&mut world, id), 42);
+}
