@@ -122,6 +122,7 @@ mod tests {
     use std::io::{Read, Write};
 
     use super::*;
+    use crate::conn::transport::SendProgress;
 
     /// Takes `room` bytes, then nothing.
     struct Wire {
@@ -149,6 +150,10 @@ mod tests {
     impl Transport for Wire {
         fn shutdown_write(&mut self) -> io::Result<()> {
             Ok(())
+        }
+
+        fn send_progress(&self) -> io::Result<SendProgress> {
+            Ok(SendProgress::default())
         }
     }
 

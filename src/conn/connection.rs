@@ -10,11 +10,12 @@
 //!    refuses is copied, to the backlog.
 
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::backlog::Backlog;
 use super::date::Dates;
+use super::guard::{Guard, guarded};
 use super::liveness::AckWatch;
+use super::throttle::Throttles;
 use super::tick::Tick;
 use super::transport::{self, ReadResult, Readiness, Transport};
 use crate::config::Config;
@@ -47,6 +48,7 @@ pub(crate) struct Turn<'t, H> {
     pub(crate) out: &'t mut OutBuffer,
     pub(crate) config: &'t Config,
     pub(crate) counters: &'t Counters,
+    pub(crate) throttles: &'t Throttles,
     pub(crate) now: Tick,
     pub(crate) dates: &'t mut Dates,
     /// What is left of the budget.
@@ -54,7 +56,13 @@ pub(crate) struct Turn<'t, H> {
     pub(crate) tally: Tally,
 }
 
-impl<H> Turn<'_, H> {
+impl<'t, H> Turn<'t, H> {
+    /// Who is to blame for a panic, and where it is reported.
+    #[inline]
+    pub(super) const fn guard(&self) -> Guard<'t> {
+        Guard { id: self.id, now: self.now, counters: self.counters, throttles: self.throttles }
+    }
+
     /// Adds what came of the turn to the worker's counters.
     #[inline]
     pub(crate) fn count(&self) {
@@ -315,7 +323,7 @@ impl<T: Transport, S> Connection<T, S> {
         mut window: Window<'_>,
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
-        let events = guarded(turn.id, turn.counters, || self.take_events(&mut window, turn));
+        let events = guarded(turn.guard(), || self.take_events(&mut window, turn));
         match events {
             Some(result) => result?,
             None => {
@@ -540,28 +548,6 @@ impl<T: Transport, S> Connection<T, S> {
     const fn wants_read(&self) -> bool {
         (self.flags.readable || self.held.is_some())
             && (!self.flags.paused || matches!(self.phase, Phase::Lingering))
-    }
-}
-
-/// Runs a callback; `None` if it panicked, which its connection pays for and no other.
-#[inline]
-pub(super) fn guarded<R>(
-    id: PeerId,
-    counters: &Counters,
-    callback: impl FnOnce() -> R,
-) -> Option<R> {
-    // A handler's state after a panic is its own concern: it is told that its peer is gone.
-    let result = catch_unwind(AssertUnwindSafe(callback));
-    match result {
-        Ok(answer) => Some(answer),
-        Err(payload) => {
-            counters.handler_panics.add(1);
-            log::error!("the handler panicked over peer {id}");
-            // Its destructor may panic too: what that throws is not dropped.
-            let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-            dropped.unwrap_or_else(std::mem::forget);
-            None
-        }
     }
 }
 

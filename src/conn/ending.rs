@@ -16,7 +16,8 @@
 
 use std::time::Duration;
 
-use super::connection::{Connection, Outcome, Phase, Turn, guarded};
+use super::connection::{Connection, Outcome, Phase, Turn};
+use super::guard::guarded;
 use super::liveness::AckWatch;
 use super::tick::Tick;
 use super::transport::{SendProgress, Transport};
@@ -236,11 +237,12 @@ impl<T: Transport, S> Connection<T, S> {
         if matches!(self.phase, Phase::Open { .. }) {
             if cause == CloseCause::BacklogOverflow {
                 turn.counters.backlog_overflows.add(1);
-                let max = turn.config.backlog_bytes_max;
-                log::warn!(
-                    "peer {} is lost: it took too little of what it was sent, and more than {max} bytes (backlog_bytes_max) were queued",
-                    turn.id
-                );
+                let (id, max) = (turn.id, turn.config.backlog_bytes_max);
+                if let Some(suppressed) = turn.throttles.overflows.admit(turn.now) {
+                    log::warn!(
+                        "peer {id} is lost: it left more than {max} bytes (backlog_bytes_max) of what the program sent{suppressed}"
+                    );
+                }
             }
             self.leave_open(CloseEvent::abnormal(cause), turn);
         }
@@ -294,7 +296,7 @@ impl<T: Transport, S> Connection<T, S> {
         // Before the callback: nobody who knows that the connection has closed may find it open.
         turn.peers.remove(turn.id);
         log::debug!("peer {} closed with {}: {}", turn.id, event.code, event.cause);
-        guarded(turn.id, turn.counters, || turn.handler.close(turn.id, state, &event));
+        guarded(turn.guard(), || turn.handler.close(turn.id, state, &event));
     }
 
     /// Discards input from now on; returns the phase before.

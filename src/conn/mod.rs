@@ -7,16 +7,20 @@
 //! - [`opening`]: the request, the handler's answer, the 101
 //! - [`ending`]: the ways out, and the deadlines
 //! - [`liveness`]: acknowledgements as proof that a peer is alive
-//! - [`backlog`]: what the kernel refused
+//! - [`guard`]: callbacks that panic
+//! - [`backlog`]: bytes that the kernel refused
 //! - [`transport`]: the byte stream below
 //! - [`tick`]: coarse time
+//! - [`throttle`]: log lines that a peer can provoke
 //! - [`date`]: the time of day, for responses
 
 pub(crate) mod connection;
 mod opening;
 mod ending;
 mod liveness;
+mod guard;
 mod backlog;
 pub(crate) mod transport;
 pub(crate) mod tick;
+pub(crate) mod throttle;
 pub(crate) mod date;

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::connection::{Connection, Phase, Turn, guarded};
+use super::connection::{Connection, Phase, Turn};
+use super::guard::guarded;
 use super::transport::Transport;
 use crate::handler::{Answer, CloseCause, Handler};
 use crate::peer::{Outbox, Peer};
@@ -62,11 +63,11 @@ impl<T: Transport, S> Connection<T, S> {
     ) -> Result<(), CloseCause> {
         let Phase::Open { session, state } = &mut self.phase else { return Ok(()) };
         let backlog_bytes_max = turn.config.backlog_bytes_max;
-        let backlog = self.backlog.bytes();
+        let (guard, backlog) = (turn.guard(), self.backlog.bytes());
         let tally = &mut turn.tally;
         let outbox = Outbox::new(session, &[], turn.out, backlog, backlog_bytes_max, tally);
         let mut peer = Peer::new(turn.id, state, outbox);
-        let opened = guarded(turn.id, turn.counters, || turn.handler.open(&mut peer, address));
+        let opened = guarded(guard, || turn.handler.open(&mut peer, address));
         if opened.is_none() {
             self.close_for_panic(turn);
         } else if !session.is_open() {
@@ -106,7 +107,7 @@ fn judge<H: Handler>(
     };
     let failed = || Verdict::Refuse(Response::text(500, "the server failed to answer"));
     if !request.is_upgrade() {
-        match guarded(turn.id, turn.counters, || turn.handler.http(&request, address)) {
+        match guarded(turn.guard(), || turn.handler.http(&request, address)) {
             Some(Some(response)) => return Verdict::Answer(response),
             Some(None) => {}
             None => return failed(),
@@ -116,15 +117,19 @@ fn judge<H: Handler>(
         Ok(key) => key,
         Err(error) => return refuse(error, address),
     };
-    let answer = guarded(turn.id, turn.counters, || {
+    let answer = guarded(turn.guard(), || {
         (turn.handler.request(&request, address), turn.handler.delivery())
     });
     match answer {
         Some((Answer::Accept(accept, state), delivery)) => {
             let protocol = accept.chosen_protocol();
             if protocol.is_some_and(|chosen| request.protocols().all(|offered| offered != chosen)) {
-                log::error!("the handler chose {protocol:?}, which {address} did not offer: 500");
-                let _ = guarded(turn.id, turn.counters, || drop(state));
+                if let Some(suppressed) = turn.throttles.protocols.admit(turn.now) {
+                    log::error!(
+                        "the handler chose {protocol:?}, which {address} did not offer: 500{suppressed}"
+                    );
+                }
+                let _ = guarded(turn.guard(), || drop(state));
                 return failed();
             }
             accept.write(key, turn.out);

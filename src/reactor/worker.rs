@@ -8,6 +8,7 @@
 //! spent budget, a peer that is not read because it does not read) is remembered: by the
 //! connection, and on the `again` list if it can go on by itself.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use super::timers::Timers;
 use crate::config::Config;
 use crate::conn::connection::{Connection, EVENTS_PER_TURN, Outcome, Turn};
 use crate::conn::date::Dates;
+use crate::conn::throttle::{Throttle, Throttles};
 use crate::conn::tick::Tick;
 use crate::conn::transport::{Readiness, Transport};
 use crate::handler::{CloseCause, Handler};
@@ -41,10 +43,6 @@ const ACCEPTS_PER_TURN: usize = 64;
 
 /// How long accepting pauses when file descriptors or memory ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often the operator is told that accepting is hampered: peers that come and go could fill the
-/// log otherwise.
-const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
 
 /// Where a worker's sockets come from.
 pub trait Driver {
@@ -112,10 +110,9 @@ pub struct Worker<D: Driver, H: Handler> {
     /// Since when every batch has been a full one, and the edges in them.
     full_batches: Option<(Tick, usize)>,
     accept_paused_until: Option<Tick>,
-    /// The operator has been told that accepting is hampered, and not yet that it is no longer.
+    throttles: Throttles,
+    /// The log says that accepting is hampered, and not yet that it is no longer.
     has_complained: bool,
-    /// The next time that the operator may be told so.
-    complains_after: Tick,
     /// Commands may be left in the mailbox.
     has_mail: bool,
     drain_deadline: Option<Instant>,
@@ -147,8 +144,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             dates,
             full_batches: None,
             accept_paused_until: None,
+            throttles: Throttles::default(),
             has_complained: false,
-            complains_after: Tick::default(),
             has_mail: false,
             drain_deadline: None,
         }
@@ -250,6 +247,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             out: &mut self.out,
             config: &self.shared.config,
             counters: &self.shared.counters,
+            throttles: &self.throttles,
             now: self.tick,
             dates: &mut self.dates,
             events_left: EVENTS_PER_TURN,
@@ -290,9 +288,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 AcceptError::Next => {}
                 AcceptError::Exhausted => {
                     // The edge is spent and connections may wait: only time brings us back.
-                    self.complain(&format!(
-                        "no connection can be accepted: {error}; raise the limit, or set connections_max"
-                    ));
+                    self.complain(
+                        |throttles| &throttles.accept_errors,
+                        format_args!(
+                            "no connection can be accepted: {error}; raise the limit, or set connections_max"
+                        ),
+                    );
                     self.shared.counters.accept_pauses.add(1);
                     self.accept_paused_until = Some(self.tick.after(ACCEPT_PAUSE));
                     return;
@@ -309,14 +310,20 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let is_full = self.shared.config.connections_max.is_some_and(|max| others >= max);
         if is_full || self.drain_deadline.is_some() {
             if is_full {
-                self.complain("connections_max is reached: connections are answered 503");
+                self.complain(
+                    |throttles| &throttles.full,
+                    format_args!("connections_max is reached: connections are answered 503"),
+                );
             }
             let text = if is_full { "too many connections" } else { "the server is shutting down" };
             return self.turn_away(stream, text);
         }
         let token = self.slots.next_token();
         if let Err(error) = self.driver.register(&mut stream, token) {
-            log::warn!("the connection of {address} cannot be watched: {error}");
+            self.complain(
+                |throttles| &throttles.unwatched,
+                format_args!("the connection of {address} cannot be watched: {error}"),
+            );
             return self.turn_away(stream, "no resources");
         }
         if std::mem::take(&mut self.has_complained) {
@@ -328,14 +335,15 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.slots.insert(connection);
     }
 
-    /// Tells the operator once, until a connection is accepted again, and not too often.
-    fn complain(&mut self, trouble: &str) {
+    /// Warns that accepting is hampered, as often as the throttle of its kind allows.
+    fn complain(&mut self, kind: fn(&Throttles) -> &Throttle, trouble: fmt::Arguments<'_>) {
         // A server that shuts down accepts nothing any more.
-        let is_draining = self.drain_deadline.is_some();
-        if !is_draining && !self.has_complained && self.complains_after <= self.tick {
+        if self.drain_deadline.is_some() {
+            return;
+        }
+        if let Some(suppressed) = kind(&self.throttles).admit(self.tick) {
             self.has_complained = true;
-            self.complains_after = self.tick.after(COMPLAINT_PAUSE);
-            log::warn!("worker {}: {trouble}", self.shared.index);
+            log::warn!("worker {}: {trouble}{suppressed}", self.shared.index);
         }
     }
 

@@ -97,13 +97,19 @@ fn a_message_to_a_connection_that_is_not_open_yet_is_counted() {
 
 /// Notes in each callback whether other threads find the connection open.
 struct Witness {
-    sender: Rc<RefCell<Option<(Rc<Sender<Stream>>, Token)>>>,
+    lookup: Rc<RefCell<Option<Lookup>>>,
     seen: Rc<RefCell<Vec<(&'static str, bool)>>>,
+}
+
+/// How another thread finds the connection.
+struct Lookup {
+    sender: Rc<Sender<Stream>>,
+    token: Token,
 }
 
 impl Witness {
     fn note(&self, callback: &'static str) {
-        if let Some((sender, token)) = &*self.sender.borrow() {
+        if let Some(Lookup { sender, token }) = &*self.lookup.borrow() {
             self.seen.borrow_mut().push((callback, sender.is_open(*token)));
         }
     }
@@ -133,14 +139,14 @@ impl Handler for Witness {
 
 #[test]
 fn other_threads_find_a_connection_from_its_open_to_its_close_callback() {
-    let (sender, seen) = (Rc::default(), Rc::default());
-    let witness = Witness { sender: Rc::clone(&sender), seen: Rc::clone(&seen) };
+    let (lookup, seen) = (Rc::default(), Rc::default());
+    let witness = Witness { lookup: Rc::clone(&lookup), seen: Rc::clone(&seen) };
     let mut world = World::new(witness, Config::default());
     let id = world.connect();
     world.run_until_quiet();
     let token = world.token(id);
     assert!(!world.sender.is_open(token), "its request has not come");
-    *sender.borrow_mut() = Some((Rc::clone(&world.sender), token));
+    *lookup.borrow_mut() = Some(Lookup { sender: Rc::clone(&world.sender), token });
     world.send(id, &[GOOD_REQUEST, &text("hello")].concat());
     world.run_until_quiet();
     assert!(world.sender.is_open(token));

@@ -17,4 +17,5 @@ mod from_outside;
 mod ending;
 mod handlers;
 mod plain;
+mod log_lines;
 mod storm;

@@ -1,0 +1,37 @@
+//! Callbacks of the handler may panic: what they cost is their own connection.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::throttle::Throttles;
+use super::tick::Tick;
+use crate::peer::PeerId;
+use crate::stats::Counters;
+
+/// The part of a [`Turn`](super::connection::Turn) that reports a panic: apart, so that a callback
+/// may borrow the rest.
+pub(super) struct Guard<'t> {
+    pub(super) id: PeerId,
+    pub(super) now: Tick,
+    pub(super) counters: &'t Counters,
+    pub(super) throttles: &'t Throttles,
+}
+
+/// Runs a callback; `None` if it panicked, which its connection pays for and no other.
+#[inline]
+pub(super) fn guarded<R>(guard: Guard<'_>, callback: impl FnOnce() -> R) -> Option<R> {
+    // A handler's state after a panic is its own concern: it is told that its peer is gone.
+    let result = catch_unwind(AssertUnwindSafe(callback));
+    match result {
+        Ok(answer) => Some(answer),
+        Err(payload) => {
+            guard.counters.handler_panics.add(1);
+            if let Some(suppressed) = guard.throttles.panics.admit(guard.now) {
+                log::error!("the handler panicked over peer {}{suppressed}", guard.id);
+            }
+            // Its destructor may panic too: what that throws is not dropped.
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+            dropped.unwrap_or_else(std::mem::forget);
+            None
+        }
+    }
+}

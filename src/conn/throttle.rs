@@ -1,0 +1,87 @@
+//! Log lines that a peer can provoke: few of each kind, so that no peer can fill the log.
+
+use std::cell::Cell;
+use std::fmt;
+use std::time::Duration;
+
+use super::tick::Tick;
+
+/// How long a kind of line stays out of the log after one of it.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// A worker's throttles, one for each kind of line.
+#[derive(Debug, Default)]
+pub(crate) struct Throttles {
+    /// A callback panicked.
+    pub(crate) panics: Throttle,
+    /// The handler chose a subprotocol that the client did not offer.
+    pub(crate) protocols: Throttle,
+    /// A connection was lost because it did not take what the program sent.
+    pub(crate) overflows: Throttle,
+    /// `accept` failed for want of descriptors or memory.
+    pub(crate) accept_errors: Throttle,
+    /// `connections_max` is reached.
+    pub(crate) full: Throttle,
+    /// An accepted socket could not be registered.
+    pub(crate) unwatched: Throttle,
+}
+
+/// Limits one kind of line to one in ten seconds, and counts those in between.
+#[derive(Debug, Default)]
+pub(crate) struct Throttle {
+    /// A cell, since a callback may borrow everything else of its turn.
+    resumes: Cell<Tick>,
+    suppressed: Cell<u64>,
+}
+
+impl Throttle {
+    /// Whether the line may be logged now. It then ends with what this returns, which tells how many
+    /// were suppressed before it.
+    pub(crate) fn admit(&self, now: Tick) -> Option<Suppressed> {
+        if now < self.resumes.get() {
+            self.suppressed.set(self.suppressed.get() + 1);
+            return None;
+        }
+        self.resumes.set(now.after(PAUSE));
+        Some(Suppressed(self.suppressed.take()))
+    }
+}
+
+/// The end of a log line: nothing, or how many lines like it were suppressed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Suppressed(u64);
+
+impl fmt::Display for Suppressed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, " ({count} more like this since the last such line)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_passes_in_ten_seconds_and_counts_the_others() {
+        let throttle = Throttle::default();
+        let at = |seconds| Tick::at(Duration::from_secs(seconds));
+        assert_eq!(throttle.admit(at(0)), Some(Suppressed(0)));
+        for second in 0..10 {
+            assert_eq!(throttle.admit(at(second)), None);
+        }
+        assert_eq!(throttle.admit(at(11)), Some(Suppressed(10)));
+        assert_eq!(throttle.admit(at(12)), None);
+        assert_eq!(throttle.admit(at(60)), Some(Suppressed(1)));
+        assert_eq!(throttle.admit(at(600)), Some(Suppressed(0)));
+    }
+
+    #[test]
+    fn a_line_says_how_many_were_suppressed_if_any_were() {
+        assert_eq!(format!("lost{}", Suppressed(0)), "lost");
+        let line = "lost (7 more like this since the last such line)";
+        assert_eq!(format!("lost{}", Suppressed(7)), line);
+    }
+}

@@ -1,0 +1,216 @@
+//! Log lines that a peer can provoke: one of a kind in ten seconds, which counts the others.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Once;
+use std::time::Duration;
+
+use log::{LevelFilter, Log, Metadata, Record};
+use ws_reactor::internal::Command;
+use ws_reactor::{Accept, Answer, Config, Echo, Handler, Message, Peer, Reply, Request};
+
+use crate::probe::{Probe, binary, echo_world, open, text};
+use crate::scripted::Call;
+use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
+use crate::world::World;
+
+/// How long a kind of line stays out of the log after one of it, and a tick or two.
+const PAUSE: Duration = Duration::from_millis(10_100);
+
+/// How often a peer provokes a line while it is kept out of the log.
+const TIMES: usize = 40;
+
+thread_local! {
+    /// A worker runs on the thread of its test, which so finds its own lines only.
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps the lines that an operator sees with `RUST_LOG=warn`, and the end of a trouble.
+struct Lines;
+
+impl Log for Lines {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let line = format!("{} {}", record.level(), record.args());
+        LINES.with_borrow_mut(|lines| lines.push(line));
+    }
+
+    fn flush(&self) {}
+}
+
+/// Captures the lines of this thread from now on.
+fn capture() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        log::set_logger(&Lines).expect("no other test has set one");
+        log::set_max_level(LevelFilter::Info);
+    });
+    take_lines();
+}
+
+fn take_lines() -> Vec<String> {
+    LINES.take()
+}
+
+/// Provokes a line many times at once, and once more when the log may be told again: it has the
+/// first line, and then one that tells how many were suppressed.
+#[track_caller]
+fn assert_throttled<H: Handler>(
+    world: &mut World<H>,
+    expected: &str,
+    mut provoke: impl FnMut(&mut World<H>),
+) {
+    capture();
+    (0..TIMES).for_each(|_| provoke(world));
+    let lines = take_lines();
+    let is_it = |line: &String| line.starts_with(expected);
+    assert_eq!(lines.iter().filter(|line| is_it(line)).count(), 1, "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains("more like this")), "{lines:#?}");
+    world.advance(PAUSE);
+    provoke(world);
+    let lines = take_lines();
+    let told: Vec<_> = lines.iter().filter(|line| is_it(line)).collect();
+    let suppressed = format!(" ({} more like this since the last such line)", TIMES - 1);
+    assert!(matches!(told[..], [line] if line.ends_with(&suppressed)), "{lines:#?}");
+}
+
+#[test]
+fn panics_of_the_handler_are_logged_at_a_limited_rate() {
+    let mut world = World::new(Probe::echo().0.panics_in("text panic"), Config::default());
+    assert_throttled(&mut world, "ERROR the handler panicked over peer 0/", |world| {
+        let id = open(world);
+        world.send(id, &text("panic"));
+        world.finish(id);
+        world.run_until_quiet();
+        assert!(world.is_gone(id));
+    });
+    assert_eq!(world.stats().handler_panics, TIMES as u64 + 1, "all of them are counted");
+}
+
+#[test]
+fn backlog_overflows_are_logged_at_a_limited_rate() {
+    let config = Config { backlog_bytes_max: 70_000, message_bytes_max: 1, ..Config::default() };
+    let mut world = World::new(Echo, config);
+    assert_throttled(&mut world, "WARN peer 0/", |world| {
+        let id = open(world);
+        world.socket(id).peer_reads = false;
+        world.socket(id).capacity = 1;
+        let token = world.token(id);
+        let message = Message::Binary(&[0; 71_000]).into();
+        assert!(world.post(Command::Send(token, message)));
+        world.run_until_quiet();
+        assert!(world.is_gone(id));
+    });
+    assert_eq!(world.stats().backlog_overflows, TIMES as u64 + 1);
+}
+
+/// Chooses a subprotocol for all, also for those that offer none.
+struct Chooser;
+
+impl Handler for Chooser {
+    type State = ();
+
+    fn request(&mut self, _: &Request<'_>, _: SocketAddr) -> Answer<()> {
+        Answer::Accept(Accept::default().protocol("chat"), ())
+    }
+
+    fn message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
+        Reply::None
+    }
+}
+
+#[test]
+fn subprotocols_that_were_not_offered_are_logged_at_a_limited_rate() {
+    let mut world = World::new(Chooser, Config::default());
+    assert_throttled(&mut world, "ERROR the handler chose Some(\"chat\")", |world| {
+        let id = world.connect();
+        world.send(id, GOOD_REQUEST);
+        world.finish(id);
+        world.run_until_quiet();
+        assert!(world.is_gone(id));
+    });
+    assert_eq!(world.stats().refused, TIMES as u64 + 1);
+}
+
+#[test]
+fn connections_above_the_limit_are_logged_at_a_limited_rate() {
+    let mut world = World::new(Echo, Config { connections_max: Some(1), ..Config::default() });
+    open(&mut world);
+    let expected = "WARN worker 0: connections_max is reached: connections are answered 503";
+    assert_throttled(&mut world, expected, |world| {
+        let id = world.connect();
+        world.run_until_quiet();
+        assert!(world.is_gone(id));
+    });
+}
+
+#[test]
+fn connections_that_cannot_be_watched_are_logged_at_a_limited_rate() {
+    let mut world = echo_world();
+    assert_throttled(&mut world, "WARN worker 0: the connection of ", |world| {
+        let id = world.connect();
+        world.socket(id).fault(Call::Register, 1, ErrorKind::OutOfMemory);
+        world.run_until_quiet();
+        assert!(world.is_gone(id));
+    });
+}
+
+#[test]
+fn a_lasting_want_of_descriptors_is_logged_at_a_limited_rate() {
+    let mut world = echo_world();
+    let expected = "WARN worker 0: no connection can be accepted: ";
+    assert_throttled(&mut world, expected, |world| {
+        world.fail_accept(io::Error::from_raw_os_error(24));
+        world.run_until_quiet();
+        // Until accepting goes on.
+        world.advance(Duration::from_millis(200));
+    });
+    let id = world.connect();
+    world.send(id, GOOD_REQUEST);
+    world.run_until_quiet();
+    assert_eq!(world.received(id), GOOD_RESPONSE);
+    assert_eq!(take_lines(), ["INFO worker 0 accepts connections again"]);
+}
+
+/// Peers that come and go at the limit end the trouble again and again.
+#[test]
+fn that_accepting_goes_on_is_logged_once_for_each_warning() {
+    let mut world = World::new(Echo, Config { connections_max: Some(1), ..Config::default() });
+    capture();
+    for _ in 0..TIMES {
+        let first = open(&mut world);
+        let second = world.connect();
+        world.run_until_quiet();
+        assert!(world.is_gone(second));
+        world.reset(first);
+        world.run_until_quiet();
+    }
+    let expected = [
+        "WARN worker 0: connections_max is reached: connections are answered 503",
+        "INFO worker 0 accepts connections again",
+    ];
+    assert_eq!(take_lines(), expected);
+}
+
+#[test]
+fn a_line_of_one_kind_does_not_suppress_one_of_another() {
+    let (probe, _) = Probe::new(|peer, _| {
+        peer.send(&[0; 3 << 20][..]);
+        panic!("told to");
+    });
+    let mut world = World::new(probe, Config::default());
+    let id = open(&mut world);
+    world.socket(id).peer_reads = false;
+    world.socket(id).capacity = 1;
+    capture();
+    world.send(id, &binary(1));
+    world.run_until_quiet();
+    let starts = ["ERROR the handler panicked over peer 0/", "WARN peer 0/"];
+    let lines = take_lines();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines.iter().zip(starts).all(|(line, start)| line.starts_with(start)), "{lines:#?}");
+}
