@@ -1,10 +1,12 @@
 //! The front door: binds, starts the workers, and gives back a handle to them.
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::mpsc::TrySendError;
+use std::sync::mpsc::{self, TrySendError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -123,7 +125,7 @@ impl ServerBuilder {
         let mut members = Vec::new();
         let mut starts = Vec::new();
         for (index, listeners) in (0..).zip(groups) {
-            let (reactor, net, waker) =
+            let (mut reactor, net, waker) =
                 Reactor::new(listeners, config.busy_poll).map_err(StartError::Worker)?;
             let (sender, mailbox) = mailbox(config.mailbox_capacity);
             let counters = Arc::new(Counters::default());
@@ -136,30 +138,72 @@ impl ServerBuilder {
                 index,
                 time_of_day: SystemTime::now,
             };
-            starts.push((reactor, net, mailbox, shared, handler()));
+            let handler = handler();
+            starts.push(move || {
+                let mut worker = Worker::new(net, handler, shared, mailbox, Instant::now());
+                reactor.run(&mut worker)
+            });
         }
         let tcp_nodelay = config.tcp_nodelay;
-        let threads = Mutex::default();
+        let (report, ends) = channel();
+        let mut handles = Vec::new();
+        let spawned = starts.into_iter().enumerate().try_for_each(|(index, run)| {
+            handles.push(spawn(index, report.clone(), run)?);
+            Ok(())
+        });
+        // Without a reporter left all workers have ended.
+        drop(report);
+        let threads = Mutex::new(Threads { ends, handles });
         let inner = Arc::new(Inner { number, addresses, tcp_nodelay, members, threads });
         let handle = ServerHandle { inner };
-        for (mut reactor, net, mailbox, shared, handler) in starts {
-            let spawned = std::thread::Builder::new()
-                .name(format!("ws-worker-{}", shared.index))
-                .spawn(move || {
-                    let mut worker = Worker::new(net, handler, shared, mailbox, Instant::now());
-                    reactor.run(&mut worker)
-                });
-            match spawned {
-                Ok(thread) => handle.threads().push(thread),
-                Err(error) => {
-                    handle.shutdown(Duration::ZERO);
-                    // The error to tell is why it did not start.
-                    let _ = handle.join();
-                    return Err(StartError::Worker(error));
-                }
-            }
+        if let Err(error) = spawned {
+            handle.shutdown(Duration::ZERO);
+            // The error to tell is why it did not start.
+            while handle.join().is_err() {}
+            return Err(StartError::Worker(error));
         }
         Ok(handle)
+    }
+}
+
+/// Starts a worker's thread, which reports how `run` ended, and logs a failure when it happens.
+fn spawn(
+    index: usize,
+    report: mpsc::Sender<io::Result<()>>,
+    run: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("ws-worker-{index}")).spawn(move || {
+        // All that the worker had is dropped in here, so that whoever hears of its end finds its
+        // sockets closed.
+        let result = match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(result) => result.map_err(|error| {
+                io::Error::new(error.kind(), format!("worker {index} failed: {error}"))
+            }),
+            Err(payload) => {
+                Err(io::Error::other(format!("worker {index} panicked: {}", panic_text(payload))))
+            }
+        };
+        if let Err(error) = &result {
+            log::error!("{error}; its connections are lost, and the other workers go on");
+        }
+        // It fails if every handle has been dropped, and then there is nobody to tell.
+        let _ = report.send(result);
+    })
+}
+
+/// What a thread panicked with.
+fn panic_text(payload: Box<dyn Any + Send>) -> String {
+    let payload = match payload.downcast::<&str>() {
+        Ok(text) => return (*text).to_owned(),
+        Err(payload) => payload,
+    };
+    match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(payload) => {
+            // Its destructor may panic too.
+            std::mem::forget(payload);
+            "with something that is not text".to_owned()
+        }
     }
 }
 
@@ -252,7 +296,15 @@ struct Inner {
     addresses: Vec<SocketAddr>,
     tcp_nodelay: bool,
     members: Vec<Member>,
-    threads: Mutex<Vec<JoinHandle<io::Result<()>>>>,
+    threads: Mutex<Threads>,
+}
+
+/// The workers' threads.
+#[derive(Debug)]
+struct Threads {
+    /// Brings how each worker ended, in the order of their ends.
+    ends: mpsc::Receiver<io::Result<()>>,
+    handles: Vec<JoinHandle<()>>,
 }
 
 /// A worker as other threads see it.
@@ -368,22 +420,26 @@ impl ServerHandle {
         }
     }
 
-    /// Waits until the server has stopped: not in a callback, which would wait for itself.
+    /// Waits until the server has stopped, or until a worker fails. Not in a callback, which would
+    /// wait for itself.
     ///
     /// # Errors
     ///
-    /// The first failure of a worker, if one ended before its time; the first caller is told.
+    /// The failure of a worker, as soon as it happens: epoll failed, or it panicked outside of the
+    /// callbacks. The error names the worker, whose connections are lost; the other workers go on.
+    /// Each failure is told to one caller: a second call waits for the next failure, or for the
+    /// rest of the workers to end.
     pub fn join(&self) -> io::Result<()> {
-        // Whoever comes second waits for the lock, and with it for the threads.
-        let mut threads = self.threads();
-        let results: Vec<_> = threads.drain(..).map(JoinHandle::join).collect();
-        results.into_iter().try_for_each(|result| {
-            result.unwrap_or_else(|_| Err(io::Error::other("a worker panicked")))
-        })
-    }
-
-    fn threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<io::Result<()>>>> {
-        self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner)
+        // Another caller waits for the lock meanwhile.
+        let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Ok(result) = threads.ends.recv() {
+            result?;
+        }
+        // All have reported, unless a logger panicked over the report.
+        threads
+            .handles
+            .drain(..)
+            .try_for_each(|thread| thread.join().map_err(|_| io::Error::other("a worker panicked")))
     }
 
     /// The worker of `peer`, if the connection is open.
