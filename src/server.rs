@@ -106,18 +106,10 @@ impl ServerBuilder {
         mut handler: impl FnMut() -> H,
     ) -> Result<ServerHandle, StartError> {
         self.config.check().map_err(StartError::Config)?;
-        let workers = match self.workers {
-            Some(workers) => workers,
-            None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        };
         if self.addresses.is_empty() {
             return Err(StartError::NoAddress);
         }
-        match workers {
-            0 => return Err(StartError::NoWorker),
-            1..=WORKERS_MAX => {}
-            _ => return Err(StartError::TooManyWorkers),
-        }
+        let workers = count_workers(self.workers)?;
         let config = Arc::new(self.config);
         let (addresses, groups) = listen_all(&self.addresses, workers, self.share_port, &config)?;
         let connections = Arc::new(AtomicUsize::new(0));
@@ -127,9 +119,14 @@ impl ServerBuilder {
         for (index, listeners) in (0..).zip(groups) {
             let (mut reactor, net, waker) =
                 Reactor::new(listeners, config.busy_poll).map_err(StartError::Worker)?;
+            let waker = Arc::new(waker);
             let (sender, mailbox) = mailbox(config.mailbox_capacity);
             let counters = Arc::new(Counters::default());
-            members.push(Member { sender, waker, counters: Arc::clone(&counters) });
+            members.push(Member {
+                sender,
+                waker: Arc::clone(&waker),
+                counters: Arc::clone(&counters),
+            });
             let shared = Shared {
                 config: Arc::clone(&config),
                 counters,
@@ -141,7 +138,11 @@ impl ServerBuilder {
             let handler = handler();
             starts.push(move || {
                 let mut worker = Worker::new(net, handler, shared, mailbox, Instant::now());
-                reactor.run(&mut worker)
+                let result = reactor.run(&mut worker);
+                // A waker that is closed with the last handle takes its event with it, and what was
+                // asked before would never be seen.
+                drop(waker);
+                result
             });
         }
         let tcp_nodelay = config.tcp_nodelay;
@@ -163,6 +164,16 @@ impl ServerBuilder {
             return Err(StartError::Worker(error));
         }
         Ok(handle)
+    }
+}
+
+/// How many workers there will be: as many as were asked for, or one for each core.
+fn count_workers(asked: Option<usize>) -> Result<usize, StartError> {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    match asked.unwrap_or_else(cores) {
+        0 => Err(StartError::NoWorker),
+        workers @ 1..=WORKERS_MAX => Ok(workers),
+        _ => Err(StartError::TooManyWorkers),
     }
 }
 
@@ -311,7 +322,7 @@ struct Threads {
 #[derive(Debug)]
 struct Member {
     sender: Sender<Stream>,
-    waker: Waker,
+    waker: Arc<Waker>,
     counters: Arc<Counters>,
 }
 

@@ -355,6 +355,21 @@ fn a_server_outlives_its_handles() {
 }
 
 #[test]
+fn what_was_asked_before_the_last_handle_was_dropped_is_done() {
+    for _ in 0..100 {
+        let Registered { server, opened, closed } = registered(1);
+        let mut client = connect(address(&server));
+        let peer = id(&opened);
+        server.send(peer, "first").unwrap();
+        server.shutdown(DEADLINE);
+        drop(server);
+        assert_eq!(client.read().unwrap(), Message::text("first"));
+        expect_close(client, 1001, "the server is shutting down");
+        assert_eq!(closed.recv_timeout(DEADLINE).unwrap(), (peer, CloseCause::Local));
+    }
+}
+
+#[test]
 fn more_than_a_peer_takes_loses_it_and_no_other() {
     let Registered { server, opened, closed } = registered(1);
     let mut other = connect(address(&server));

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use support::client::{DEADLINE, ask, close, connect, dial, expect_bytes, read_all};
+use support::client::{DEADLINE, ask, close, connect, dial, expect_bytes, read_all, wait_until};
 use support::frames;
 use support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 use support::servers::{LOCAL, address, serve};
@@ -161,4 +161,13 @@ fn a_second_join_waits_for_the_workers_that_go_on() {
     drop(stream);
     assert_eq!(joined.recv_timeout(DEADLINE), Ok(true));
     joiner.join().unwrap();
+}
+
+#[test]
+fn a_failure_is_logged_when_nobody_joins() {
+    install_logger();
+    let server = serve(1, Unsound::maker("unheard"));
+    server.shutdown(FOREVER);
+    drop(server);
+    wait_until("the log has it", || errors_with("worker 0 panicked: unheard").len() == 1);
 }
