@@ -8,7 +8,7 @@ haproxy = stats = None  # the addresses of its listeners
 
 class HAProxy(unittest.IsolatedAsyncioTestCase):
     def test_health(self):
-        self.assertEqual(proxy.get(haproxy, "/healthz"), (200, b"ok"))
+        self.assertEqual(proxy.get(haproxy, "/healthz"), (200, b"ok\n"))
 
     async def test_echo(self):
         async with proxy.connect(haproxy) as ws:

@@ -13,7 +13,7 @@ without_pings = proxy.listen()  # for a server of our own
 
 class Nginx(unittest.IsolatedAsyncioTestCase):
     def test_health(self):
-        self.assertEqual(proxy.get(nginx, "/healthz"), (200, b"ok"))
+        self.assertEqual(proxy.get(nginx, "/healthz"), (200, b"ok\n"))
 
     async def test_echo(self):
         async with proxy.connect(nginx) as ws:
