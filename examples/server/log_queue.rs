@@ -8,7 +8,7 @@ use std::env;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use env_logger::{Builder, Target, WriteStyle};
 
@@ -149,8 +149,8 @@ impl Shared {
             dropped += self.take(&mut lines);
             dropped += write_lines(&mut stderr, &lines);
             if dropped > 0 {
-                let now = jiff::Timestamp::now();
-                let report = format!("[{now:.0} WARN  server] {dropped} log lines were dropped\n");
+                let now = humantime::format_rfc3339_seconds(SystemTime::now());
+                let report = format!("[{now} WARN  server] {dropped} log lines were dropped\n");
                 if write_lines(&mut stderr, report.as_bytes()) == 0 {
                     dropped = 0;
                 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ws_reactor::{ServerHandle, Stats};
 
@@ -46,7 +46,8 @@ fn print_counters(server: &ServerHandle, period: Duration, output: &mut Output) 
         thread::sleep(period);
         let now = (Instant::now(), server.stats());
         let counters = counters(now.0 - before.0, &before.1, &now.1);
-        output.print(&format!("{:.0} {counters}", jiff::Timestamp::now()));
+        let time = humantime::format_rfc3339_seconds(SystemTime::now());
+        output.print(&format!("{time} {counters}"));
         log::debug!("{:?}", now.1);
         before = now;
     }
