@@ -59,6 +59,39 @@ fn imports_go_down_only() {
     faults.none("an import goes up, or sideways");
 }
 
+/// Inside a folder of `src`, `mod.rs` declares the modules from the top down: a module imports from
+/// those declared after its own, and from the module that defines a name, not from one that
+/// re-exports it.
+#[test]
+fn imports_inside_a_folder_go_down_only() {
+    let files = sources(&["src"]);
+    let mut faults = Faults::default();
+    for file in &files {
+        let own = file.module();
+        for (number, line) in file.code() {
+            for named in paths_named(line, &own) {
+                let shared = own.iter().zip(&named).take_while(|(own, named)| own == named).count();
+                // The whole of `src` has its order in FLOORS, and a folder may name what is in it.
+                if shared == 0 || shared == own.len() {
+                    continue;
+                }
+                let modules = declared_modules(&files, &own[..shared]);
+                let place = |name: &str| modules.iter().position(|module| *module == name);
+                let is_below = named
+                    .get(shared)
+                    .and_then(|name| place(name))
+                    .is_some_and(|below| Some(below) > place(&own[shared]));
+                if !is_below {
+                    let fault =
+                        format!("`{}` must not name `{}`", own.join("::"), named.join("::"));
+                    faults.add(file, number, &fault);
+                }
+            }
+        }
+    }
+    faults.none("an import goes up inside its folder, or through a re-export");
+}
+
 #[test]
 fn the_protocol_knows_no_socket_clock_thread_or_log() {
     let mut faults = Faults::default();
@@ -219,6 +252,23 @@ fn every_bound_of_security_has_a_patch_that_its_tests_notice() {
 }
 
 #[test]
+fn the_reader_of_imports_finds_every_path() {
+    let own = ["a", "b"].map(str::to_owned);
+    for (line, expected) in [
+        ("use crate::c::d::{E, F};", &["c::d"][..]),
+        ("use super::{E, F};", &["a"]),
+        ("use super::Upper;", &["a"]),
+        ("use super::c::lower;", &["a::c::lower"]),
+        ("use self::c::E;", &["a::b::c"]),
+        ("pub(in crate::a) fn f(e: super::c::E, g: crate::G) {}", &["", "a::c"]),
+        ("pub(super) fn f(me: myself::E) {}", &[]),
+    ] {
+        let found: Vec<_> = paths_named(line, &own).iter().map(|path| path.join("::")).collect();
+        assert_eq!(found, expected, "{line}");
+    }
+}
+
+#[test]
 fn the_ruler_measures_functions() {
     let text = "    pub(crate) const fn one(&self) -> u32 { 1 }\n    fn two(\n        a: u32,\n    ) \
                 {\n        if a > 1 {\n        }\n    }\n    fn three(\n        a: u32,\n    );\n";
@@ -248,6 +298,13 @@ impl Source {
         inside[..end].to_owned()
     }
 
+    /// Its path as a module of the crate; a folder's `mod.rs` is the folder.
+    fn module(&self) -> Vec<String> {
+        let inside = self.name.trim_start_matches("src/").trim_end_matches(".rs");
+        let inside = inside.strip_suffix("/mod").unwrap_or(inside);
+        inside.split('/').map(str::to_owned).collect()
+    }
+
     /// Its lines of code with their numbers: no comments, no tests at its end.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let end = self.text.find("#[cfg(test)]\nmod tests {").unwrap_or(self.text.len());
@@ -270,6 +327,38 @@ fn rooms_named(line: &str) -> impl Iterator<Item = &str> {
         let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
         &rest[..end]
     })
+}
+
+/// The paths that a line of module `own` names from `crate`, `super` or `self` on, without `crate`:
+/// up to the first part that is not a module's name.
+fn paths_named(line: &str, own: &[String]) -> Vec<Vec<String>> {
+    let parent = &own[..own.len().saturating_sub(1)];
+    let mut paths = Vec::new();
+    for (start, base) in [("crate::", &[][..]), ("super::", parent), ("self::", own)] {
+        for (at, _) in line.match_indices(start) {
+            let before = &line[..at];
+            let is_visibility = before.ends_with("(in ");
+            if is_visibility || before.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+                continue;
+            }
+            let rest = &line[at + start.len()..];
+            let end = rest.find(|c: char| !is_of_a_module(c) && c != ':').unwrap_or(rest.len());
+            let names = rest[..end].split("::").take_while(|name| !name.is_empty());
+            paths.push(base.iter().cloned().chain(names.map(str::to_owned)).collect());
+        }
+    }
+    paths
+}
+
+const fn is_of_a_module(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'
+}
+
+/// The modules that the `mod.rs` of `folder` declares, in their order.
+fn declared_modules<'f>(files: &'f [Source], folder: &[String]) -> Vec<&'f str> {
+    let is_folder = |file: &&Source| file.name.ends_with("/mod.rs") && file.module() == folder;
+    let lines = files.iter().find(is_folder).into_iter().flat_map(Source::code);
+    lines.filter_map(|(_, line)| line.rsplit_once("mod ")?.1.strip_suffix(';')).collect()
 }
 
 fn floor(room: &str) -> Option<usize> {

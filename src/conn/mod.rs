@@ -14,13 +14,13 @@
 //! - [`throttle`]: log lines that a peer can provoke
 //! - [`date`]: the time of day, for responses
 
-pub(crate) mod connection;
 mod opening;
 mod ending;
+pub(crate) mod connection;
 mod liveness;
 mod guard;
 mod backlog;
 pub(crate) mod transport;
-pub(crate) mod tick;
 pub(crate) mod throttle;
+pub(crate) mod tick;
 pub(crate) mod date;

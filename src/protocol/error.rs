@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::CloseCode;
+use super::close_code::CloseCode;
 
 /// A peer broke RFC 6455 or a limit. Always the peer's fault, never the embedding program's.
 ///

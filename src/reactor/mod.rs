@@ -14,10 +14,10 @@
 //! Listeners and connections are registered once, edge-triggered. A turn takes the batch that
 //! epoll reports, then what earlier turns left over, then commands, then deadlines.
 
-pub(crate) mod worker;
 pub(crate) mod poll;
 mod tcp_info;
-pub(crate) mod slots;
+pub(crate) mod worker;
 mod timers;
 pub(crate) mod mailbox;
+pub(crate) mod slots;
 pub(crate) mod listener;

@@ -1,20 +1,21 @@
 //! The header of a frame (RFC 6455 5.2): decoded as a client sends it, encoded as a server does.
 
 use super::mask::MaskKey;
-use super::{OpCode, ProtocolError};
+use super::opcode::OpCode;
+use crate::protocol::error::ProtocolError;
 
 /// A control frame carries at most this (RFC 6455 5.5); so does the one-byte length field.
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 
 /// The longest header of a client: two bytes, a 64-bit length, the mask key.
-pub(super) const CLIENT_HEADER_BYTES_MAX: usize = 2 + 8 + MASK_KEY_BYTES;
+const CLIENT_HEADER_BYTES_MAX: usize = 2 + 8 + MASK_KEY_BYTES;
 
 /// The longest header of a server: a client's without the key.
-pub(super) const SERVER_HEADER_BYTES_MAX: usize = CLIENT_HEADER_BYTES_MAX - MASK_KEY_BYTES;
+pub(crate) const SERVER_HEADER_BYTES_MAX: usize = CLIENT_HEADER_BYTES_MAX - MASK_KEY_BYTES;
 
 /// What a client's header is always longer than the server's for the same payload. The reply to a
-/// frame therefore fits where the frame was: [`Window`](super::Window) rests on it.
-pub(super) const MASK_KEY_BYTES: usize = 4;
+/// frame therefore fits where the frame was: [`Window`](crate::protocol::Window) rests on it.
+pub(crate) const MASK_KEY_BYTES: usize = 4;
 
 const FIN: u8 = 0x80;
 const RESERVED_BITS: u8 = 0x70;
@@ -82,7 +83,7 @@ impl FrameHeader {
     }
 
     /// Bytes of the header that a server puts in front of the same payload.
-    pub(super) const fn reply_header_len(&self) -> usize {
+    pub(in crate::protocol) const fn reply_header_len(&self) -> usize {
         self.header_len - MASK_KEY_BYTES
     }
 }
@@ -152,7 +153,7 @@ impl ServerHeader {
 
     /// Writes the header in front of `end`; returns where it starts.
     #[inline]
-    pub(super) fn write_before(&self, buf: &mut [u8], end: usize) -> usize {
+    pub(in crate::protocol) fn write_before(&self, buf: &mut [u8], end: usize) -> usize {
         // The usual lengths by name: two plain stores instead of a call.
         match self.len {
             2 => buf[end - 2..end].copy_from_slice(&self.bytes[..2]),
@@ -164,7 +165,7 @@ impl ServerHeader {
 }
 
 /// Appends a frame.
-pub(super) fn push_frame(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
+pub(crate) fn push_frame(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
     let header = ServerHeader::new(true, opcode, payload.len() as u64);
     out.extend_from_slice(header.as_bytes());
     out.extend_from_slice(payload);

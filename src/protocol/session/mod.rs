@@ -11,15 +11,25 @@
 //! RFC 6455 demands as an answer (pong, the reply to a close) is laid out in the window's run as
 //! the event is yielded; the order of the events is the order on the wire.
 
-use super::close::{CODE_BYTES, parse_payload, push_close};
-use super::event::{Event, Place, Received};
-use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader, push_frame};
-use super::limits::{Extent, Limits};
-use super::message::{Assembly, Message};
-use super::out::OutBuffer;
-use super::partial::{FrameRest, HEADROOM_BYTES, Partial, UnderWay, Waiting};
-use super::window::Taken;
-use super::{CloseCode, Closed, OpCode, ProtocolError, Window};
+pub(super) mod event;
+pub(super) mod in_progress;
+pub(super) mod message;
+pub(super) mod window;
+pub(super) mod out;
+pub(super) mod limits;
+mod utf8;
+
+use self::event::{Event, Place, Received};
+use self::in_progress::{FrameRest, HEADROOM_BYTES, Partial, UnderWay, Waiting};
+use self::limits::{Extent, Limits};
+use self::message::{Assembly, Message};
+use self::out::OutBuffer;
+use self::window::{Taken, Window};
+use super::close_code::CloseCode;
+use super::error::{Closed, ProtocolError};
+use super::frame::close::{CODE_BYTES, parse_payload, push_close};
+use super::frame::header::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader, push_frame};
+use super::frame::opcode::OpCode;
 
 /// A binary message that begins with a frame of more than this, or with a fragment, is large: a
 /// session that streams echoes it as it arrives. Up to here assembling costs little, and a reply

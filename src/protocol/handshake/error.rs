@@ -22,7 +22,7 @@ pub enum HandshakeError {
     Nul,
     /// The head is longer than `request_bytes_max`. 431.
     HeadTooLarge,
-    /// The head has more than [`HEADERS_MAX`](super::HEADERS_MAX) headers. 431.
+    /// The head has more than [`HEADERS_MAX`](crate::protocol::HEADERS_MAX) headers. 431.
     TooManyHeaders,
     /// A major version of HTTP other than 1 (RFC 9110 15.6.6). 505.
     HttpVersion,

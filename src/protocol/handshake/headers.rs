@@ -1,6 +1,9 @@
 //! The grammar of the headers that are lists (RFC 9110 5.6, RFC 6455 9.1).
 
-use super::HandshakeError;
+use super::error::HandshakeError;
+
+/// The version of the WebSocket protocol that is served (RFC 6455 4.1).
+pub const WEBSOCKET_VERSION: &str = "13";
 
 /// The elements of a comma-separated list, without the white space around them and without the
 /// empty ones (RFC 9110 5.6.1).

@@ -1,9 +1,6 @@
-//! Close codes (RFC 6455 7.4) and the payload of a close frame (RFC 6455 5.5.1).
+//! Close codes (RFC 6455 7.4).
 
 use std::fmt;
-
-use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, ServerHeader, push_frame};
-use super::{OpCode, ProtocolError};
 
 /// A status code of the closing handshake (RFC 6455 7.4).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -61,40 +58,6 @@ impl fmt::Display for CloseCode {
     }
 }
 
-/// Bytes of the code at the start of a close frame's payload.
-pub(super) const CODE_BYTES: usize = 2;
-
-/// Checks the payload of a received close frame and takes its code; the reason follows the code.
-pub(super) fn parse_payload(payload: &[u8]) -> Result<Option<CloseCode>, ProtocolError> {
-    let Some((code, reason)) = payload.split_first_chunk::<CODE_BYTES>() else {
-        return match payload {
-            [] => Ok(None),
-            _ => Err(ProtocolError::ClosePayloadTooShort),
-        };
-    };
-    let code = u16::from_be_bytes(*code);
-    let code = CloseCode::new(code).ok_or(ProtocolError::ClosePayloadCode(code))?;
-    match std::str::from_utf8(reason) {
-        Ok(_) => Ok(Some(code)),
-        Err(_) => Err(ProtocolError::ClosePayloadUtf8),
-    }
-}
-
-/// Appends a close frame, its reason cut to what fits.
-pub(super) fn push_close(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
-    let bytes_max = reason.len().min(CONTROL_PAYLOAD_BYTES_MAX - CODE_BYTES);
-    let cut = (0..=bytes_max).rev().find(|&at| reason.is_char_boundary(at)).unwrap_or_default();
-    let reason = &reason[..cut];
-    if CloseCode::new(code.value()).is_none() {
-        // 1005 and 1006 are said by silence (RFC 6455 7.4.1).
-        return push_frame(out, OpCode::Close, b"");
-    }
-    let header = ServerHeader::new(true, OpCode::Close, (CODE_BYTES + reason.len()) as u64);
-    out.extend_from_slice(header.as_bytes());
-    out.extend_from_slice(&code.value().to_be_bytes());
-    out.extend_from_slice(reason.as_bytes());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,15 +91,5 @@ mod tests {
                 .any(|range| range.contains(&value));
             assert_eq!(CloseCode::new(value).is_some(), on_the_wire, "{value}");
         }
-    }
-
-    #[test]
-    fn payloads_are_checked() {
-        assert_eq!(parse_payload(b""), Ok(None));
-        assert_eq!(parse_payload(b"\x03"), Err(ProtocolError::ClosePayloadTooShort));
-        assert_eq!(parse_payload(b"\x03\xe8"), Ok(Some(CloseCode::NORMAL)));
-        assert_eq!(parse_payload(b"\x03\xe8bye"), Ok(Some(CloseCode::NORMAL)));
-        assert_eq!(parse_payload(b"\x03\xed"), Err(ProtocolError::ClosePayloadCode(1005)));
-        assert_eq!(parse_payload(b"\x03\xe8\xff"), Err(ProtocolError::ClosePayloadUtf8));
     }
 }

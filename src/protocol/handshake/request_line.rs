@@ -1,6 +1,6 @@
 //! The first line of a request (RFC 9112 3): method, target, version.
 
-use super::HandshakeError;
+use super::error::HandshakeError;
 use super::headers::{is_host, is_token};
 
 /// The methods that are served.

@@ -6,7 +6,7 @@
 //! folded headers (RFC 9112 2.2, 5.2). It skips one empty line before the request line, which some
 //! clients send (RFC 9112 2.2), and refuses a second one.
 
-use super::HandshakeError;
+use super::error::HandshakeError;
 
 /// Bytes of `HEAD ` and of the empty line that may come before it.
 const FIRST_BYTES: usize = 7;

@@ -1,7 +1,7 @@
 //! What a message may come to, counted as its headers announce it.
 
-use super::ProtocolError;
-use super::frame::FrameHeader;
+use crate::protocol::error::ProtocolError;
+use crate::protocol::frame::header::FrameHeader;
 
 /// What a peer may send, enforced while it arrives.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

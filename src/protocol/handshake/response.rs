@@ -6,8 +6,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sha1_smol::Sha1;
 
-use super::headers::is_token;
-use super::{HandshakeError, WEBSOCKET_VERSION};
+use super::error::HandshakeError;
+use super::headers::{WEBSOCKET_VERSION, is_token};
 
 /// Appended to the client's key before hashing (RFC 6455 4.2.2).
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

@@ -53,7 +53,7 @@ pub fn unmask(payload: &mut [u8], key: MaskKey) -> bool {
 /// after   | ... | payload              | stale bytes   |
 /// ```
 #[inline]
-pub(super) fn unmask_down(
+pub(crate) fn unmask_down(
     buf: &mut [u8],
     source: Range<usize>,
     target: usize,

@@ -11,8 +11,8 @@
 
 use std::ops::Range;
 
-use super::frame::{FrameHeader, ServerHeader};
-use super::mask::{MaskKey, unmask_down};
+use crate::protocol::frame::header::{FrameHeader, ServerHeader};
+use crate::protocol::frame::mask::{MaskKey, unmask_down};
 
 /// A borrowed receive buffer while its frames are taken and answered.
 ///

@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use super::frame::SERVER_HEADER_BYTES_MAX;
+use crate::protocol::frame::header::SERVER_HEADER_BYTES_MAX;
 
 /// Memory from this size on is worth keeping: new memory of that size comes from the kernel page by
 /// page, which takes longer than to copy the message. It is more than what one peer's replies to

@@ -4,9 +4,13 @@ use std::ops::Range;
 
 use simdutf8::compat::from_utf8;
 
-use super::frame::ServerHeader;
 use super::message::{Assembled, Message, Text};
-use super::{CloseCode, OpCode, OutBuffer, ProtocolError, Window};
+use super::out::OutBuffer;
+use super::window::Window;
+use crate::protocol::close_code::CloseCode;
+use crate::protocol::error::ProtocolError;
+use crate::protocol::frame::header::ServerHeader;
+use crate::protocol::frame::opcode::OpCode;
 
 /// What a peer did.
 #[derive(Debug)]
@@ -103,8 +107,9 @@ impl Received {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::message::Assembly;
-    use crate::protocol::{FrameHeader, MaskKey, OpCode};
+    use crate::protocol::frame::header::FrameHeader;
+    use crate::protocol::frame::mask::MaskKey;
+    use crate::protocol::session::message::Assembly;
 
     #[test]
     fn memory_of_a_message_that_is_not_echoed_serves_the_next() {

@@ -1,11 +1,11 @@
 //! What a peer is in the middle of: an incomplete header, frame or message.
 
-use super::frame::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, MASK_KEY_BYTES};
 use super::limits::{Extent, Limits};
-use super::mask::MaskKey;
 use super::message::{Assembled, Assembly};
-use super::window::Taken;
-use super::{ProtocolError, Window};
+use super::window::{Taken, Window};
+use crate::protocol::error::ProtocolError;
+use crate::protocol::frame::header::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, MASK_KEY_BYTES};
+use crate::protocol::frame::mask::MaskKey;
 
 /// Free bytes that must precede a read in its buffer: what the read before it left incomplete, at
 /// most a control frame but for its last byte, goes there.

@@ -5,11 +5,12 @@ use std::ops::Deref;
 
 use simdutf8::compat::from_utf8;
 
-use super::frame::{FrameHeader, ServerHeader};
-use super::mask::{MaskKey, unmask};
 use super::out::OutBuffer;
 use super::utf8::Utf8Check;
-use super::{OpCode, ProtocolError};
+use crate::protocol::error::ProtocolError;
+use crate::protocol::frame::header::{FrameHeader, ServerHeader};
+use crate::protocol::frame::mask::{MaskKey, unmask};
+use crate::protocol::frame::opcode::OpCode;
 
 /// A whole message, borrowed from wherever its bytes are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

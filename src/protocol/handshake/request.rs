@@ -5,13 +5,11 @@ use base64::engine::general_purpose::GeneralPurpose;
 use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 
 use super::request_line::{Method, RequestLine, Target};
-use super::{HandshakeError, headers};
+use super::error::HandshakeError;
+use super::headers::{self, WEBSOCKET_VERSION};
 
 /// Headers of a request, at most.
 pub const HEADERS_MAX: usize = 100;
-
-/// The version of the WebSocket protocol that is served (RFC 6455 4.1).
-pub const WEBSOCKET_VERSION: &str = "13";
 
 /// Bytes of a decoded `Sec-WebSocket-Key`.
 const KEY_BYTES: usize = 16;

@@ -1,6 +1,6 @@
 //! The opcodes of RFC 6455 5.2, as values of the wire.
 
-use super::ProtocolError;
+use crate::protocol::error::ProtocolError;
 
 /// What a frame carries. The discriminant is the value on the wire.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

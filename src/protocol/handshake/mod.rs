@@ -1,0 +1,8 @@
+//! The opening handshake (RFC 6455 4): a request's bytes in, the 101 or another response out.
+
+pub(super) mod head;
+pub(super) mod request;
+pub(super) mod response;
+pub(super) mod request_line;
+pub(super) mod headers;
+pub(super) mod error;
