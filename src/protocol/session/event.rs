@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use simdutf8::compat::from_utf8;
 
-use super::message::{Assembled, Message, Text};
+use super::assembly::Assembled;
+use super::message::{Message, Text};
 use super::out::OutBuffer;
 use super::window::Window;
 use crate::protocol::close_code::CloseCode;
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
     use crate::protocol::frame::header::FrameHeader;
     use crate::protocol::frame::mask::MaskKey;
-    use crate::protocol::session::message::Assembly;
+    use crate::protocol::session::assembly::Assembly;
 
     #[test]
     fn memory_of_a_message_that_is_not_echoed_serves_the_next() {

@@ -1,7 +1,7 @@
 //! What a peer is in the middle of: an incomplete header, frame or message.
 
+use super::assembly::{Assembled, Assembly};
 use super::limits::{Extent, Limits};
-use super::message::{Assembled, Assembly};
 use super::window::{Taken, Window};
 use crate::protocol::error::ProtocolError;
 use crate::protocol::frame::header::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, MASK_KEY_BYTES};

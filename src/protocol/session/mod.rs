@@ -13,16 +13,18 @@
 
 pub(super) mod event;
 pub(super) mod in_progress;
+mod assembly;
 pub(super) mod message;
 pub(super) mod window;
 pub(super) mod out;
 pub(super) mod limits;
 mod utf8;
 
+use self::assembly::Assembly;
 use self::event::{Event, Place, Received};
 use self::in_progress::{FrameRest, HEADROOM_BYTES, Partial, UnderWay, Waiting};
 use self::limits::{Extent, Limits};
-use self::message::{Assembly, Message};
+use self::message::Message;
 use self::out::OutBuffer;
 use self::window::{Taken, Window};
 use super::close_code::CloseCode;
