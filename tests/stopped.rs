@@ -1,15 +1,16 @@
-//! A server process that is stopped and continued again and again (SIGSTOP, SIGCONT), as a debugger, a
-//! container's freezer or a job-control shell does: its deadlines still come.
+//! A server process that is stopped and continued (SIGSTOP, SIGCONT), as a debugger, a container's
+//! freezer or a job-control shell does: its deadlines still come, and bytes that arrived in time count.
 
 mod support;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use support::programs::Program;
+use support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 
 /// Far more stops than the one second of the timeout takes.
 const STOPS_MAX: usize = 200;
@@ -39,4 +40,46 @@ fn a_handshake_times_out_in_a_process_that_keeps_being_stopped() {
     }
     let text = received.expect("the timeout comes").expect("the connection is not reset");
     assert!(text.starts_with("HTTP/1.1 408 "), "{text:?}");
+}
+
+/// The wait that SIGCONT interrupts reports no events, although the request has arrived.
+#[test]
+fn a_request_that_arrived_while_the_process_was_stopped_is_answered_after_its_deadline() {
+    let server = Program::start("server", "--addr 127.0.0.1:0 --workers 1 --handshake-timeout 3");
+    let line = server.line("listening on ");
+    let address = line.split(' ').nth(2).expect("the address is the third word");
+    let connect = || TcpStream::connect(address).expect("the server listens");
+    let (mut first, mut second) = (connect(), connect());
+    // The worker accepts connections in order: once the second is open, the first one's time runs.
+    assert_eq!(ask(&mut second), GOOD_RESPONSE);
+    server.signal("STOP");
+    while !is_stopped(server.id()) {
+        thread::yield_now();
+    }
+    first.write_all(GOOD_REQUEST).expect("the kernel takes it");
+    second.set_read_timeout(Some(Duration::from_secs(4))).expect("it is not zero");
+    let _ = second.read(&mut [0]).expect_err("a stopped server sends nothing");
+    server.signal("CONT");
+    assert_eq!(response(&mut first), GOOD_RESPONSE);
+}
+
+/// Whether every thread of the process has stopped: kill(2) does not wait for that.
+fn is_stopped(process: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("the process runs");
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which is in parentheses (proc(5)).
+        stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+    })
+}
+
+fn ask(client: &mut TcpStream) -> Vec<u8> {
+    client.write_all(GOOD_REQUEST).expect("the server reads");
+    response(client)
+}
+
+fn response(client: &mut TcpStream) -> Vec<u8> {
+    let mut response = vec![0; GOOD_RESPONSE.len()];
+    client.read_exact(&mut response).expect("the server answers");
+    response
 }

@@ -51,31 +51,42 @@ impl Reactor {
     /// As epoll_wait(2), which for a valid descriptor is never.
     pub(crate) fn run<H: Handler>(&mut self, worker: &mut Worker<Net, H>) -> io::Result<()> {
         while !worker.is_done() {
-            match self.poll(worker.wait(Instant::now())) {
-                Ok(()) => {}
-                // A turn without events: signals that keep coming must not hold up the deadlines.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+            self.poll(worker.wait(Instant::now()))?;
             let ready = self.events.iter().map(|event| (event.token().into(), readiness(event)));
             worker.turn(ready, Instant::now());
         }
         Ok(())
     }
 
-    /// Takes what is ready, and waits for it at most for `wait`.
+    /// Collects readiness events; waits for the first of them for at most `wait`.
     fn poll(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let spin = wait.map_or(self.busy_poll, |wait| self.busy_poll.min(wait));
         if !spin.is_zero() {
             let since = Instant::now();
             while since.elapsed() < spin {
-                self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
+                self.epoll_wait(Some(Duration::ZERO))?;
                 if !self.events.is_empty() {
                     return Ok(());
                 }
             }
         }
-        self.poll.poll(&mut self.events, wait.map(|wait| wait - spin))
+        self.epoll_wait(wait.map(|wait| wait - spin))
+    }
+
+    /// Calls epoll_wait(2).
+    ///
+    /// A wait that a signal interrupts is not resumed, since signals that keep coming would hold up
+    /// every deadline. But it has collected no events, and SIGCONT interrupts it long after a stop:
+    /// the second call collects the bytes that arrived before a deadline passed.
+    fn epoll_wait(&mut self, mut timeout: Option<Duration>) -> io::Result<()> {
+        loop {
+            match self.poll.poll(&mut self.events, timeout) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    timeout = Some(Duration::ZERO);
+                }
+                result => return result,
+            }
+        }
     }
 }
 
