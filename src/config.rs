@@ -28,7 +28,8 @@ pub struct Config {
     /// bounds the work that a message of empty fragments can cause.
     pub fragments_max: u32,
 
-    /// Bytes of a request head, its empty line and one before it included. Default 8 KiB.
+    /// Bytes of a request head, including the empty line that ends it and an empty line before it.
+    /// Default 8 KiB.
     ///
     /// A longer one is answered 431, as is one with more than 100 headers. A peer whose request
     /// arrives in pieces holds this much memory.
@@ -39,30 +40,35 @@ pub struct Config {
     /// It is a total: a client that sends a byte now and then does not extend it.
     pub handshake_timeout: Duration,
 
-    /// How long a peer may show no sign of life before its connection is given up (1001). Default
-    /// 120 s.
+    /// How long a peer may be silent before its connection is closed with 1001. Default 120 s.
     ///
-    /// The signs are bytes that it sends, and bytes that its TCP acknowledges; what the server's own
-    /// kernel accepts proves nothing. Acknowledgements count only until the peer's TCP has
-    /// acknowledged the ping: from then on the program must answer, or the connection ends
-    /// `idle_timeout - ping_interval` later. So a slow peer that goes on taking a large message
-    /// keeps its connection, and a program that hangs does not.
+    /// Two things show that a peer is alive: bytes that it sends, and bytes that its TCP
+    /// acknowledges. Bytes that the server's own kernel accepts for sending do not. An
+    /// acknowledgement counts only until the peer's TCP has acknowledged the ping; from then on the
+    /// connection ends after `idle_timeout - ping_interval` unless a byte arrives. So a peer that
+    /// slowly receives a large message keeps its connection, and a program that hangs loses it. A
+    /// peer whose TCP has not acknowledged the ping is dropped without a close frame.
     ///
-    /// Acknowledgements are looked for now and then: the end may come up to a thirty-second of this
-    /// late, without pings up to an eighth. Without pings, acknowledgements count as long as others
-    /// are outstanding.
+    /// If reading is paused (see `backlog_bytes_high`) and bytes from the peer wait to be read, every
+    /// acknowledgement counts. Without pings, every acknowledgement counts that leaves other bytes
+    /// unacknowledged.
+    ///
+    /// The server checks for acknowledgements at intervals, so an acknowledgement may extend the
+    /// time by up to 1/32 of `idle_timeout` too much; without pings, by up to 1/8.
     pub idle_timeout: Duration,
 
-    /// A ping is sent when nothing has been received for this long, whatever has been sent. Default
-    /// 25 s, since many proxies and load balancers cut a connection after 60 s of silence. More than
-    /// half of `idle_timeout` counts as half of it; zero means no pings.
+    /// The server sends a ping when it has received nothing for this long, whatever it has sent.
+    /// Default 25 s, because many proxies and load balancers close a connection after 60 s of
+    /// silence. A value above half of `idle_timeout` counts as half of it. Zero turns pings off.
     pub ping_interval: Duration,
 
-    /// How long a peer has to answer our close frame, counted from its TCP's acknowledgement; and
-    /// then to end TCP. Default 5 s.
+    /// How long a peer has to answer the server's close frame, from the moment its TCP acknowledges
+    /// that frame; and how long it then has to end TCP. Default 5 s. After that the connection is
+    /// dropped.
     ///
-    /// While it acknowledges bytes that were queued up to the close frame, the connection stays;
-    /// without such progress, for `idle_timeout`. A drain's deadline ends it in any case.
+    /// Until the close frame is acknowledged, `idle_timeout` applies: it starts again with each
+    /// acknowledgement of bytes queued up to the close frame. A drain deadline (see
+    /// [`ServerHandle::shutdown`](crate::ServerHandle::shutdown)) ends the connection in any case.
     pub close_timeout: Duration,
 
     /// Reading from a peer pauses when more than this is queued for it, in bytes; once anything is,
@@ -75,14 +81,14 @@ pub struct Config {
     /// Reading resumes when less than this is queued, in bytes. Default 16 KiB.
     pub backlog_bytes_low: usize,
 
-    /// A handler, or another thread, that sends to a peer loses that connection if more than this is
-    /// queued of what they have sent to it before, in bytes. Default 1 MiB. Up to
-    /// `message_bytes_max` more may be held.
+    /// The most bytes, sent by the handler or by other threads, that may be queued for a peer when
+    /// one of them sends again. Default 1 MiB. If there are more, the connection is dropped and the
+    /// message is lost. The last message may exceed the limit by up to `message_bytes_max`.
     ///
-    /// Echoes do not count: a peer that does not take them is not read from. What the kernel takes
-    /// is deducted from this count first, wherever in the queue it was, so that the count may be too
-    /// low and never too high. All that is held for a peer stays below the bound of echoes (see
-    /// `backlog_bytes_high`), this, and a message.
+    /// Echoes do not count, because the server stops reading from a peer that does not receive them.
+    /// The queue mixes both, and bytes that the kernel takes are subtracted from this count first: it
+    /// may be too low, never too high. In all, a peer can make the server hold the echoes that
+    /// `backlog_bytes_high` allows, this many bytes, and one message.
     pub backlog_bytes_max: usize,
 
     /// Connections of all workers together; more are answered 503 and closed. Default: no limit
@@ -186,21 +192,23 @@ impl Config {
         self.backlog_bytes_max.saturating_add(self.message_bytes_max)
     }
 
-    /// Whether silent peers are pinged.
+    /// Whether the server sends pings.
     pub(crate) const fn sends_pings(&self) -> bool {
         !self.ping_interval.is_zero()
     }
 
-    /// How long nothing is received before the ping, or the first look for acknowledgements.
+    /// How long a peer is silent before the server sends a ping or, without pings, first checks for
+    /// acknowledgements.
     pub(crate) fn silence_before_look(&self) -> Duration {
-        match self.sends_pings() {
-            true => self.ping_interval.min(self.idle_timeout / 2),
-            false => self.idle_timeout / 8,
+        if self.sends_pings() {
+            self.ping_interval.min(self.idle_timeout / 2)
+        } else {
+            self.idle_timeout / 8
         }
     }
 
-    /// How long a peer has from its last proof of life, once it has been pinged. Without pings
-    /// nothing asks it for one, so it has all of `idle_timeout`.
+    /// How long a connection may last after the ping, or after the last acknowledgement that counts;
+    /// without pings, after the last byte received.
     pub(crate) fn unanswered_timeout(&self) -> Duration {
         if self.sends_pings() {
             self.idle_timeout - self.silence_before_look()

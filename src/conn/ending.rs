@@ -6,6 +6,7 @@
 //! | open | `ping_interval` after the last byte received | a ping |
 //! | open, ping not acknowledged by TCP | the rest of `idle_timeout` after the ping, or after the last acknowledged progress | dropped |
 //! | open, ping acknowledged | the rest of `idle_timeout` after that | close 1001, lingering |
+//! | open, ping acknowledged, bytes unread since reading is paused | the same after the last acknowledged progress | dropped |
 //! | open, no pings | `idle_timeout` after the last byte received, or after the last progress while bytes are unacknowledged | as above |
 //! | close frame waiting for the end of a streamed frame | `close_timeout` after it was asked for, or after the last acknowledged progress of the bytes before it | dropped |
 //! | close frame sent, or lingering; bytes unacknowledged | `idle_timeout` after it began, or after the last acknowledged progress | dropped |
@@ -108,6 +109,10 @@ impl<T: Transport, S> Connection<T, S> {
                 false => AckWatch::of_all(progress, unsent_bytes, since, turn.now),
             })
         });
+        if self.flags.paused && self.flags.readable {
+            // The answer to the ping may be among the bytes that are not read.
+            watch.extend(progress, unsent_bytes);
+        }
         watch.look(progress, unsent_bytes, turn.now);
         if watch.expiry(turn.config.unanswered_timeout()) > turn.now {
             return Ok(());

@@ -67,6 +67,11 @@ impl AckWatch {
         }
     }
 
+    /// Also watches the bytes sent since, if there is a ping or close frame to watch.
+    pub(super) fn extend(&mut self, progress: SendProgress, unsent_bytes: usize) {
+        self.end = self.end.map(|_| progress.written + unsent_bytes as u64);
+    }
+
     /// Compares with the last look; `unsent_bytes` are still to be taken by the kernel.
     pub(super) fn look(&mut self, progress: SendProgress, unsent_bytes: usize, now: Tick) {
         let SendProgress { written, acknowledged } = progress;

@@ -10,6 +10,7 @@ use crate::probe::{
     text_reply,
 };
 use crate::scripted::{Call, SocketId};
+use crate::support::frames::{PONG, client};
 use crate::world::World;
 
 /// Bytes that one read takes at most.
@@ -541,4 +542,34 @@ fn what_waited_for_the_end_of_a_streamed_message_still_counts_behind_it() {
     assert!(!world.is_gone(id));
     // The kernel has no room left for any of the sixty.
     assert_eq!(sends_until_lost(&mut world, id), 42);
+}
+
+/// While reading is paused its pongs wait in the socket: the server can judge the peer only by its
+/// acknowledgements, so those of bytes behind the ping count too.
+#[test]
+fn a_slow_peer_that_sends_while_reading_is_paused_is_not_given_up() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    let token = world.token(id);
+    let news = "n".repeat(10_000);
+    let tell = |world: &World<Echo>| {
+        assert!(world.post(Command::Send(token, Message::from(news.as_str()).into())));
+    };
+    world.socket(id).peer_reads = false;
+    world.socket(id).capacity = 1000;
+    for _ in 0..20 {
+        tell(&world);
+    }
+    world.run_until_quiet();
+    for second in (0..1200).step_by(10) {
+        world.send(id, &client(PONG, b"").bytes());
+        world.advance(Duration::from_secs(10));
+        assert!(!world.is_gone(id), "after {second} s");
+        tell(&world);
+        for _ in 0..10 {
+            world.socket(id).drain(1000);
+            world.run_until_quiet();
+        }
+    }
+    assert_eq!(world.stats().idle_timeouts, 0);
 }
