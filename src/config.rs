@@ -74,8 +74,8 @@ pub struct Config {
     /// Reading from a peer pauses when more than this is queued for it, in bytes; once anything is,
     /// a message that has not all arrived counts too. Default 64 KiB.
     ///
-    /// A peer that does not read makes an echo hold at most the replies to one read (260 KiB), or
-    /// this and 16 KiB if that is more, and a message.
+    /// An echo server holds for a peer that does not read at most one message and the larger of the
+    /// replies to one read (260 KiB) and this plus 16 KiB.
     pub backlog_bytes_high: usize,
 
     /// Reading resumes when less than this is queued, in bytes. Default 16 KiB.

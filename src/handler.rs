@@ -47,15 +47,15 @@ pub trait Handler: 'static {
         Answer::accept(Self::State::default())
     }
 
-    /// A client sent a plain HTTP request, without an upgrade: answer it, for a health check or a
-    /// small page. The connection ends after the response.
+    /// A client sent a plain HTTP request, which does not ask for an upgrade, such as a health
+    /// check: answer it. The connection ends after the response.
     ///
-    /// The request is a GET or a HEAD of HTTP/1.x. Answer a HEAD like a GET: the server sends the
-    /// response without its body (RFC 9110 9.3.2). An HTTP/1.0 request is always a plain one, and
-    /// may lack a host (RFC 9110 7.8). Other methods are answered 405, and requests with a body
-    /// 400, without this call.
+    /// The method is GET or HEAD, and the version HTTP/1.x. Answer a HEAD like a GET: the server
+    /// leaves out the body (RFC 9110 9.3.2). An HTTP/1.0 request is always plain, even with an
+    /// `Upgrade` header (RFC 9110 7.8), and may have no host. The server itself answers other
+    /// methods with 405 and requests with a body with 400.
     ///
-    /// Default: `None`, which is answered 426.
+    /// `None`, the default, is answered 426.
     fn http(&mut self, request: &Request<'_>, address: SocketAddr) -> Option<Response> {
         let _ = (request, address);
         None
@@ -154,13 +154,16 @@ pub enum CloseCause {
     Protocol(ProtocolError),
     /// The peer ended TCP without a close frame.
     EndOfStream,
-    /// TCP failed, for instance [`ConnectionReset`](io::ErrorKind::ConnectionReset) by the peer,
+    /// A system call on the socket failed with an error of this kind: for instance
+    /// [`ConnectionReset`](io::ErrorKind::ConnectionReset) by the peer,
     /// [`TimedOut`](io::ErrorKind::TimedOut) or [`HostUnreachable`](io::ErrorKind::HostUnreachable).
     Transport(io::ErrorKind),
-    /// Nothing moved for [`idle_timeout`](crate::Config::idle_timeout).
+    /// The peer was silent for [`idle_timeout`](crate::Config::idle_timeout): it sent nothing, and
+    /// its TCP acknowledged nothing that counts.
     IdleTimeout,
-    /// The peer did not answer our close frame within
-    /// [`close_timeout`](crate::Config::close_timeout).
+    /// The peer did not answer the server's close frame within
+    /// [`close_timeout`](crate::Config::close_timeout) of its acknowledgement, or its TCP stopped
+    /// acknowledging bytes up to that frame for [`idle_timeout`](crate::Config::idle_timeout).
     CloseTimeout,
     /// The program sent more to the peer than it took: [`backlog_bytes_max`].
     ///
@@ -171,7 +174,7 @@ pub enum CloseCause {
 }
 
 impl CloseCause {
-    /// TCP failed with `error`, of which the kind is kept.
+    /// The cause for a system call that failed with `error`; keeps only its kind.
     pub(crate) fn transport(error: io::Error) -> Self {
         Self::Transport(error.kind())
     }

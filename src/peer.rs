@@ -5,13 +5,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::protocol::{CloseCode, Message, OutBuffer, Session};
 
-/// Names an open connection of one server, also from other threads; 16 bytes.
+/// Identifies a connection of one server, for any thread. 16 bytes.
 ///
-/// Once its connection has closed the id is stale, and it is stale for every other server of the
-/// process. Numbers wrap: a worker gives an id out again after 2^32 - 1 other connections, and a
-/// server gets the number of an earlier one after 2^32 others.
+/// An id is stale once its connection has closed, and always stale for every other server of the
+/// process. The numbers in it wrap around: a worker may reuse an id after 2^32 - 1 further
+/// connections, and a server may reuse the number of an earlier server after 2^32 further ones.
 ///
-/// It is displayed as `worker/slot.generation`, which is unique within a server.
+/// `Display` writes `worker/slot.generation`, which is unique within a server.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PeerId {
     pub(crate) server: u32,
@@ -26,19 +26,19 @@ impl fmt::Display for PeerId {
     }
 }
 
-/// The open connections of one worker, for other threads: an id is in here from just before the
-/// `open` callback until just before the `close` callback.
+/// The ids of one worker's open connections, for other threads to look up. An id is listed from
+/// just before the `open` callback until just before the `close` callback.
 ///
-/// Its lock is taken when a connection opens and closes, and by senders; never for a message of the
-/// worker's own.
+/// The worker takes the lock when a connection opens or closes, and never for a message; other
+/// threads take it to send or close.
 #[derive(Debug, Default)]
 pub(crate) struct OpenPeers {
-    /// The generation of the open connection in each slot, 0 if there is none.
+    /// For each slot, the generation of its open connection; 0 if the slot is free.
     generations: Mutex<Vec<u32>>,
 }
 
 impl OpenPeers {
-    /// From now on `id` can be sent to.
+    /// Other threads can send to `id` from now on.
     pub(crate) fn insert(&self, id: PeerId) {
         let slot = id.slot as usize;
         let mut generations = self.lock();
@@ -55,12 +55,12 @@ impl OpenPeers {
         }
     }
 
-    /// Whether the connection with this slot and generation is open at this moment.
+    /// Whether the connection with this slot and generation is open now.
     pub(crate) fn contains(&self, slot: u32, generation: u32) -> bool {
         self.lock().get(slot as usize) == Some(&generation)
     }
 
-    /// A thread that panics while it holds the lock leaves no half-done change behind.
+    /// A poisoned lock is no error: a thread that panics with it leaves the list consistent.
     fn lock(&self) -> MutexGuard<'_, Vec<u32>> {
         self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -95,7 +95,7 @@ impl<'p, S> Peer<'p, S> {
         self.outbox.session.is_open()
     }
 
-    /// Bytes that are queued and that the kernel has not taken yet, echoes included.
+    /// Bytes queued for the peer that the kernel has not taken yet, including echoes.
     #[must_use]
     pub fn backlog_bytes(&self) -> usize {
         self.outbox.queued_bytes()
@@ -103,10 +103,10 @@ impl<'p, S> Peer<'p, S> {
 
     /// Sends a message. Nothing happens once the connection is closing.
     ///
-    /// If more than [`backlog_bytes_max`] and a message (`message_bytes_max`) that the program has
-    /// sent are queued for the peer, beyond what the kernel takes at once, the connection is lost:
-    /// also if the peer takes all that it can, and one message is more than that. Echoes do not
-    /// count.
+    /// The connection is dropped if more than [`backlog_bytes_max`] that the program sent is queued
+    /// already, or if more than `backlog_bytes_max + message_bytes_max` is still queued when the
+    /// callback has returned and the kernel has taken all it can. One large message can exceed the
+    /// second limit, however fast the peer reads. Echoes do not count.
     ///
     /// [`backlog_bytes_max`]: crate::Config::backlog_bytes_max
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {
@@ -152,8 +152,8 @@ pub(crate) struct Outbox<'o> {
 pub(crate) struct BacklogBytes {
     /// All of them.
     pub(crate) total: usize,
-    /// Those that the program (the handler, or another thread) has sent. What the kernel takes is
-    /// deducted from these first, so that the real number may be higher.
+    /// The part that the program (the handler or another thread) sent. Bytes that the kernel takes
+    /// are subtracted from this count first, so it may be too low.
     pub(crate) program: usize,
 }
 
@@ -166,7 +166,7 @@ pub(crate) struct Tally {
     pub(crate) bytes_out: u64,
     /// The run was moved to the out buffer.
     pub(crate) run_moved: bool,
-    /// Bytes in the out buffer that the handler, or another thread, has sent, with their headers.
+    /// Bytes in the out buffer that the handler or another thread sent, including frame headers.
     pub(crate) program_bytes: usize,
     /// More was sent than the connection may hold.
     pub(crate) overflowed: bool,
@@ -202,8 +202,8 @@ impl<'o> Outbox<'o> {
         self.backlog.total + self.out.len() + self.run.len() + self.session.waiting_bytes()
     }
 
-    /// Whether the peer has taken enough of what the program sent to it before this callback. What
-    /// the callback sends itself has not been offered to the kernel yet.
+    /// Whether few enough bytes of earlier callbacks are queued. Bytes that this callback sends do
+    /// not count, because the kernel may take them at once.
     fn has_room(&mut self) -> bool {
         let refused_bytes = self.backlog.program + self.session.waiting_bytes();
         self.tally.overflowed |= refused_bytes > self.backlog_bytes_max;

@@ -25,8 +25,8 @@ use crate::reactor::slots::Token;
 use crate::reactor::worker::{Shared, Worker};
 use crate::stats::{Counters, Stats};
 
-/// The number of the next server of this process. It wraps after 2^32 servers; only then may an old
-/// [`PeerId`] name a connection of a new server.
+/// The number of the next server of this process. It wraps after 2^32 servers; only then can an old
+/// [`PeerId`] identify a connection of a new server.
 static NEXT_SERVER: AtomicU32 = AtomicU32::new(0);
 
 /// More workers than any machine has cores: what goes beyond is a mistake.
@@ -139,8 +139,8 @@ impl ServerBuilder {
             starts.push(move || {
                 let mut worker = Worker::new(net, handler, shared, mailbox, Instant::now());
                 let result = reactor.run(&mut worker);
-                // A waker that is closed with the last handle takes its event with it, and what was
-                // asked before would never be seen.
+                // Closing a waker discards its event. The worker keeps it open, so that commands
+                // posted before the last handle is dropped are still carried out.
                 drop(waker);
                 result
             });
@@ -152,14 +152,14 @@ impl ServerBuilder {
             handles.push(spawn(index, report.clone(), run)?);
             Ok(())
         });
-        // Without a reporter left all workers have ended.
+        // The channel closes when the last worker has ended.
         drop(report);
         let threads = Mutex::new(Threads { ends, handles });
         let inner = Arc::new(Inner { number, addresses, tcp_nodelay, members, threads });
         let handle = ServerHandle { inner };
         if let Err(error) = spawned {
             handle.shutdown(Duration::ZERO);
-            // The error to tell is why it did not start.
+            // The caller gets the error that prevented the start, not those of the shutdown.
             while handle.join().is_err() {}
             return Err(StartError::Worker(error));
         }
@@ -167,7 +167,7 @@ impl ServerBuilder {
     }
 }
 
-/// How many workers there will be: as many as were asked for, or one for each core.
+/// The number of workers to start: the number asked for, or one for each core.
 fn count_workers(asked: Option<usize>) -> Result<usize, StartError> {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     match asked.unwrap_or_else(cores) {
@@ -184,8 +184,7 @@ fn spawn(
     run: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("ws-worker-{index}")).spawn(move || {
-        // All that the worker had is dropped in here, so that whoever hears of its end finds its
-        // sockets closed.
+        // `run` is consumed here, and the worker's sockets are closed before the end is reported.
         let result = match catch_unwind(AssertUnwindSafe(run)) {
             Ok(result) => result.map_err(|error| {
                 io::Error::new(error.kind(), format!("worker {index} failed: {error}"))
@@ -197,12 +196,12 @@ fn spawn(
         if let Err(error) = &result {
             log::error!("{error}; its connections are lost, and the other workers go on");
         }
-        // It fails if every handle has been dropped, and then there is nobody to tell.
+        // Sending fails if every handle has been dropped: then nobody waits for the report.
         let _ = report.send(result);
     })
 }
 
-/// What a thread panicked with.
+/// The message of a panic.
 fn panic_text(payload: Box<dyn Any + Send>) -> String {
     let payload = match payload.downcast::<&str>() {
         Ok(text) => return (*text).to_owned(),
@@ -211,9 +210,9 @@ fn panic_text(payload: Box<dyn Any + Send>) -> String {
     match payload.downcast::<String>() {
         Ok(text) => *text,
         Err(payload) => {
-            // Its destructor may panic too.
+            // Dropping it could panic again.
             std::mem::forget(payload);
-            "with something that is not text".to_owned()
+            "the panic message is not a string".to_owned()
         }
     }
 }
@@ -302,7 +301,7 @@ pub struct ServerHandle {
 
 #[derive(Debug)]
 struct Inner {
-    /// Told apart from every other server of the process.
+    /// Differs from the number of every other server of the process.
     number: u32,
     addresses: Vec<SocketAddr>,
     tcp_nodelay: bool,
@@ -313,7 +312,7 @@ struct Inner {
 /// The workers' threads.
 #[derive(Debug)]
 struct Threads {
-    /// Brings how each worker ended, in the order of their ends.
+    /// Receives the result of each worker when it ends.
     ends: mpsc::Receiver<io::Result<()>>,
     handles: Vec<JoinHandle<()>>,
 }
@@ -368,26 +367,29 @@ impl ServerHandle {
     /// Sends a message to a connection, from any thread. Messages of one thread to one connection
     /// arrive in order. The call does not block.
     ///
-    /// `Ok` means that the connection's worker will send it, unless a close frame is sent or the
-    /// connection closes first (counted in [`Stats::stale_sends`]). So it is also `Ok` while the
-    /// peer's answer to our close frame is awaited, and nothing is sent then.
+    /// `Ok` means that the message is in the mailbox of the connection's worker. The worker sends it,
+    /// unless a close frame has been sent or the connection has closed by then: it drops such
+    /// messages and counts them in [`Stats::stale_sends`]. So the call still returns `Ok` while the
+    /// server waits for the peer's close frame, although nothing is sent.
     ///
     /// A loop that sends to many connections outruns their worker: give
     /// [`Config::mailbox_capacity`] room for as many messages, or pause when the mailbox is full.
     ///
     /// # Errors
     ///
-    /// [`SendError::Stale`] from just before the call of [`Handler::close`] on, as for every
-    /// connection once the server has stopped, and if `peer` is of another server;
-    /// [`SendError::MailboxFull`] if its worker does not keep up; [`SendError::Stopped`] if the
-    /// worker has failed. The message is not sent.
+    /// The message is not sent:
+    ///
+    /// - [`SendError::Stale`] if the connection has closed, that is, from just before its call of
+    ///   [`Handler::close`]; or if `peer` belongs to another server
+    /// - [`SendError::MailboxFull`] if the worker's mailbox is full
+    /// - [`SendError::Stopped`] if the worker has failed
     pub fn send<'m>(&self, peer: PeerId, message: impl Into<Message<'m>>) -> Result<(), SendError> {
         let (member, token) = self.find(peer)?;
         member.post(Command::Send(token, message.into().into()))
     }
 
     /// Starts the closing handshake of a connection, from any thread; of a longer reason the first
-    /// 123 bytes. Nothing happens if a close frame has been sent before.
+    /// 123 bytes. Has no effect if a close frame has been sent already.
     ///
     /// # Errors
     ///
@@ -431,22 +433,22 @@ impl ServerHandle {
         }
     }
 
-    /// Waits until the server has stopped, or until a worker fails. Not in a callback, which would
-    /// wait for itself.
+    /// Waits until the server has stopped or a worker fails. Do not call it in a callback, which
+    /// would wait for itself.
     ///
     /// # Errors
     ///
-    /// The failure of a worker, as soon as it happens: epoll failed, or it panicked outside of the
-    /// callbacks. The error names the worker, whose connections are lost; the other workers go on.
-    /// Each failure is told to one caller: a second call waits for the next failure, or for the
-    /// rest of the workers to end.
+    /// The failure of a worker, as soon as it happens: epoll failed, or the worker panicked outside
+    /// of the callbacks. The error contains the worker's number. The connections of that worker
+    /// are lost; the other workers go on. Each failure is returned once: the next call waits for the
+    /// next failure, or until the remaining workers have ended.
     pub fn join(&self) -> io::Result<()> {
-        // Another caller waits for the lock meanwhile.
+        // A second caller waits for this lock.
         let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
         while let Ok(result) = threads.ends.recv() {
             result?;
         }
-        // All have reported, unless a logger panicked over the report.
+        // Every worker has reported, except one whose logger panicked.
         threads
             .handles
             .drain(..)
@@ -468,7 +470,7 @@ impl ServerHandle {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The connection has closed, or is one of another server.
+    /// The connection has closed, or belongs to another server.
     Stale,
     /// The worker's mailbox is full; try later.
     MailboxFull,

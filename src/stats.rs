@@ -84,7 +84,7 @@ counters! {
     protocol_errors,
     /// Connections given up because the request did not arrive in time.
     handshake_timeouts,
-    /// Connections given up because nothing moved for too long.
+    /// Connections closed because the peer was silent for `idle_timeout`.
     idle_timeouts,
     /// Connections given up because the peer did not complete the close.
     close_timeouts,
@@ -92,8 +92,8 @@ counters! {
     backlog_overflows,
     /// Callbacks that panicked.
     handler_panics,
-    /// Sends from other threads to a connection that was closing or had closed when its worker came
-    /// to them.
+    /// Messages from other threads that were dropped because the connection was closing, or had
+    /// closed, when its worker took them from the mailbox.
     stale_sends,
     /// Pauses of accepting, for want of file descriptors or memory.
     accept_pauses,
