@@ -443,12 +443,12 @@ impl ServerHandle {
     /// are lost; the other workers go on. Each failure is returned once: the next call waits for the
     /// next failure, or until the remaining workers have ended.
     pub fn join(&self) -> io::Result<()> {
-        // A second caller waits for this lock.
+        // Another caller waits for the lock meanwhile.
         let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
         while let Ok(result) = threads.ends.recv() {
             result?;
         }
-        // Every worker has reported, except one whose logger panicked.
+        // All have reported, unless a logger panicked over the report.
         threads
             .handles
             .drain(..)

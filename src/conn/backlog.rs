@@ -24,9 +24,9 @@ const MOVED_BYTES_MAX: usize = 64 * 1024;
 struct Queue {
     bytes: Vec<u8>,
     sent: usize,
-    /// Of the bytes owed, those that the program has sent: see [`BacklogBytes`]. Which ones they are
-    /// is not noted. That the count is low by echoes taken meanwhile costs no memory: what else is
-    /// owed was echoed while reading went on, and so stays within the bound of echoes.
+    /// Unsent bytes that came from the program, see [`BacklogBytes`]. Only their number is stored,
+    /// not their place in the queue. If the kernel takes echoes before them, the number is too low,
+    /// but the queue stays bounded: reading pauses when too many echoes are queued.
     program_bytes: usize,
 }
 
@@ -37,7 +37,7 @@ impl Backlog {
         self.0.as_ref().map_or(0, |queue| queue.bytes.len() - queue.sent)
     }
 
-    /// Bytes owed, and how many of them the program has sent.
+    /// The number of unsent bytes, and the part of them that came from the program.
     #[inline]
     pub(super) fn bytes(&self) -> BacklogBytes {
         self.0.as_ref().map_or_else(BacklogBytes::default, |queue| BacklogBytes {
@@ -46,7 +46,7 @@ impl Backlog {
         })
     }
 
-    /// The program has sent `len` of the bytes that were queued last.
+    /// Records that `len` of the bytes queued last came from the program.
     pub(super) fn count_for_program(&mut self, len: usize) {
         if let Some(queue) = &mut self.0 {
             queue.program_bytes += len;

@@ -42,7 +42,7 @@ pub(crate) const EVENTS_PER_TURN: u32 = 4096;
 pub(crate) struct Turn<'t, H> {
     pub(crate) id: PeerId,
     pub(crate) handler: &'t mut H,
-    /// Where other threads look up who can be sent to.
+    /// The list in which other threads look up open connections.
     pub(crate) peers: &'t OpenPeers,
     /// Goes on the wire before the window's run; empty between turns.
     pub(crate) out: &'t mut OutBuffer,
@@ -93,9 +93,11 @@ pub(crate) struct Connection<T, S> {
     /// What was read and not looked at, because the peer does not take the answers to what came
     /// before it, or because the turn was over: at most one read.
     held: Option<Held>,
-    /// Set while a ping or a close frame waits for its acknowledgement.
+    /// Set by the first check for acknowledgements; cleared when a byte is received, or when the
+    /// phase changes.
     pub(super) watch: Option<Box<AckWatch>>,
-    /// When the last byte was received; before the upgrade and after the close, when that began.
+    /// When the last byte was received; in the handshake and after a close frame, when that phase
+    /// began.
     pub(super) since: Tick,
     /// When the worker's timers bring it up.
     scheduled: Tick,
@@ -495,8 +497,8 @@ impl<T: Transport, S> Connection<T, S> {
         }
     }
 
-    /// Writes `out`, of which the program has sent `program_bytes`, and `run`, and queues what the
-    /// kernel refuses.
+    /// Writes `out`, of which `program_bytes` came from the program, then `run`. Queues the bytes
+    /// that the kernel refuses.
     #[inline]
     fn write_or_queue(
         &mut self,

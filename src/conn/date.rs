@@ -10,13 +10,12 @@ const SECONDS_MAX: u64 = 253_402_300_799;
 
 /// A worker's source of `Date` headers.
 ///
-/// It asks for the time of day anew for each response, so that it follows when the system's clock
-/// is set.
+/// It reads the time of day for each response, so that it follows changes of the system clock.
 #[derive(Debug)]
 pub(crate) struct Dates {
-    /// Handed in, so that a test can expect an exact date.
+    /// A parameter, so that a test can expect an exact date.
     time_of_day: fn() -> SystemTime,
-    /// Whole seconds since 1970 that `text` stands for.
+    /// The time of `text`, in whole seconds since 1970.
     second: Option<u64>,
     text: String,
 }
@@ -76,7 +75,7 @@ mod tests {
         let mut dates = dates();
         let second = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         dates.at(second);
-        // Formatting would replace what does not belong here.
+        // Formatting again would remove this mark.
         dates.text.push('!');
         let last = second + Duration::from_nanos(999_999_999);
         assert!(dates.at(last).ends_with('!'));

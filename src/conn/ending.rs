@@ -12,8 +12,8 @@
 //! | close frame sent, or lingering; bytes unacknowledged | `idle_timeout` after it began, or after the last acknowledged progress | dropped |
 //! | close frame sent, or lingering; all acknowledged | `close_timeout` after that | dropped |
 //!
-//! Acknowledgements are found by looks at the transport, which come up as deadlines of their own:
-//! see [`AckWatch`].
+//! The transport does not report acknowledgements, so deadlines of their own query it: see
+//! [`AckWatch`].
 
 use std::time::Duration;
 
@@ -42,8 +42,8 @@ impl<T: Transport, S> Connection<T, S> {
         let silence = config.silence_before_look();
         match &self.watch {
             None => self.since.after(silence),
-            // No later than the next ping would be due if a byte came now: a byte that comes must not
-            // move the deadline nearer, since that would cost another entry in the worker's timers.
+            // At most `silence` after the last look: otherwise a received byte could move the
+            // deadline nearer, which would cost another entry in the worker's timers.
             Some(watch) => watch.expiry(timeout).min(watch.next_look(timeout, silence)),
         }
     }
@@ -57,8 +57,8 @@ impl<T: Transport, S> Connection<T, S> {
         }
     }
 
-    /// How long the bytes up to our close frame may go without progress. A close frame that waits
-    /// for the rest of a streamed frame waits for the peer, which has been given `close_timeout`.
+    /// How long the bytes up to our close frame may go without an acknowledgement. If the close
+    /// frame waits for the rest of a streamed frame, the peer has `close_timeout` to send that.
     fn progress_timeout(&self, config: &Config) -> Duration {
         match &self.phase {
             Phase::Open { session, .. } if session.owes_frame() => config.close_timeout,
@@ -90,8 +90,7 @@ impl<T: Transport, S> Connection<T, S> {
         }
     }
 
-    /// Nothing has been received for a while: sends a ping, or looks for acknowledgements, or gives
-    /// the peer up.
+    /// The peer has been silent: sends a ping, checks for acknowledgements, or gives the peer up.
     fn check_idle<H: Handler<State = S>>(
         &mut self,
         turn: &mut Turn<'_, H>,
@@ -110,7 +109,7 @@ impl<T: Transport, S> Connection<T, S> {
             })
         });
         if self.flags.paused && self.flags.readable {
-            // The answer to the ping may be among the bytes that are not read.
+            // The pong may be among the unread bytes.
             watch.extend(progress, unsent_bytes);
         }
         watch.look(progress, unsent_bytes, turn.now);
@@ -133,7 +132,7 @@ impl<T: Transport, S> Connection<T, S> {
         self.flush(&[], turn)
     }
 
-    /// A close frame, or the last response, has been sent: looks for its acknowledgement. Later
+    /// A close frame or the last response has been sent: checks whether it is acknowledged. Later
     /// bytes, such as pongs, do not extend the time.
     fn check_close<H>(&mut self, turn: &Turn<'_, H>) -> Result<(), CloseCause> {
         let progress = self.send_progress()?;
@@ -153,7 +152,7 @@ impl<T: Transport, S> Connection<T, S> {
         self.transport.send_progress().map_err(CloseCause::transport)
     }
 
-    /// Bytes that the kernel has not taken yet, those that wait behind a streamed message included.
+    /// Bytes that the kernel has not taken yet, including those that wait behind a streamed frame.
     fn unsent_bytes(&self) -> usize {
         let deferred_bytes = match &self.phase {
             Phase::Open { session, .. } => session.waiting_bytes(),
@@ -162,7 +161,8 @@ impl<T: Transport, S> Connection<T, S> {
         self.backlog.len() + deferred_bytes
     }
 
-    /// The peer has been silent for too long: says so to one whose TCP still `listens`.
+    /// The peer has been silent for too long. Sends a close frame if its TCP still acknowledges
+    /// bytes (`listens`).
     fn give_up<H: Handler<State = S>>(
         &mut self,
         listens: bool,

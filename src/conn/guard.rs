@@ -1,4 +1,4 @@
-//! Callbacks of the handler may panic: what they cost is their own connection.
+//! Catches panics of the handler's callbacks, so that a panic costs one connection, not the worker.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,8 +7,8 @@ use super::tick::Tick;
 use crate::peer::PeerId;
 use crate::stats::Counters;
 
-/// The part of a [`Turn`](super::connection::Turn) that reports a panic: apart, so that a callback
-/// may borrow the rest.
+/// The fields of a [`Turn`](super::connection::Turn) that are needed to report a panic. They are
+/// separate, so that the callback can borrow the others.
 pub(super) struct Guard<'t> {
     pub(super) id: PeerId,
     pub(super) now: Tick,

@@ -1,27 +1,26 @@
 //! Acknowledgements of a peer's TCP as proof that it is alive.
 //!
-//! Bytes that the kernel accepted prove nothing: a send buffer holds megabytes for a peer that has
-//! gone. Bytes that the peer's TCP acknowledged do, and the kernel tells how many there are
-//! ([`SendProgress`]). Asking costs a system call, so it is asked only when a deadline comes up.
+//! Bytes that the kernel accepted prove nothing, because a send buffer holds megabytes for a peer
+//! that has gone. Bytes that the peer's TCP acknowledged do. The kernel counts them
+//! ([`SendProgress`]), but reading the count is a system call, made only when a deadline comes up.
 
 use std::time::Duration;
 
 use super::tick::Tick;
 use super::transport::SendProgress;
 
-/// Looks in the time that a connection may stay without progress: how late progress is noticed, as
-/// a share of that time.
+/// Looks per timeout, at least: progress is noticed at most this fraction of the timeout late.
 const LOOKS_PER_TIMEOUT: u32 = 32;
 
-/// The share of the time since the start after which the next look comes: an acknowledgement after a
-/// normal round trip is noticed at once, and a peer that stays silent costs few looks.
+/// The pause before the next look is this fraction of the time since the start. An acknowledgement
+/// after a normal round trip is noticed at once, and a peer that stays silent costs few looks.
 const LOOK_GROWTH: u32 = 8;
 
 /// Follows the acknowledgements of the bytes up to a ping, or up to a close frame.
 #[derive(Debug)]
 pub(super) struct AckWatch {
-    /// The stream offset behind the ping or close frame: later bytes do not count. `None` if there is
-    /// neither, and every acknowledgement counts while others are still to come.
+    /// The stream offset behind the ping or close frame; later bytes do not count. `None` without
+    /// either: then an acknowledgement counts if it leaves other bytes unacknowledged.
     end: Option<u64>,
     acknowledged: u64,
     started: Tick,
@@ -49,8 +48,8 @@ impl AckWatch {
         }
     }
 
-    /// Watches whatever is sent. How far it was acknowledged before is unknown, so the first look
-    /// counts as progress if bytes are outstanding.
+    /// Watches all bytes that are sent. The earlier number of acknowledged bytes is unknown, so the
+    /// first look counts as progress if bytes are unacknowledged.
     pub(super) const fn of_all(
         progress: SendProgress,
         unsent_bytes: usize,
@@ -67,12 +66,12 @@ impl AckWatch {
         }
     }
 
-    /// Also watches the bytes sent since, if there is a ping or close frame to watch.
+    /// Also watches the bytes sent since the ping.
     pub(super) fn extend(&mut self, progress: SendProgress, unsent_bytes: usize) {
         self.end = self.end.map(|_| progress.written + unsent_bytes as u64);
     }
 
-    /// Compares with the last look; `unsent_bytes` are still to be taken by the kernel.
+    /// Compares with the last look. The kernel has not taken `unsent_bytes` yet.
     pub(super) fn look(&mut self, progress: SendProgress, unsent_bytes: usize, now: Tick) {
         let SendProgress { written, acknowledged } = progress;
         let (counted, is_proof) = match self.end {
@@ -91,12 +90,12 @@ impl AckWatch {
         self.end.is_some_and(|end| self.acknowledged >= end)
     }
 
-    /// When the peer has made no progress for `timeout`.
+    /// The moment at which the peer has made no progress for `timeout`.
     pub(super) fn expiry(&self, timeout: Duration) -> Tick {
         self.progressed.after(timeout)
     }
 
-    /// When to look again: often until all bytes are acknowledged, then after `pause`.
+    /// The time of the next look: soon until all bytes are acknowledged, then after `pause`.
     pub(super) fn next_look(&self, timeout: Duration, pause: Duration) -> Tick {
         let latest = self.looked.after(pause);
         if self.is_complete() {

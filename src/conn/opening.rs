@@ -39,7 +39,7 @@ impl<T: Transport, S> Connection<T, S> {
                 self.since = turn.now;
                 self.flags.deadline_moved = true;
                 turn.counters.opened.add(1);
-                // Before the callback, which may hand the id to other threads.
+                // Before the callback, which may pass the id to other threads.
                 turn.peers.insert(turn.id);
                 self.call_open(address, turn)?;
                 self.serve(Window::new(read, HEADROOM_BYTES + consumed), turn)

@@ -1,4 +1,4 @@
-//! Log lines that a peer can provoke: few of each kind, so that no peer can fill the log.
+//! Limits the rate of log lines that a peer can provoke, so that no peer can fill the log.
 
 use std::cell::Cell;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::tick::Tick;
 
-/// How long a kind of line stays out of the log after one of it.
+/// The shortest time between two lines of one kind.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// A worker's throttles, one for each kind of line.
@@ -16,9 +16,9 @@ pub(crate) struct Throttles {
     pub(crate) panics: Throttle,
     /// The handler chose a subprotocol that the client did not offer.
     pub(crate) protocols: Throttle,
-    /// A connection was lost because it did not take what the program sent.
+    /// A connection was dropped because too many bytes from the program were queued for it.
     pub(crate) overflows: Throttle,
-    /// `accept` failed for want of descriptors or memory.
+    /// `accept` failed because file descriptors or memory ran out.
     pub(crate) accept_errors: Throttle,
     /// `connections_max` is reached.
     pub(crate) full: Throttle,
@@ -26,17 +26,18 @@ pub(crate) struct Throttles {
     pub(crate) unwatched: Throttle,
 }
 
-/// Limits one kind of line to one in ten seconds, and counts those in between.
+/// Limits one kind of line to one in ten seconds, and counts the suppressed ones.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
-    /// A cell, since a callback may borrow everything else of its turn.
+    /// When the next line is allowed. A cell, because a panic is reported while the turn is
+    /// borrowed.
     resumes: Cell<Tick>,
     suppressed: Cell<u64>,
 }
 
 impl Throttle {
-    /// Whether the line may be logged now. It then ends with what this returns, which tells how many
-    /// were suppressed before it.
+    /// `None` if the line must be suppressed. Otherwise the end of the line, which tells how many
+    /// lines were suppressed since the last one.
     pub(crate) fn admit(&self, now: Tick) -> Option<Suppressed> {
         if now < self.resumes.get() {
             self.suppressed.set(self.suppressed.get() + 1);

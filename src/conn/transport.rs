@@ -2,12 +2,12 @@
 
 use std::io::{self, IoSlice, Read, Write};
 
-/// How far an outgoing stream has come: two offsets from its start, in bytes.
+/// The progress of an outgoing stream: two offsets from its start, in bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct SendProgress {
-    /// Bytes that the kernel has accepted.
+    /// Bytes that the kernel has accepted from this process.
     pub written: u64,
-    /// Of these, the bytes that the peer's end has acknowledged.
+    /// Bytes that the peer's TCP has acknowledged.
     pub acknowledged: u64,
 }
 
@@ -23,8 +23,8 @@ pub trait Transport: Read + Write {
     /// If the connection is gone already.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
-    /// How far the peer has acknowledged what was written. A transport that cannot tell takes the
-    /// bytes that the kernel accepted as acknowledged.
+    /// How many bytes were written and acknowledged. A transport without acknowledgements reports
+    /// the bytes that the kernel accepted for both.
     ///
     /// # Errors
     ///

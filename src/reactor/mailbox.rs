@@ -63,7 +63,7 @@ pub fn mailbox<T>(capacity: usize) -> (Sender<T>, Mailbox<T>) {
 struct Common {
     /// Whether the worker has been woken and has not looked yet: one wake serves many commands.
     woken: AtomicBool,
-    /// The connections that can be sent to.
+    /// The connections that other threads can send to.
     peers: OpenPeers,
     /// When the worker has to be done, if it has been asked to end. Beside the queue, so that a
     /// full one cannot stand in its way.
@@ -94,7 +94,7 @@ impl<T> Mailbox<T> {
         *lock(&self.common.drain_deadline)
     }
 
-    /// The connections that can be sent to: each tells of its opening and closing itself.
+    /// The list of open connections. Each connection adds and removes its own id.
     pub(super) fn peers(&self) -> &OpenPeers {
         &self.common.peers
     }
@@ -131,8 +131,8 @@ impl<T> Sender<T> {
         !self.common.woken.swap(true, Ordering::SeqCst)
     }
 
-    /// Whether `token` names an open connection at this moment: one that is neither in the handshake
-    /// nor past its `close` callback.
+    /// Whether `token` belongs to an open connection: its handshake has succeeded, and its `close`
+    /// callback has not been called.
     #[must_use]
     pub fn is_open(&self, token: Token) -> bool {
         self.common.peers.contains(token.index, token.generation)

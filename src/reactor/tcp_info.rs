@@ -1,4 +1,4 @@
-//! TCP_INFO, of which the library needs three counters (tcp(7)).
+//! Acknowledged bytes of a socket, from the option TCP_INFO (tcp(7)).
 
 use std::io;
 
@@ -8,7 +8,8 @@ use nix::{getsockopt_impl, sockopt_impl};
 
 use crate::conn::transport::SendProgress;
 
-/// The start of `struct tcp_info` (linux/tcp.h), as far as Linux 4.19 and later have it.
+/// The start of `struct tcp_info` (linux/tcp.h), up to the last counter that is needed. Linux has
+/// all of it since 4.19; an older kernel returns fewer bytes, and then nix panics.
 #[derive(Clone, Copy, Debug)]
 #[expect(unreachable_pub, reason = "the macro's own type is public, and names this one")]
 #[repr(C)]
@@ -37,9 +38,10 @@ sockopt_impl!(
     TcpInfo
 );
 
-/// How far the peer's TCP has acknowledged what was written to `stream`.
+/// How many bytes were written to `stream`, and how many of them the peer's TCP has acknowledged.
 pub(super) fn send_progress(stream: &TcpStream) -> io::Result<SendProgress> {
     let info = getsockopt(stream, ReadTcpInfo)?;
+    // The kernel counts a byte again each time it sends it.
     let sent = info.bytes_sent.saturating_sub(info.bytes_retrans);
     Ok(SendProgress {
         written: sent + u64::from(info.notsent_bytes),

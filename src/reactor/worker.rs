@@ -83,7 +83,7 @@ pub struct Shared {
     pub server: u32,
     /// This worker's number.
     pub index: u32,
-    /// Asked for the `Date` of each response.
+    /// Reads the system clock, for the `Date` of a response.
     pub time_of_day: fn() -> SystemTime,
 }
 
@@ -210,7 +210,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// How long the poll that starts at `now` may block; `None` for as long as it takes.
     ///
     /// `now` is the time of polling, not of the last turn: callbacks take time, and the process may
-    /// have been stopped since.
+    /// have been stopped in between.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Option<Duration> {
         if !self.again.is_empty() || self.has_mail {
@@ -335,7 +335,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.slots.insert(connection);
     }
 
-    /// Warns that accepting is hampered, as often as the throttle of its kind allows.
+    /// Warns of a problem with accepting, as often as the throttle of its kind allows.
     fn complain(&mut self, kind: fn(&Throttles) -> &Throttle, trouble: fmt::Arguments<'_>) {
         // A server that shuts down accepts nothing any more.
         if self.drain_deadline.is_some() {
@@ -349,8 +349,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Answers 503 as well as it can be without waiting, and drops the socket.
     fn turn_away(&mut self, mut stream: D::Stream, text: &str) {
-        // What cannot be read or sent at once is lost with the connection, which is the point. If
-        // the request is there already, it tells whether the response has a body.
+        // Turning a client away must not wait: bytes that cannot be read or sent at once are lost.
+        // If the request has arrived, it shows whether the response may have a body.
         let len = stream.read(&mut self.scratch).unwrap_or_default();
         let mut reader = HeadReader::default();
         let _ = reader.read(&self.scratch[..len], self.shared.config.request_bytes_max);
@@ -362,7 +362,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         let _ = stream.write(&self.out);
         let _ = stream.shutdown_write();
-        // A request that came meanwhile would make the close a reset.
+        // Unread bytes would turn the close into a reset, which can destroy the response.
         let _ = stream.read(&mut self.scratch);
         self.out.clear();
         self.shared.counters.turned_away.add(1);

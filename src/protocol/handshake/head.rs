@@ -8,7 +8,7 @@
 
 use super::error::HandshakeError;
 
-/// Bytes of `HEAD ` and of the empty line that may come before it.
+/// Length of `HEAD ` and of the empty line that may precede it.
 const FIRST_BYTES: usize = 7;
 
 /// Reads one request head.
@@ -16,7 +16,8 @@ const FIRST_BYTES: usize = 7;
 pub struct HeadReader {
     at: At,
     scanned: usize,
-    /// The first bytes of the input, by which a HEAD is known even if its head never ends.
+    /// The first bytes of the input. They show whether the method is HEAD even if the head never
+    /// ends.
     first: [u8; FIRST_BYTES],
     first_len: u8,
     /// The head so far, if it did not arrive in one read.
@@ -28,7 +29,7 @@ pub struct HeadReader {
 enum At {
     #[default]
     Start,
-    /// Of the empty line before the request line.
+    /// The carriage return of the empty line before the request line.
     FirstCarriageReturn,
     RequestLineStart,
     WithinLine,
@@ -37,7 +38,7 @@ enum At {
     LastCarriageReturn,
 }
 
-/// A complete request head, after which its reader is done, and what it took of the input.
+/// A complete request head, and the number of input bytes that belong to it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Head<'h> {
@@ -73,9 +74,9 @@ impl HeadReader {
         Ok(Some(Head { bytes: without_empty_line(&self.held), consumed }))
     }
 
-    /// Whether what has been read begins a HEAD request, any response to which goes without its
-    /// body (RFC 9110 9.3.2): [`Response::write_head`](super::Response::write_head). Also right
-    /// after an error, and while the head has not ended.
+    /// Whether the bytes read so far begin with the method HEAD. Its response must have no body
+    /// (RFC 9110 9.3.2): [`Response::write_head`](super::Response::write_head). The result is valid
+    /// before the head has ended, and after an error.
     #[must_use]
     pub fn is_head_request(&self) -> bool {
         without_empty_line(&self.first[..usize::from(self.first_len)]).starts_with(b"HEAD ")

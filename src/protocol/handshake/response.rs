@@ -77,7 +77,7 @@ impl Response {
         self
     }
 
-    /// Appends the response to a GET, or to what was no request, as it goes on the wire.
+    /// Appends the response with its body: the answer to a GET, or to a malformed request.
     ///
     /// `date` is the time of writing in the format of RFC 9110 5.6.7, such as
     /// `Sun, 06 Nov 1994 08:49:37 GMT`.
@@ -88,8 +88,8 @@ impl Response {
         }
     }
 
-    /// Appends the response to a HEAD: all but the body of what [`write`](Self::write) does, its
-    /// length included (RFC 9110 9.3.2).
+    /// Appends the response without its body: the answer to a HEAD. The headers are those of
+    /// [`write`](Self::write), including `Content-Length` (RFC 9110 9.3.2).
     pub fn write_head(&self, date: &str, out: &mut Vec<u8>) {
         push(out, format_args!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status)));
         push(out, format_args!("Date: {date}\r\n"));
@@ -104,8 +104,8 @@ impl Response {
         });
     }
 
-    /// Whether the status allows a body. If not, its length is left out too, as a 204 must do (RFC
-    /// 9110 8.6).
+    /// Whether the status allows a body. Without one, `Content-Length` is left out too, as RFC 9110
+    /// 8.6 requires for a 204.
     const fn has_body(&self) -> bool {
         !matches!(self.status, 204 | 304)
     }
