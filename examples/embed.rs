@@ -125,7 +125,7 @@ fn tell_all(server: &ServerHandle, members: &Members, text: &str) {
             Err(SendError::Stale) => {
                 members.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
             }
-            Err(error) => println!("{peer} is not told: {error}"),
+            Err(error) => println!("cannot send to {peer}: {error}"),
         }
     }
 }

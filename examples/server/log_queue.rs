@@ -16,7 +16,7 @@ use env_logger::{Builder, Target, WriteStyle};
 /// while the reader is busy. The writer holds as much again.
 const QUEUE_BYTES_MAX: usize = 1024 * 1024;
 
-/// What a buffer keeps of its memory after a burst.
+/// The memory that a buffer keeps after a burst, in bytes.
 const BUFFER_BYTES_KEPT: usize = 64 * 1024;
 
 /// How long the end of the program waits for the writer. A reader that is alive takes a full queue
@@ -100,16 +100,16 @@ impl LogQueue {
         self.shared.push(format!("{line}\n").as_bytes());
     }
 
-    /// Waits until all lines are written, but not for a reader that takes none.
+    /// Waits until all lines are written, for at most `FLUSH_MAX`: the reader may have stopped.
     pub(crate) fn flush(&self) {
         let queue = self.shared.lock();
         let is_waited_for = |queue: &mut Queue| queue.is_writing || !queue.is_empty();
-        // What is left after that is lost with the process.
+        // The remaining lines are lost when the process ends.
         drop(self.shared.written.wait_timeout_while(queue, FLUSH_MAX, is_waited_for));
     }
 }
 
-/// What the logger writes to: it hands over one record at a time.
+/// The logger writes one record with each call.
 impl Write for LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.shared.push(line);

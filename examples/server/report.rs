@@ -1,4 +1,4 @@
-//! What the server prints on standard output: where it listens, and its counters.
+//! Prints the addresses and the counters of the server on standard output.
 
 use std::io::{self, Write};
 use std::thread;
@@ -53,8 +53,8 @@ fn print_counters(server: &ServerHandle, period: Duration, output: &mut Output) 
     }
 }
 
-/// The rates between two looks at the counters that are `elapsed` apart, and the totals of the
-/// second.
+/// The rates between two readings of the counters, taken `elapsed` apart, and the totals of the
+/// second one.
 fn counters(elapsed: Duration, before: &Stats, stats: &Stats) -> String {
     let per_s = |count: fn(&Stats) -> u64| {
         count(stats).saturating_sub(count(before)) as f64 / elapsed.as_secs_f64()

@@ -1,4 +1,4 @@
-//! What signals do to the server.
+//! Handles SIGTERM, SIGINT and SIGHUP.
 
 use std::fs;
 use std::io;
@@ -78,9 +78,9 @@ impl Signals {
     }
 }
 
-/// The signals that this process ignores: bit 0 is signal 1. Without /proc none are known.
+/// The signals that this process ignores: bit 0 is signal 1. Empty if /proc is not mounted.
 ///
-/// sigaction(2) would tell too, but nix has it as an `unsafe` function only.
+/// sigaction(2) could be asked instead, but in nix it is `unsafe`.
 fn ignored_signals() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
