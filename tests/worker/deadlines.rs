@@ -1,30 +1,19 @@
-//! Timeouts, in virtual time. None is early; each is at most two ticks of 50 ms late, and one that
-//! begins with an acknowledgement a look later.
+//! Timeouts of the handshake and of an open connection, in virtual time. None is early; each is at
+//! most two ticks of 50 ms late, and one that begins with an acknowledgement a look later.
 
 use std::time::Duration;
 
 use ws_reactor::internal::{Command, READY_PER_TURN};
-use ws_reactor::{CloseCode, Config, Handler, Message};
+use ws_reactor::{Config, Handler, Message};
 
 use crate::probe::{
-    Probe, ask, assert_echoes, binary, binary_reply, close, close_reply, echo_world, has_status,
-    open, text, text_reply,
+    GRAIN, JUST, LOOKED, Probe, ask, assert_echoes, binary, binary_reply, close, close_reply,
+    echo_world, has_status, open, seconds, text, text_reply,
 };
-use crate::scripted::{Call, SocketId};
+use crate::scripted::SocketId;
 use crate::support::frames::{PING, PONG, client, server};
 use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 use crate::world::World;
-
-const GRAIN: Duration = Duration::from_millis(100);
-
-/// A deadline that counts from an acknowledgement, which is noticed a tick or two later.
-const LOOKED: Duration = Duration::from_millis(300);
-
-const JUST: Duration = Duration::from_millis(1);
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
 
 fn ping() -> Vec<u8> {
     server(PING, b"").bytes()
@@ -335,168 +324,6 @@ fn an_idle_timeout_shorter_than_the_handshakes_is_kept() {
     }
 }
 
-fn closing(world: &mut World<Probe>) -> SocketId {
-    let id = open(world);
-    let token = world.token(id);
-    assert!(world.post(Command::Close(token, CloseCode::NORMAL, "bye".into())));
-    world.run_until_quiet();
-    assert_eq!(world.take_received(id), close_reply(1000, "bye"));
-    id
-}
-
-#[test]
-fn a_close_that_is_not_answered_ends_after_5_seconds() {
-    let (probe, log) = Probe::echo();
-    let mut world = World::new(probe, Config::default());
-    let id = closing(&mut world);
-    world.advance(seconds(5) - JUST);
-    assert!(!world.is_gone(id));
-    world.advance(LOOKED + JUST);
-    assert!(world.is_gone(id));
-    assert_eq!(world.stats().close_timeouts, 1);
-    assert_eq!(log.count("close 1006 \"\" the peer did not answer the close frame"), 1);
-}
-
-#[test]
-fn messages_do_not_extend_the_time_for_a_close() {
-    let (probe, log) = Probe::echo();
-    let mut world = World::new(probe, Config::default());
-    let id = closing(&mut world);
-    for _ in 0..5 {
-        assert_eq!(ask(&mut world, id, &text("chatter")), b"");
-        world.advance(seconds(1));
-    }
-    world.advance(GRAIN);
-    assert!(world.is_gone(id));
-    assert_eq!((world.stats().close_timeouts, log.count("text")), (1, 0));
-}
-
-/// The server's kernel took everything long ago; the peer's TCP acknowledges 10 kB in 30 seconds.
-#[test]
-fn a_peer_that_acknowledges_bytes_before_our_close_is_not_reset() {
-    for close_comes_from_peer in [false, true] {
-        let mut world = echo_world();
-        let id = open(&mut world);
-        world.socket(id).peer_reads = false;
-        let input = [binary(50_000), if close_comes_from_peer { close(1000) } else { Vec::new() }];
-        world.send(id, &input.concat());
-        world.run_until_quiet();
-        if !close_comes_from_peer {
-            assert!(world.post(Command::Close(world.token(id), CloseCode::NORMAL, "".into())));
-        }
-        let mut received = Vec::new();
-        while received.len() < binary_reply(50_000).len() + 4 {
-            world.advance(seconds(30));
-            assert!(!world.is_gone(id), "after {} bytes", received.len());
-            world.socket(id).drain(10_000);
-            received.extend(world.take_received(id));
-        }
-        assert!(received == [binary_reply(50_000), close_reply(1000, "")].concat());
-        world.advance(seconds(5) - JUST);
-        assert!(!world.is_gone(id));
-        world.advance(seconds(120) / 32 + LOOKED);
-        assert!(world.is_gone(id), "5 s after the close frame was acknowledged");
-    }
-}
-
-/// Pongs that follow our close frame are acknowledged too, and do not count.
-#[test]
-fn pings_do_not_extend_the_time_for_a_close() {
-    let (probe, _) = Probe::echo();
-    let mut world = World::new(probe, Config::default());
-    let id = closing(&mut world);
-    for _ in 0..10 {
-        assert!(!world.is_gone(id));
-        assert_eq!(ask(&mut world, id, &client(PING, b"").bytes()), server(PONG, b"").bytes());
-        world.advance(Duration::from_millis(490));
-    }
-    world.advance(LOOKED);
-    assert!(world.is_gone(id));
-    assert_eq!(world.stats().close_timeouts, 1);
-}
-
-/// Its TCP acknowledges nothing more: the time is that of an idle peer.
-#[test]
-fn a_peer_that_does_not_acknowledge_our_close_is_dropped_after_the_idle_timeout() {
-    let mut world = echo_world();
-    let id = open(&mut world);
-    world.socket(id).peer_reads = false;
-    assert!(world.post(Command::Close(world.token(id), CloseCode::NORMAL, "".into())));
-    world.advance(seconds(120) - JUST);
-    assert!(!world.is_gone(id));
-    world.advance(LOOKED);
-    assert!(world.is_gone(id));
-    assert_eq!(world.stats().close_timeouts, 1);
-}
-
-#[test]
-fn a_close_that_is_answered_ends_at_once() {
-    let (probe, log) = Probe::echo();
-    let mut world = World::new(probe, Config::default());
-    let id = closing(&mut world);
-    assert_eq!(ask(&mut world, id, &close(1000)), b"");
-    assert_eq!(world.socket(id).calls(Call::Shutdown), 1);
-    world.finish(id);
-    world.run_until_quiet();
-    assert!(world.is_gone(id));
-    assert_eq!(log.count("close 1000 \"\" closed by the server"), 1);
-    assert_eq!(world.stats().close_timeouts, 0);
-}
-
-#[test]
-fn a_peer_that_stays_after_the_end_is_dropped_after_5_seconds() {
-    for last in [&close(1000)[..], b"\xff", &text("unmasked")[..1]] {
-        for chatters in [false, true] {
-            let mut world = echo_world();
-            let id = open(&mut world);
-            world.send(id, last);
-            if last.len() == 1 && last[0] != 0xff {
-                // Half a header is no end: the reserved bits are.
-                world.send(id, b"\x00");
-            } else if last.len() == 1 {
-                world.send(id, b"\x80");
-            }
-            world.run_until_quiet();
-            assert_eq!(world.socket(id).calls(Call::Shutdown), 1);
-            for _ in 0..5 {
-                assert!(!world.is_gone(id));
-                if chatters {
-                    world.send(id, b"more");
-                }
-                world.advance(seconds(1) - JUST);
-            }
-            assert!(!world.is_gone(id));
-            world.advance(GRAIN + 5 * JUST);
-            assert!(world.is_gone(id));
-        }
-    }
-}
-
-#[test]
-fn a_refused_client_that_stays_is_dropped_after_5_seconds() {
-    let mut world = echo_world();
-    let (id, answer) = world.open(b"POST / HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert!(has_status(&answer, 405));
-    world.advance(seconds(5) - JUST);
-    assert!(!world.is_gone(id));
-    world.advance(LOOKED + JUST);
-    assert!(world.is_gone(id));
-}
-
-#[test]
-fn a_close_frame_that_the_peer_does_not_take_is_given_up() {
-    let mut world = echo_world();
-    let id = open(&mut world);
-    world.socket(id).peer_reads = false;
-    world.socket(id).capacity = 1;
-    world.send(id, &close(1000));
-    world.advance(seconds(100));
-    assert!(!world.is_gone(id), "what it is owed may still be on its way");
-    world.advance(seconds(20) + GRAIN);
-    assert!(world.is_gone(id));
-    assert_eq!(world.stats().ended, 1);
-}
-
 #[test]
 fn without_connections_nothing_is_waited_for() {
     let mut world = echo_world();
@@ -592,24 +419,4 @@ fn deadlines_come_however_much_is_ready() {
     }
     assert!(world.is_gone(late), "it has not sent its request for 20 s");
     assert_eq!(world.stats().open(), ids.len() as u64);
-}
-
-/// Found by the simulation: the time to answer a close frame begins when it goes out.
-#[test]
-fn a_close_frame_that_waited_for_a_streamed_frame_leaves_time_for_its_answer() {
-    let mut world = echo_world();
-    let id = open(&mut world);
-    let input = binary(30_000);
-    let (start, rest) = input.split_at(20_000);
-    world.send(id, start);
-    world.run_until_quiet();
-    assert!(world.post(Command::Close(world.token(id), CloseCode::NORMAL, "".into())));
-    world.advance(seconds(4));
-    world.send(id, rest);
-    world.run_until_quiet();
-    assert_eq!(world.take_received(id), [binary_reply(30_000), close_reply(1000, "")].concat());
-    world.advance(seconds(4));
-    assert!(!world.is_gone(id), "the close frame went out 4 s ago");
-    world.advance(seconds(1) + GRAIN);
-    assert!(world.is_gone(id));
 }

@@ -12,6 +12,7 @@ mod probe;
 mod calls;
 mod backpressure;
 mod deadlines;
+mod closing;
 mod accepting;
 mod from_outside;
 mod ending;

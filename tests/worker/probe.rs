@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use ws_reactor::{
     Answer, CloseEvent, Config, Delivery, Echo, Handler, Message, Peer, PeerId, Reply, Request,
@@ -13,6 +14,20 @@ use crate::scripted::SocketId;
 use crate::support::frames::{BINARY, CLOSE, TEXT, client, close_payload, server};
 use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 use crate::world::World;
+
+/// How late a deadline may be: two ticks.
+pub(crate) const GRAIN: Duration = Duration::from_millis(100);
+
+/// How late a deadline may be that begins with an acknowledgement: the worker sees that at its next
+/// look.
+pub(crate) const LOOKED: Duration = Duration::from_millis(300);
+
+/// The moment before, or after.
+pub(crate) const JUST: Duration = Duration::from_millis(1);
+
+pub(crate) const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
 
 /// What a handler does with a message.
 type OnMessage = Box<dyn FnMut(&mut Peer<'_, ()>, Message<'_>) -> Reply>;
