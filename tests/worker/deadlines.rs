@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ws_reactor::internal::{Command, READY_PER_TURN};
-use ws_reactor::{Config, Handler, Message};
+use ws_reactor::{Config, Handler, Message, Reply};
 
 use crate::probe::{
     GRAIN, JUST, LOOKED, Probe, ask, assert_echoes, binary, binary_reply, close, close_reply,
@@ -251,6 +251,33 @@ fn messages_keep_a_connection_open_and_unpinged() {
     }
     world.advance(seconds(25) + GRAIN);
     assert_eq!(world.take_received(id), ping());
+}
+
+/// What a peer sent before it stopped taking replies may be answered much later.
+#[test]
+fn input_that_was_held_back_counts_as_received_when_it_arrived() {
+    const LARGE: usize = 100_000;
+    let (probe, log) = Probe::new(|peer, _| {
+        peer.send(&[7; LARGE]);
+        Reply::None
+    });
+    let mut world = World::new(probe, Config::default());
+    let id = open(&mut world);
+    world.socket(id).peer_reads = false;
+    world.socket(id).capacity = 1000;
+    world.send(id, &[text("first"), text("held back")].concat());
+    world.advance(seconds(60));
+    assert_eq!(log.count("text"), 1, "reading has paused");
+    world.socket(id).peer_reads = true;
+    world.socket(id).capacity = usize::MAX;
+    // The ping came after 25 s, and its acknowledgement after 60.
+    world.run_until_quiet();
+    assert_eq!(log.count("text"), 2);
+    assert_eq!(world.take_received(id).len(), 2 * (10 + LARGE) + ping().len());
+    world.advance(seconds(95) - JUST);
+    assert_eq!(world.take_received(id), b"", "no further ping");
+    world.advance(seconds(95) / 32 + LOOKED);
+    assert_eq!(world.take_received(id), close_reply(1001, "idle timeout"));
 }
 
 #[test]
