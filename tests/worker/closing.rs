@@ -195,3 +195,21 @@ fn a_close_frame_that_waited_for_a_streamed_frame_leaves_time_for_its_answer() {
     world.advance(seconds(1) + GRAIN);
     assert!(world.is_gone(id));
 }
+
+/// The close frame waits for the peer, which has what it needs to go on: `close_timeout` is its time.
+#[test]
+fn a_close_frame_that_waits_for_a_streamed_frame_is_given_up_after_5_seconds() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    world.send(id, &binary(30_000)[..20_000]);
+    world.run_until_quiet();
+    let begun = world.take_received(id);
+    assert!(binary_reply(30_000).starts_with(&begun) && !begun.is_empty());
+    assert!(world.post(Command::Close(world.token(id), CloseCode::NORMAL, "".into())));
+    world.advance(seconds(5) - JUST);
+    assert!(!world.is_gone(id));
+    world.advance(LOOKED + JUST);
+    assert!(world.is_gone(id));
+    assert_eq!(world.take_received(id), b"", "nothing is written into a frame");
+    assert_eq!(world.stats().close_timeouts, 1);
+}
