@@ -188,7 +188,7 @@ impl fmt::Display for CloseCause {
             Self::Protocol(error) => return error.fmt(f),
             Self::EndOfStream => "the peer ended the stream without a close frame",
             Self::Transport(kind) => return write!(f, "TCP failed: {kind}"),
-            Self::IdleTimeout => "nothing moved for too long",
+            Self::IdleTimeout => "the peer was silent for too long",
             Self::CloseTimeout => "the peer did not answer the close frame",
             Self::BacklogOverflow => "the peer did not take what was sent to it",
             Self::Shutdown => "the server shut down",

@@ -222,7 +222,7 @@ fn the_idle_timeout_on_the_command_line_is_the_servers() {
     let payload = frames::close_payload(1001, b"idle timeout");
     expect_bytes(&mut stream, &frames::server(frames::CLOSE, &payload).bytes());
     assert_eq!(read_all(&mut stream), "");
-    server.error_line("closed with 1006: nothing moved for too long");
+    server.error_line("closed with 1006: the peer was silent for too long");
     terminate(server);
 }
 

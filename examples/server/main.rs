@@ -82,7 +82,11 @@ fn usage(error: &dyn std::fmt::Display, log: &LogQueue) -> ExitCode {
 fn serve(args: &Args, server: &ServerHandle, signals: Signals, log: &LogQueue) -> io::Result<()> {
     signals.watch(server.clone(), args.drain_timeout, log.clone())?;
     report::start(server.clone(), args.stats)?;
-    server.join()
+    server.join().inspect_err(|_| {
+        // The other workers still have peers: these get their close frames before the process ends.
+        server.shutdown(args.drain_timeout);
+        while server.join().is_err() {}
+    })
 }
 
 fn start(args: &Args) -> Result<ServerHandle, StartError> {

@@ -82,7 +82,7 @@ fn an_idle_connection_is_pinged_and_then_closed_with_1001() {
     world.advance(LOOKED + JUST);
     assert_eq!(world.take_received(id), close_reply(1001, "idle timeout"));
     assert_lingers(&mut world, id);
-    assert_eq!(log.count("close 1006 \"\" nothing moved for too long"), 1);
+    assert_eq!(log.count("close 1006 \"\" the peer was silent for too long"), 1);
     assert_eq!((world.stats().idle_timeouts, world.stats().closed), (1, 1));
 }
 
@@ -103,7 +103,7 @@ fn an_idle_peer_that_would_not_hear_a_close_frame_is_dropped() {
         assert!(world.is_gone(id));
         world.socket(id).drain(usize::MAX);
         assert_eq!(world.take_received(id), ping());
-        assert_eq!(log.count("close 1006 \"\" nothing moved for too long"), 1);
+        assert_eq!(log.count("close 1006 \"\" the peer was silent for too long"), 1);
         assert_eq!((world.stats().idle_timeouts, world.stats().closed), (1, 1));
     }
 }

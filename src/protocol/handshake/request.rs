@@ -4,9 +4,9 @@ use base64::Engine;
 use base64::engine::general_purpose::GeneralPurpose;
 use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 
-use super::request_line::{Method, RequestLine, Target};
 use super::error::HandshakeError;
 use super::headers::{self, WEBSOCKET_VERSION};
+use super::request_line::{Method, RequestLine, Target};
 
 /// Headers of a request, at most.
 pub const HEADERS_MAX: usize = 100;
