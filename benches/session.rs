@@ -10,21 +10,21 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use frames::frame;
-use ws_reactor::protocol::{Delivery, Event, HEADROOM_BYTES, Limits, OutBuffer, Session};
+use ws_reactor::protocol::{Delivery, Event, HEADROOM_BYTES, Limits, Session, Workspace};
 
 const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragments_max: 1000 };
 
 /// Serves one read; returns the length of the reply.
-fn serve(session: &mut Session, buf: &mut [u8], out: &mut OutBuffer) -> usize {
+fn serve(session: &mut Session, buf: &mut [u8], workspace: &mut Workspace) -> usize {
     let mut window = session.window(buf);
-    while let Ok(Some(event)) = session.next_event(&mut window, &LIMITS, out) {
+    while let Ok(Some(event)) = session.next_event(&mut window, &LIMITS, workspace) {
         if let Event::Message(received) = event {
-            black_box(received.lend(&window).expect("the text is valid"));
-            received.echo(&mut window, out);
+            black_box(received.lend(&window));
+            received.echo(&mut window, workspace);
         }
     }
-    let len = out.len() + window.run().len();
-    out.clear();
+    let len = workspace.out.len() + window.run().len();
+    workspace.clear();
     len
 }
 
@@ -36,7 +36,7 @@ fn session(criterion: &mut Criterion) {
         {
             let input = frame(opcode, &frames::text("The quick brown fox. ", size)).repeat(depth);
             let mut buf = vec![0; HEADROOM_BYTES + input.len()];
-            let mut out = OutBuffer::default();
+            let mut workspace = Workspace::default();
             let mut session = Session::new(Delivery::StreamedEcho);
             group.throughput(Throughput::Elements(depth as u64));
             group.bench_function(
@@ -44,7 +44,7 @@ fn session(criterion: &mut Criterion) {
                 |bencher| {
                     bencher.iter(|| {
                         buf[HEADROOM_BYTES..].copy_from_slice(&input);
-                        serve(&mut session, &mut buf, &mut out)
+                        serve(&mut session, &mut buf, &mut workspace)
                     });
                 },
             );

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::protocol::{CloseCode, Message, OutBuffer, Session};
+use crate::protocol::{CloseCode, Message, Session, Workspace};
 
 /// Identifies a connection of one server, for any thread. 16 bytes.
 ///
@@ -118,10 +118,9 @@ impl<'p, S> Peer<'p, S> {
     pub fn ping(&mut self, payload: &[u8]) {
         if self.outbox.has_room() {
             self.outbox.move_run();
-            let before = self.outbox.out.len();
-            // Closed is documented as nothing.
-            let _ = self.outbox.session.ping(payload, self.outbox.out);
-            self.outbox.tally.program_bytes += self.outbox.out.len() - before;
+            let before = self.outbox.workspace.out.len();
+            self.outbox.session.ping(payload, self.outbox.workspace);
+            self.outbox.tally.program_bytes += self.outbox.workspace.out.len() - before;
         }
     }
 
@@ -130,8 +129,7 @@ impl<'p, S> Peer<'p, S> {
     /// connection is closing.
     pub fn close(&mut self, code: CloseCode, reason: &str) {
         self.outbox.move_run();
-        // Closed is documented as nothing.
-        let _ = self.outbox.session.close(code, reason, self.outbox.out);
+        self.outbox.session.close(code, reason, self.outbox.workspace);
     }
 }
 
@@ -139,9 +137,9 @@ impl<'p, S> Peer<'p, S> {
 #[derive(Debug)]
 pub(crate) struct Outbox<'o> {
     session: &'o mut Session,
-    /// Replies laid out in place; empty once moved to `out`.
+    /// Replies laid out in place; empty once moved to `workspace`.
     run: &'o [u8],
-    out: &'o mut OutBuffer,
+    workspace: &'o mut Workspace,
     backlog: BacklogBytes,
     backlog_bytes_max: usize,
     tally: &'o mut Tally,
@@ -164,9 +162,9 @@ pub(crate) struct Tally {
     pub(crate) bytes_in: u64,
     pub(crate) messages_out: u64,
     pub(crate) bytes_out: u64,
-    /// The run was moved to the out buffer.
+    /// The run was moved to the workspace.
     pub(crate) run_moved: bool,
-    /// Bytes in the out buffer that the handler or another thread sent, including frame headers.
+    /// Bytes in the workspace that the handler or another thread sent, including frame headers.
     pub(crate) program_bytes: usize,
     /// More was sent than the connection may hold.
     pub(crate) overflowed: bool,
@@ -176,12 +174,12 @@ impl<'o> Outbox<'o> {
     pub(crate) const fn new(
         session: &'o mut Session,
         run: &'o [u8],
-        out: &'o mut OutBuffer,
+        workspace: &'o mut Workspace,
         backlog: BacklogBytes,
         backlog_bytes_max: usize,
         tally: &'o mut Tally,
     ) -> Self {
-        Self { session, run, out, backlog, backlog_bytes_max, tally }
+        Self { session, run, workspace, backlog, backlog_bytes_max, tally }
     }
 
     pub(crate) fn send(&mut self, message: Message<'_>) {
@@ -189,30 +187,33 @@ impl<'o> Outbox<'o> {
             return;
         }
         self.move_run();
-        self.out.make_room(message.as_bytes().len());
-        let before = self.out.len();
-        if self.session.send(message, self.out).is_ok() {
-            self.tally.program_bytes += self.out.len() - before;
+        self.workspace.reserve(message.as_bytes().len());
+        let before = self.workspace.out.len();
+        if self.session.send(message, self.workspace) {
+            self.tally.program_bytes += self.workspace.out.len() - before;
             self.tally.messages_out += 1;
             self.tally.bytes_out += message.as_bytes().len() as u64;
         }
     }
 
     fn queued_bytes(&self) -> usize {
-        self.backlog.total + self.out.len() + self.run.len() + self.session.waiting_bytes()
+        self.backlog.total
+            + self.workspace.out.len()
+            + self.run.len()
+            + self.session.deferred_bytes()
     }
 
     /// Whether few enough bytes of earlier callbacks are queued. Bytes that this callback sends do
     /// not count, because the kernel may take them at once.
     fn has_room(&mut self) -> bool {
-        let refused_bytes = self.backlog.program + self.session.waiting_bytes();
+        let refused_bytes = self.backlog.program + self.session.deferred_bytes();
         self.tally.overflowed |= refused_bytes > self.backlog_bytes_max;
         !self.tally.overflowed
     }
 
     /// What is laid out in place goes on the wire before what is sent now.
     fn move_run(&mut self) {
-        self.out.extend_from_slice(self.run);
+        self.workspace.out.extend_from_slice(self.run);
         self.run = &[];
         self.tally.run_moved = true;
     }

@@ -4,7 +4,7 @@
 mod support;
 
 use support::frames::{BINARY, TEXT, client, server};
-use ws_reactor::protocol::{Delivery, Event, HEADROOM_BYTES, Limits, OutBuffer, Session};
+use ws_reactor::protocol::{Delivery, Event, HEADROOM_BYTES, Limits, Session, Workspace};
 
 const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragments_max: 10 };
 
@@ -17,53 +17,54 @@ const HEADER_BYTES_MAX: usize = 14;
 /// A session that echoes.
 struct Echo {
     session: Session,
-    out: OutBuffer,
+    workspace: Workspace,
     by_room: usize,
 }
 
 impl Echo {
-    fn new(delivery: Delivery, out: OutBuffer) -> Self {
-        Self { session: Session::new(delivery), out, by_room: 0 }
+    fn new(delivery: Delivery, workspace: Workspace) -> Self {
+        Self { session: Session::new(delivery), workspace, by_room: 0 }
     }
 
     /// Takes up to `len` bytes of `input`, to the room if there is one; returns how many.
     fn take(&mut self, input: &[u8], len: usize) -> usize {
         let mut len = len.min(input.len());
         let mut buf = vec![0; HEADROOM_BYTES];
-        match self.session.room(&LIMITS) {
+        match self.session.direct_buffer(&LIMITS) {
             Some(room) => {
                 len = len.min(room.len());
                 room[..len].copy_from_slice(&input[..len]);
-                self.session.filled(len);
+                self.session.commit(len);
                 self.by_room += len;
             }
             None => buf.extend(&input[..len]),
         }
         let mut window = self.session.window(&mut buf);
-        while let Ok(Some(event)) = self.session.next_event(&mut window, &LIMITS, &mut self.out) {
+        while let Ok(Some(event)) =
+            self.session.next_event(&mut window, &LIMITS, &mut self.workspace)
+        {
             if let Event::Message(received) = event {
-                assert!(received.lend(&window).is_ok());
-                received.echo(&mut window, &mut self.out);
+                received.echo(&mut window, &mut self.workspace);
             }
         }
-        window.move_run(&mut self.out);
+        window.move_run(&mut self.workspace);
         len
     }
 
     fn room_bytes(&mut self) -> usize {
-        self.session.room(&LIMITS).map_or(0, |room| room.len())
+        self.session.direct_buffer(&LIMITS).map_or(0, |room| room.len())
     }
 }
 
 /// Echoes `input`, which arrives `first` bytes at first, and then `step` at a time; returns what
 /// goes out, and how much came by way of a room.
 fn echo(input: &[u8], first: usize, step: usize) -> (Vec<u8>, usize) {
-    let mut echo = Echo::new(Delivery::Whole, OutBuffer::default());
+    let mut echo = Echo::new(Delivery::Whole, Workspace::default());
     let mut taken = echo.take(input, first);
     while taken < input.len() {
         taken += echo.take(&input[taken..], step);
     }
-    (echo.out.to_vec(), echo.by_room)
+    (echo.workspace.out, echo.by_room)
 }
 
 #[test]
@@ -96,7 +97,7 @@ fn memory_follows_what_has_arrived() {
     let input = client(TEXT, &[b'a'; 1_000_000]).bytes();
     for first in [14, 15, 1_000, 5_600, 16_398, 20_000, 65_550, 200_000] {
         for step in [1, 7, 16_500] {
-            let mut echo = Echo::new(Delivery::Whole, OutBuffer::default());
+            let mut echo = Echo::new(Delivery::Whole, Workspace::default());
             let mut taken = echo.take(&input, first);
             for _ in 0..50 {
                 let bytes = taken + echo.room_bytes();
@@ -111,10 +112,10 @@ fn memory_follows_what_has_arrived() {
 #[test]
 fn memory_that_was_kept_follows_what_has_arrived() {
     let kept = || {
-        let mut out = OutBuffer::default();
-        out.reserve_exact((1 << 20) + HEADER_BYTES_MAX);
-        out.clear();
-        out
+        let mut workspace = Workspace::default();
+        workspace.out.reserve_exact((1 << 20) + HEADER_BYTES_MAX);
+        workspace.clear();
+        workspace
     };
     let input = client(TEXT, &[b'a'; 1 << 20]).bytes();
     for first in [14, 15, 20_000, 200_000, 262_158, 266_240] {
@@ -132,10 +133,10 @@ fn binary_messages_above_16_kib_are_streamed() {
     for len in [100, 16 * 1024, 16 * 1024 + 1, 100_000] {
         let payload = vec![7; len];
         let input = client(BINARY, &payload).bytes();
-        let mut echo = Echo::new(Delivery::StreamedEcho, OutBuffer::default());
+        let mut echo = Echo::new(Delivery::StreamedEcho, Workspace::default());
         let taken = echo.take(&input, input.len() - 10);
-        assert_eq!(!echo.out.is_empty(), len > 16 * 1024, "{len}");
+        assert_eq!(!echo.workspace.out.is_empty(), len > 16 * 1024, "{len}");
         echo.take(&input[taken..], 10);
-        assert!(*echo.out == server(BINARY, &payload).bytes(), "{len}");
+        assert!(echo.workspace.out == server(BINARY, &payload).bytes(), "{len}");
     }
 }

@@ -51,7 +51,7 @@ const WORKERS: usize = 2;
 const MESSAGE_BYTES_MAX: usize = 300 * 1024;
 
 /// By what memory at rest may exceed its highest level of the warm-up: each worker may have kept
-/// nothing of large messages then, and 4 MiB now (`OutBuffer` says so). Ten minutes bring
+/// nothing of large messages then, and 4 MiB now (`Workspace` says so). Ten minutes bring
 /// at least 20 000 connections and 800 000 messages: a leak of 500 bytes for each of the former, or
 /// of 12 for each of the latter, exceeds it.
 const GROWTH_BYTES_MAX: usize = WORKERS * 4 * 1024 * 1024;

@@ -4,7 +4,7 @@ use std::io;
 
 use super::transport::{self, Transport};
 use crate::peer::BacklogBytes;
-use crate::protocol::OutBuffer;
+use crate::protocol::Workspace;
 
 /// A queue of bytes; empty, it holds no memory.
 ///
@@ -71,24 +71,24 @@ impl Backlog {
         queue.bytes.extend_from_slice(bytes);
     }
 
-    /// Queues what is left of `out` after the first `sent` bytes. The backlog must be empty.
-    pub(super) fn push_rest(&mut self, out: &mut OutBuffer, sent: usize) {
-        debug_assert!(self.is_empty() && sent < out.len());
-        if out.len() - sent <= MOVED_BYTES_MAX {
-            self.push(&out[sent..]);
+    /// Queues what is left of `workspace.out` after the first `sent` bytes. The backlog must be empty.
+    pub(super) fn push_rest(&mut self, workspace: &mut Workspace, sent: usize) {
+        debug_assert!(self.is_empty() && sent < workspace.out.len());
+        if workspace.out.len() - sent <= MOVED_BYTES_MAX {
+            self.push(&workspace.out[sent..]);
         } else {
-            let mut bytes = out.take();
+            let mut bytes = std::mem::take(&mut workspace.out);
             // Memory that was grown may be several times what it holds.
             bytes.shrink_to_fit();
             self.0 = Some(Box::new(Queue::new(bytes, sent)));
         }
     }
 
-    /// Writes as much as the kernel takes. Memory goes back to `out`.
+    /// Writes as much as the kernel takes. Memory goes back to `workspace`.
     pub(super) fn write_to(
         &mut self,
         transport: &mut impl Transport,
-        out: &mut OutBuffer,
+        workspace: &mut Workspace,
     ) -> io::Result<()> {
         let Some(queue) = &mut self.0 else { return Ok(()) };
         let len = transport::write(transport, &queue.bytes[queue.sent..], &[])?;
@@ -96,7 +96,7 @@ impl Backlog {
         queue.program_bytes = queue.program_bytes.saturating_sub(len);
         let left = queue.bytes.len() - queue.sent;
         if left == 0 {
-            out.keep(std::mem::take(&mut queue.bytes));
+            workspace.recycle(std::mem::take(&mut queue.bytes));
             self.0 = None;
         } else if left <= MOVED_BYTES_MAX && queue.sent > 0 {
             queue.forget_sent();
@@ -159,13 +159,13 @@ mod tests {
 
     #[test]
     fn bytes_taken_are_deducted_from_those_of_the_program_first() {
-        let mut out = OutBuffer::default();
+        let mut workspace = Workspace::default();
         let mut backlog = Backlog::default();
         backlog.push(&[1; 1000]);
         backlog.push(&[2; 500]);
         backlog.count_for_program(500);
         for (taken, total, program) in [(300, 1200, 200), (300, 900, 0), (899, 1, 0), (1, 0, 0)] {
-            backlog.write_to(&mut Wire { room: taken }, &mut out).unwrap();
+            backlog.write_to(&mut Wire { room: taken }, &mut workspace).unwrap();
             assert_eq!(backlog.bytes(), BacklogBytes { total, program });
         }
         assert!(backlog.is_empty());
@@ -174,11 +174,11 @@ mod tests {
     #[test]
     fn what_is_queued_takes_no_more_memory_than_it_has_bytes() {
         for len in [1, MOVED_BYTES_MAX, MOVED_BYTES_MAX + 1, 4 * MOVED_BYTES_MAX] {
-            let mut out = OutBuffer::default();
-            out.reserve_exact(16 * MOVED_BYTES_MAX);
-            out.extend(std::iter::repeat_n(7, len + 10));
+            let mut workspace = Workspace::default();
+            workspace.out.reserve_exact(16 * MOVED_BYTES_MAX);
+            workspace.out.extend(std::iter::repeat_n(7, len + 10));
             let mut backlog = Backlog::default();
-            backlog.push_rest(&mut out, 10);
+            backlog.push_rest(&mut workspace, 10);
             backlog.push(&[8; 100]);
             assert_eq!(backlog.len(), len + 100);
             let capacity = backlog.0.as_ref().map_or(0, |queue| queue.bytes.capacity());

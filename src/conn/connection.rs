@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::handler::{CloseCause, CloseEvent, Handler, Reply};
 use crate::peer::{OpenPeers, Outbox, Peer, PeerId, Tally};
 use crate::protocol::{
-    CloseCode, Event, HEADROOM_BYTES, HeadReader, OutBuffer, Received, Session, Window,
+    CloseCode, Event, HEADROOM_BYTES, HeadReader, ReceivedMessage, Session, Window, Workspace,
 };
 use crate::stats::Counters;
 
@@ -44,8 +44,8 @@ pub(crate) struct Turn<'t, H> {
     pub(crate) handler: &'t mut H,
     /// The list in which other threads look up open connections.
     pub(crate) peers: &'t OpenPeers,
-    /// Goes on the wire before the window's run; empty between turns.
-    pub(crate) out: &'t mut OutBuffer,
+    /// Its `out` goes on the wire before the window's run; empty between turns.
+    pub(crate) workspace: &'t mut Workspace,
     pub(crate) config: &'t Config,
     pub(crate) counters: &'t Counters,
     pub(crate) throttles: &'t Throttles,
@@ -256,7 +256,7 @@ impl<T: Transport, S> Connection<T, S> {
             return self.receive(read, turn);
         }
         let room = match &mut self.phase {
-            Phase::Open { session, .. } => session.room(&turn.config.limits()),
+            Phase::Open { session, .. } => session.direct_buffer(&turn.config.limits()),
             _ => None,
         };
         let is_room = room.is_some();
@@ -296,7 +296,7 @@ impl<T: Transport, S> Connection<T, S> {
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
         if let Phase::Open { session, .. } = &mut self.phase {
-            session.filled(len);
+            session.commit(len);
         }
         self.serve(Window::new(&mut [], 0), turn)
     }
@@ -353,18 +353,25 @@ impl<T: Transport, S> Connection<T, S> {
             && turn.events_left > 0
         {
             turn.events_left -= 1;
-            if let Some(received) = session.whole_message(window, &limits) {
-                self.deliver(received, window, turn)?;
-                continue;
-            }
-            let waiting_bytes = session.waiting_bytes();
-            match session.other_event(window, &limits, turn.out) {
+            let mut deferred_bytes = 0;
+            let event = match session.next_whole_message(window, &limits, turn.workspace) {
+                Ok(Some(received)) => {
+                    self.deliver(received, window, turn)?;
+                    continue;
+                }
+                Ok(None) => {
+                    deferred_bytes = session.deferred_bytes();
+                    session.next_event_slow(window, &limits, turn.workspace)
+                }
+                Err(error) => Err(error),
+            };
+            match event {
                 Ok(Some(Event::Message(received))) => self.deliver_late(received, window, turn)?,
                 Ok(Some(Event::Streamed { payload_len, message_end })) => {
                     if session.is_open() {
                         // What waited for this end is in the out buffer now.
-                        turn.tally.program_bytes += waiting_bytes - session.waiting_bytes();
-                    } else if session.is_closing() && !session.owes_frame() {
+                        turn.tally.program_bytes += deferred_bytes - session.deferred_bytes();
+                    } else if session.is_closing() && !session.is_mid_frame() {
                         // A close frame that waited for the end of this one goes out now.
                         self.close_sent(turn.now);
                     }
@@ -393,7 +400,7 @@ impl<T: Transport, S> Connection<T, S> {
     #[inline(never)]
     fn deliver_late<H: Handler<State = S>>(
         &mut self,
-        received: Received,
+        received: ReceivedMessage,
         window: &mut Window<'_>,
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
@@ -404,26 +411,19 @@ impl<T: Transport, S> Connection<T, S> {
     #[inline(always)]
     fn deliver<H: Handler<State = S>>(
         &mut self,
-        received: Received,
+        received: ReceivedMessage,
         window: &mut Window<'_>,
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
         let Phase::Open { session, state } = &mut self.phase else { return Ok(()) };
-        let message = match received.lend(window) {
-            Ok(message) => message,
-            Err(error) => {
-                let error = session.fail(error, window, turn.out);
-                self.failed(error, turn);
-                return Ok(());
-            }
-        };
+        let message = received.lend(window);
         let len = message.as_bytes().len();
         turn.tally.messages_in += 1;
         turn.tally.bytes_in += len as u64;
         let outbox = Outbox::new(
             session,
             window.run(),
-            turn.out,
+            turn.workspace,
             self.backlog.bytes(),
             turn.config.backlog_bytes_max,
             &mut turn.tally,
@@ -437,15 +437,15 @@ impl<T: Transport, S> Connection<T, S> {
         } else if reply == Reply::Echo {
             turn.tally.messages_out += 1;
             turn.tally.bytes_out += len as u64;
-            received.echo(window, turn.out);
+            received.echo(window, turn.workspace);
         } else {
-            received.give_back(turn.out);
+            received.recycle(turn.workspace);
         }
         if turn.tally.overflowed {
             return Err(CloseCause::BacklogOverflow);
         }
         // A handler may answer much to little: what it says goes out before more is asked.
-        if turn.out.len() >= turn.config.backlog_bytes_high {
+        if turn.workspace.out.len() >= turn.config.backlog_bytes_high {
             self.flush(&[], turn)?;
         }
         Ok(())
@@ -457,14 +457,14 @@ impl<T: Transport, S> Connection<T, S> {
         if std::mem::take(&mut turn.tally.run_moved) {
             window.clear_run();
         }
-        window.move_run(turn.out);
+        window.move_run(turn.workspace);
         self.close_for_panic(turn);
     }
 
     pub(super) fn close_for_panic<H>(&mut self, turn: &mut Turn<'_, H>) {
         let Phase::Open { session, .. } = &mut self.phase else { return };
         // It may have closed the connection itself before it panicked.
-        let _ = session.close(CloseCode::INTERNAL_ERROR, "", turn.out);
+        session.close(CloseCode::INTERNAL_ERROR, "", turn.workspace);
         self.close_sent(turn.now);
     }
 
@@ -476,8 +476,8 @@ impl<T: Transport, S> Connection<T, S> {
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
         let program_bytes = std::mem::take(&mut turn.tally.program_bytes);
-        let result = self.write_or_queue(turn.out, run, program_bytes);
-        turn.out.clear();
+        let result = self.write_or_queue(turn.workspace, run, program_bytes);
+        turn.workspace.clear();
         result?;
         let backlog = self.backlog.bytes();
         if backlog.program > turn.config.owed_bytes_max() {
@@ -492,7 +492,7 @@ impl<T: Transport, S> Connection<T, S> {
     /// Bytes of a message that has not all arrived: they count as queued, since its echo will be.
     fn under_way_bytes(&self) -> usize {
         match &self.phase {
-            Phase::Open { session, .. } => session.under_way_bytes(),
+            Phase::Open { session, .. } => session.in_progress_bytes(),
             _ => 0,
         }
     }
@@ -502,24 +502,24 @@ impl<T: Transport, S> Connection<T, S> {
     #[inline]
     fn write_or_queue(
         &mut self,
-        out: &mut OutBuffer,
+        workspace: &mut Workspace,
         run: &[u8],
         mut program_bytes: usize,
     ) -> Result<(), CloseCause> {
         // With a backlog the kernel has refused bytes, and would again until a writable edge.
         if self.backlog.is_empty() {
-            let written = transport::write(&mut self.transport, out, run);
+            let written = transport::write(&mut self.transport, &workspace.out, run);
             let sent = written.map_err(CloseCause::transport)?;
-            if let Some(run_sent) = sent.checked_sub(out.len()) {
+            if let Some(run_sent) = sent.checked_sub(workspace.out.len()) {
                 if run_sent < run.len() {
                     self.backlog.push(&run[run_sent..]);
                 }
                 return Ok(());
             }
-            self.backlog.push_rest(out, sent);
+            self.backlog.push_rest(workspace, sent);
             program_bytes = program_bytes.saturating_sub(sent);
         } else {
-            self.backlog.push(out);
+            self.backlog.push(&workspace.out);
         }
         self.backlog.count_for_program(program_bytes);
         self.backlog.push(run);
@@ -528,7 +528,9 @@ impl<T: Transport, S> Connection<T, S> {
 
     /// A writable edge: sends what is queued, and below the low mark reading resumes.
     fn write_backlog<H>(&mut self, turn: &mut Turn<'_, H>) -> Result<(), CloseCause> {
-        self.backlog.write_to(&mut self.transport, turn.out).map_err(CloseCause::transport)?;
+        self.backlog
+            .write_to(&mut self.transport, turn.workspace)
+            .map_err(CloseCause::transport)?;
         self.flags.paused &= self.backlog.len() >= turn.config.backlog_bytes_low.max(1);
         self.settle()
     }

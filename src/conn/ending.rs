@@ -61,7 +61,7 @@ impl<T: Transport, S> Connection<T, S> {
     /// frame waits for the rest of a streamed frame, the peer has `close_timeout` to send that.
     fn progress_timeout(&self, config: &Config) -> Duration {
         match &self.phase {
-            Phase::Open { session, .. } if session.owes_frame() => config.close_timeout,
+            Phase::Open { session, .. } if session.is_mid_frame() => config.close_timeout,
             _ => config.idle_timeout,
         }
     }
@@ -126,8 +126,7 @@ impl<T: Transport, S> Connection<T, S> {
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
         if let Phase::Open { session, .. } = &mut self.phase {
-            // Closed cannot be: the session is open.
-            let _ = session.ping(b"", turn.out);
+            session.ping(b"", turn.workspace);
         }
         self.flush(&[], turn)
     }
@@ -155,7 +154,7 @@ impl<T: Transport, S> Connection<T, S> {
     /// Bytes that the kernel has not taken yet, including those that wait behind a streamed frame.
     fn unsent_bytes(&self) -> usize {
         let deferred_bytes = match &self.phase {
-            Phase::Open { session, .. } => session.waiting_bytes(),
+            Phase::Open { session, .. } => session.deferred_bytes(),
             _ => 0,
         };
         self.backlog.len() + deferred_bytes
@@ -171,11 +170,10 @@ impl<T: Transport, S> Connection<T, S> {
         let cause = CloseCause::IdleTimeout;
         turn.counters.idle_timeouts.add(1);
         let Phase::Open { session, .. } = &mut self.phase else { return Ok(()) };
-        if !listens || !self.backlog.is_empty() || session.owes_frame() {
+        if !listens || !self.backlog.is_empty() || session.is_mid_frame() {
             return Err(cause);
         }
-        // Closed cannot be: the session is open.
-        let _ = session.close(CloseCode::GOING_AWAY, "idle timeout", turn.out);
+        session.close(CloseCode::GOING_AWAY, "idle timeout", turn.workspace);
         self.leave_open(CloseEvent::abnormal(cause), turn);
         self.flush(&[], turn)?;
         // Nor to one whose kernel has no room for it.
@@ -196,7 +194,7 @@ impl<T: Transport, S> Connection<T, S> {
             }
         };
         let (backlog, max) = (self.backlog.bytes(), turn.config.backlog_bytes_max);
-        Outbox::new(session, &[], turn.out, backlog, max, &mut turn.tally).send(message);
+        Outbox::new(session, &[], turn.workspace, backlog, max, &mut turn.tally).send(message);
         if turn.tally.overflowed {
             return self.gone(CloseCause::BacklogOverflow, turn);
         }
@@ -219,7 +217,7 @@ impl<T: Transport, S> Connection<T, S> {
                 self.respond(&Response::text(503, "the server is shutting down"), turn)
             }
             Phase::Open { session, .. } => {
-                if session.close(code, reason, turn.out).is_ok() {
+                if session.close(code, reason, turn.workspace) {
                     self.close_sent(turn.now);
                 }
                 self.flush(&[], turn)
@@ -238,7 +236,7 @@ impl<T: Transport, S> Connection<T, S> {
         cause: CloseCause,
         turn: &mut Turn<'_, H>,
     ) -> Outcome {
-        turn.out.clear();
+        turn.workspace.clear();
         if matches!(self.phase, Phase::Open { .. }) {
             if cause == CloseCause::BacklogOverflow {
                 turn.counters.backlog_overflows.add(1);

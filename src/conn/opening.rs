@@ -65,7 +65,7 @@ impl<T: Transport, S> Connection<T, S> {
         let backlog_bytes_max = turn.config.backlog_bytes_max;
         let (guard, backlog) = (turn.guard(), self.backlog.bytes());
         let tally = &mut turn.tally;
-        let outbox = Outbox::new(session, &[], turn.out, backlog, backlog_bytes_max, tally);
+        let outbox = Outbox::new(session, &[], turn.workspace, backlog, backlog_bytes_max, tally);
         let mut peer = Peer::new(turn.id, state, outbox);
         let opened = guarded(guard, || turn.handler.open(&mut peer, address));
         if opened.is_none() {
@@ -86,9 +86,9 @@ impl<T: Transport, S> Connection<T, S> {
         let date = turn.dates.now();
         match &self.phase {
             Phase::Handshake(opening) if opening.reader.is_head_request() => {
-                response.write_head(date, turn.out);
+                response.write_head(date, &mut turn.workspace.out);
             }
-            _ => response.write(date, turn.out),
+            _ => response.write(date, &mut turn.workspace.out),
         }
         self.linger(turn.now);
         self.flush(&[], turn)
@@ -132,7 +132,7 @@ fn judge<H: Handler>(
                 let _ = guarded(turn.guard(), || drop(state));
                 return failed();
             }
-            accept.write(key, turn.out);
+            accept.write(key, &mut turn.workspace.out);
             Verdict::Open(state, delivery)
         }
         Some((Answer::Reject(response), _)) => Verdict::Refuse(response),

@@ -26,7 +26,7 @@ impl CloseCode {
     pub const POLICY_VIOLATION: Self = Self(1008);
     /// 1009: a message is too big to process.
     pub const MESSAGE_TOO_BIG: Self = Self(1009);
-    /// 1010: a client misses an extension.
+    /// 1010: a client requires an extension that the server did not negotiate.
     pub const MANDATORY_EXTENSION: Self = Self(1010);
     /// 1011: the server met an unexpected condition.
     pub const INTERNAL_ERROR: Self = Self(1011);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_is_judged_by_the_table() {
+    fn only_codes_of_the_table_are_allowed_on_the_wire() {
         for value in 0..=u16::MAX {
             let on_the_wire = [1000..=1003, 1007..=1011, 1012..=1014, 3000..=3999, 4000..=4999]
                 .iter()

@@ -1,13 +1,13 @@
-//! What a peer can do wrong on an open connection, and the close code each fault is answered with.
+//! The faults of a peer on an open connection, and the close code that answers each.
 
 use std::fmt;
 
 use super::close_code::CloseCode;
 
-/// A peer broke RFC 6455 or a limit. Always the peer's fault, never the embedding program's.
+/// A violation of RFC 6455 or of a limit: always the peer's fault, never the embedding program's.
 ///
-/// The connection ends: the peer is sent a close frame with [`close_code`](Self::close_code), unless
-/// one was sent before, and nothing that it sends afterwards is looked at.
+/// It fails the connection (RFC 6455 7.1.7): the peer is sent a close frame with
+/// [`close_code`](Self::close_code), unless one was sent before, and further input is discarded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ProtocolError {
@@ -25,7 +25,7 @@ pub enum ProtocolError {
     ControlTooLong,
     /// A control frame without FIN (RFC 6455 5.5). 1002.
     ControlFragmented,
-    /// A continuation frame with no message under way (RFC 6455 5.4). 1002.
+    /// A continuation frame outside a fragmented message (RFC 6455 5.4). 1002.
     ContinuationWithoutStart,
     /// A new message inside a fragmented one (RFC 6455 5.4). 1002.
     MessageInterrupted,
@@ -76,7 +76,9 @@ impl fmt::Display for ProtocolError {
             Self::LengthTopBit => f.write_str("a 64-bit length has its top bit set"),
             Self::ControlTooLong => f.write_str("a control frame is longer than 125 bytes"),
             Self::ControlFragmented => f.write_str("a control frame is fragmented"),
-            Self::ContinuationWithoutStart => f.write_str("a continuation continues nothing"),
+            Self::ContinuationWithoutStart => {
+                f.write_str("a continuation frame continues no message")
+            }
             Self::MessageInterrupted => f.write_str("a message starts inside another"),
             Self::ClosePayloadTooShort => f.write_str("a close frame has a payload of one byte"),
             Self::ClosePayloadCode(code) => write!(f, "close code {code} must not be sent"),
@@ -90,18 +92,6 @@ impl fmt::Display for ProtocolError {
 
 impl std::error::Error for ProtocolError {}
 
-/// A close frame has been sent, or the connection has ended: nothing may follow (RFC 6455 5.5.1).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Closed;
-
-impl fmt::Display for Closed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the connection is closing: nothing more can be sent")
-    }
-}
-
-impl std::error::Error for Closed {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,8 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_what_is_wrong() {
+    fn errors_name_the_fault() {
         assert_eq!(ProtocolError::ReservedOpCode(11).to_string(), "opcode 0xb is reserved");
-        assert_eq!(Closed.to_string(), "the connection is closing: nothing more can be sent");
     }
 }

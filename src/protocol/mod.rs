@@ -3,29 +3,27 @@
 //! **Architecture invariant:** nothing here knows a socket, a clock, a thread or a log. It can be
 //! used alone: in an event loop of your own, under a fuzzer, in a simulation.
 //!
-//! A connection is two machines in turn. [`HeadReader`] finds the request, [`Request`] checks it,
-//! [`Accept`] or [`Response`] answers it. Then [`Session`] takes frames from a [`Window`] over each
-//! read and yields [`Event`]s; replies are laid out in place, in the buffer that was read into:
+//! A connection is two state machines, one after the other. [`HeadReader`] finds the request,
+//! [`Request`] checks it, [`Accept`] or [`Response`] answers it. Then [`Session`] takes frames from
+//! a [`Window`] over each read and yields [`Event`]s; replies are laid out in place, in the buffer
+//! that was read into:
 //!
 //! ```
 //! use ws_reactor::protocol::*;
 //!
-//! /// What goes back for one read: `buf` holds `HEADROOM_BYTES` free bytes, then what was read.
+//! /// Echoes one read: `buf` holds `HEADROOM_BYTES` free bytes, then the bytes read.
 //! fn echo(session: &mut Session, buf: &mut [u8], limits: &Limits) -> Vec<u8> {
-//!     let mut out = OutBuffer::default();
+//!     let mut workspace = Workspace::default();
 //!     let mut window = session.window(buf);
-//!     while let Ok(Some(event)) = session.next_event(&mut window, limits, &mut out) {
+//!     while let Ok(Some(event)) = session.next_event(&mut window, limits, &mut workspace) {
 //!         match event {
-//!             Event::Message(received) => match received.lend(&window) {
-//!                 Ok(_message) => received.echo(&mut window, &mut out),
-//!                 Err(error) => _ = session.fail(error, &mut window, &mut out),
-//!             },
+//!             Event::Message(received) => received.echo(&mut window, &mut workspace),
 //!             // A pong, a close or a streamed part is in the run already.
 //!             _ => {}
 //!         }
 //!     }
-//!     window.move_run(&mut out);
-//!     out.to_vec()
+//!     window.move_run(&mut workspace);
+//!     workspace.out
 //! }
 //!
 //! let limits = Limits { message_bytes_max: 1 << 20, fragments_max: 1000 };
@@ -42,7 +40,7 @@ mod error;
 mod close_code;
 
 pub use close_code::CloseCode;
-pub use error::{Closed, ProtocolError};
+pub use error::ProtocolError;
 pub use frame::header::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader};
 pub use frame::mask::{MaskKey, unmask};
 pub use frame::opcode::OpCode;
@@ -52,10 +50,11 @@ pub use handshake::headers::WEBSOCKET_VERSION;
 pub use handshake::request::{HEADERS_MAX, Request};
 pub use handshake::request_line::Method;
 pub use handshake::response::{Accept, Response, accept_value};
-pub use session::event::{Event, Received};
+pub use session::Session;
+pub use session::delivery::{Delivery, STREAM_BYTES_MIN};
+pub use session::event::{Event, ReceivedMessage};
 pub use session::in_progress::HEADROOM_BYTES;
 pub use session::limits::Limits;
 pub use session::message::{Message, Text};
-pub use session::out::OutBuffer;
 pub use session::window::Window;
-pub use session::{Delivery, STREAM_BYTES_MIN, Session};
+pub use session::workspace::Workspace;

@@ -27,7 +27,7 @@ use crate::conn::tick::Tick;
 use crate::conn::transport::{Readiness, Transport};
 use crate::handler::{CloseCause, Handler};
 use crate::peer::{PeerId, Tally};
-use crate::protocol::{CloseCode, HEADROOM_BYTES, HeadReader, OutBuffer, Response};
+use crate::protocol::{CloseCode, HEADROOM_BYTES, HeadReader, Response, Workspace};
 use crate::stats::Counters;
 
 /// Bytes of one read at most: below, pipelined frames take more calls; above, little is gained. It is
@@ -100,8 +100,8 @@ pub struct Worker<D: Driver, H: Handler> {
     again: Vec<Token>,
     /// Every read goes here, and most replies are laid out and sent from here.
     scratch: Box<[u8]>,
-    /// What cannot be laid out in place; empty between turns.
-    out: OutBuffer,
+    /// Lent to each connection in its turn; its `out` is empty between turns.
+    workspace: Workspace,
     start: Instant,
     /// When the turn began: the time is not asked for again.
     now: Instant,
@@ -137,7 +137,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             timers: Timers::new(),
             again: Vec::new(),
             scratch: vec![0; HEADROOM_BYTES + READ_BYTES].into_boxed_slice(),
-            out: OutBuffer::default(),
+            workspace: Workspace::default(),
             start: now,
             now,
             tick: Tick::default(),
@@ -244,7 +244,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             },
             handler: &mut self.handler,
             peers: self.mailbox.peers(),
-            out: &mut self.out,
+            workspace: &mut self.workspace,
             config: &self.shared.config,
             counters: &self.shared.counters,
             throttles: &self.throttles,
@@ -255,7 +255,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         };
         let outcome = act(connection, &mut self.scratch, &mut turn);
         turn.count();
-        debug_assert!(self.out.is_empty(), "a turn sends or queues all that it lays out");
+        debug_assert!(self.workspace.out.is_empty(), "a turn sends or queues all that it lays out");
         match outcome {
             Outcome::Wait => {}
             Outcome::Again => {
@@ -356,15 +356,15 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let _ = reader.read(&self.scratch[..len], self.shared.config.request_bytes_max);
         let response = Response::text(503, text);
         if reader.is_head_request() {
-            response.write_head(self.dates.now(), &mut self.out);
+            response.write_head(self.dates.now(), &mut self.workspace.out);
         } else {
-            response.write(self.dates.now(), &mut self.out);
+            response.write(self.dates.now(), &mut self.workspace.out);
         }
-        let _ = stream.write(&self.out);
+        let _ = stream.write(&self.workspace.out);
         let _ = stream.shutdown_write();
         // Unread bytes would turn the close into a reset, which can destroy the response.
         let _ = stream.read(&mut self.scratch);
-        self.out.clear();
+        self.workspace.clear();
         self.shared.counters.turned_away.add(1);
         self.forget();
     }

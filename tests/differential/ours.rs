@@ -2,8 +2,8 @@
 
 use tungstenite::Message;
 use ws_reactor::protocol::{
-    CloseCode, Delivery, Event, HEADROOM_BYTES, Limits, Message as Sendable, OutBuffer, Session,
-    Window,
+    CloseCode, Delivery, Event, HEADROOM_BYTES, Limits, Message as Sendable, Session, Window,
+    Workspace,
 };
 
 use super::dice::Dice;
@@ -45,7 +45,7 @@ pub(crate) fn judge(script: &Script, delivery: Delivery) -> Judged {
 struct Run {
     session: Session,
     limits: Limits,
-    out: OutBuffer,
+    workspace: Workspace,
     dice: Dice,
     /// How many bytes were fed.
     fed: usize,
@@ -70,7 +70,7 @@ impl Run {
                 message_bytes_max: script.message_max,
                 fragments_max: script.fragments_max,
             },
-            out: OutBuffer::default(),
+            workspace: Workspace::default(),
             dice: Dice::new(script.seed),
             fed: 0,
             ends: ends.collect(),
@@ -98,11 +98,11 @@ impl Run {
     fn read(&mut self, input: &[u8]) -> usize {
         let by_room = self.dice.below(4) > 0;
         let mut buf = vec![0; HEADROOM_BYTES];
-        let taken = match self.session.room(&self.limits) {
+        let taken = match self.session.direct_buffer(&self.limits) {
             Some(room) if by_room => {
                 let len = input.len().min(room.len());
                 room[..len].copy_from_slice(&input[..len]);
-                self.session.filled(len);
+                self.session.commit(len);
                 self.fed += len;
                 len
             }
@@ -118,7 +118,7 @@ impl Run {
         loop {
             let at = self.fed - window.unread().len() - std::mem::take(&mut filled);
             let frame = self.ends.partition_point(|end| *end <= at);
-            match self.session.next_event(&mut window, &self.limits, &mut self.out) {
+            match self.session.next_event(&mut window, &self.limits, &mut self.workspace) {
                 Ok(None) => break,
                 Ok(Some(event)) => {
                     let seen = self.take(event, &mut window);
@@ -132,7 +132,7 @@ impl Run {
             assert!(!was_closed, "an event after the last");
         }
         assert!(window.is_empty(), "the session keeps what it has not used");
-        window.move_run(&mut self.out);
+        window.move_run(&mut self.workspace);
         self.take_out();
         taken
     }
@@ -141,14 +141,10 @@ impl Run {
         Some(match event {
             Event::Message(received) => {
                 let seen = match received.lend(window) {
-                    Ok(Sendable::Text(text)) => Seen::Text(text.as_str().as_bytes().to_vec()),
-                    Ok(Sendable::Binary(bytes)) => Seen::Binary(bytes.to_vec()),
-                    Err(error) => {
-                        self.session.fail(error, window, &mut self.out);
-                        return Some(Seen::Failed(error.close_code().value()));
-                    }
+                    Sendable::Text(text) => Seen::Text(text.as_str().as_bytes().to_vec()),
+                    Sendable::Binary(bytes) => Seen::Binary(bytes.to_vec()),
                 };
-                received.echo(window, &mut self.out);
+                received.echo(window, &mut self.workspace);
                 seen
             }
             Event::Streamed { payload_len, message_end } => {
@@ -175,24 +171,24 @@ impl Run {
     fn act(&mut self, acts: &[Act]) {
         for act in acts {
             let is_open = self.session.is_open();
-            let (session, out) = (&mut self.session, &mut *self.out);
+            let (session, workspace) = (&mut self.session, &mut self.workspace);
             let done = match act {
-                Act::Send(Message::Text(text)) => session.send(text.as_str().into(), out),
-                Act::Send(Message::Binary(bytes)) => session.send(bytes[..].into(), out),
-                Act::Send(Message::Ping(payload)) => session.ping(payload, out),
+                Act::Send(Message::Text(text)) => session.send(text.as_str().into(), workspace),
+                Act::Send(Message::Binary(bytes)) => session.send(bytes[..].into(), workspace),
+                Act::Send(Message::Ping(payload)) => session.ping(payload, workspace),
                 Act::Send(other) => panic!("{other:?} is not sent"),
                 Act::Close(code, reason) => {
                     let code = CloseCode::new(*code).expect("a code for the wire");
-                    session.close(code, reason, out)
+                    session.close(code, reason, workspace)
                 }
             };
-            assert_eq!(done.is_ok(), is_open, "{act:?}");
+            assert_eq!(done, is_open, "{act:?}");
         }
         self.take_out();
     }
 
     fn take_out(&mut self) {
-        self.replies.extend_from_slice(&self.out);
-        self.out.clear();
+        self.replies.extend_from_slice(&self.workspace.out);
+        self.workspace.clear();
     }
 }

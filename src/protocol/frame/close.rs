@@ -8,7 +8,7 @@ use crate::protocol::error::ProtocolError;
 /// Bytes of the code at the start of a close frame's payload.
 pub(crate) const CODE_BYTES: usize = 2;
 
-/// Checks the payload of a received close frame and takes its code; the reason follows the code.
+/// Checks the payload of a received close frame, and returns its code. The reason follows the code.
 pub(crate) fn parse_payload(payload: &[u8]) -> Result<Option<CloseCode>, ProtocolError> {
     let Some((code, reason)) = payload.split_first_chunk::<CODE_BYTES>() else {
         return match payload {
@@ -24,13 +24,14 @@ pub(crate) fn parse_payload(payload: &[u8]) -> Result<Option<CloseCode>, Protoco
     }
 }
 
-/// Appends a close frame, its reason cut to what fits.
+/// Appends a close frame. The reason is cut at the last character that fits.
 pub(crate) fn push_close(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
     let bytes_max = reason.len().min(CONTROL_PAYLOAD_BYTES_MAX - CODE_BYTES);
     let cut = (0..=bytes_max).rev().find(|&at| reason.is_char_boundary(at)).unwrap_or_default();
     let reason = &reason[..cut];
     if CloseCode::new(code.value()).is_none() {
-        // 1005 and 1006 are said by silence (RFC 6455 7.4.1).
+        // 1005 and 1006 must not be on the wire: they stand for a frame without a code (RFC 6455
+        // 7.4.1).
         return push_frame(out, OpCode::Close, b"");
     }
     let header = ServerHeader::new(true, OpCode::Close, (CODE_BYTES + reason.len()) as u64);

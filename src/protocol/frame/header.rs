@@ -4,7 +4,7 @@ use super::mask::MaskKey;
 use super::opcode::OpCode;
 use crate::protocol::error::ProtocolError;
 
-/// A control frame carries at most this (RFC 6455 5.5); so does the one-byte length field.
+/// The most payload bytes of a control frame (RFC 6455 5.5), and the largest one-byte length.
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 
 /// The longest header of a client: two bytes, a 64-bit length, the mask key.
@@ -13,8 +13,9 @@ const CLIENT_HEADER_BYTES_MAX: usize = 2 + 8 + MASK_KEY_BYTES;
 /// The longest header of a server: a client's without the key.
 pub(crate) const SERVER_HEADER_BYTES_MAX: usize = CLIENT_HEADER_BYTES_MAX - MASK_KEY_BYTES;
 
-/// What a client's header is always longer than the server's for the same payload. The reply to a
-/// frame therefore fits where the frame was: [`Window`](crate::protocol::Window) rests on it.
+/// Size of the masking key, by which a client's header always exceeds a server's header for the
+/// same payload. The reply to a frame therefore fits where the frame was:
+/// [`Window`](crate::protocol::Window) rests on it.
 pub(crate) const MASK_KEY_BYTES: usize = 4;
 
 const FIN: u8 = 0x80;
@@ -44,12 +45,12 @@ pub struct FrameHeader {
 impl FrameHeader {
     /// Decodes the header at the start of `bytes`; `None` if it is not complete yet.
     ///
-    /// A fault is reported as soon as the field that shows it is there: the first two bytes, or the
-    /// whole length.
+    /// A fault is reported as soon as the field that shows it has arrived: the first two bytes, or
+    /// the whole length.
     ///
     /// # Errors
     ///
-    /// Everything that RFC 6455 5.1, 5.2 and 5.5 forbid in a client's header.
+    /// If the header breaks RFC 6455 5.1, 5.2 or 5.5.
     #[inline]
     pub fn decode(bytes: &[u8]) -> Result<Option<Self>, ProtocolError> {
         let Some((&[first, second], rest)) = bytes.split_first_chunk::<2>() else {
@@ -82,13 +83,13 @@ impl FrameHeader {
         Ok(Some(Self { fin, opcode, header_len, payload_len, key: MaskKey(*key) }))
     }
 
-    /// Bytes of the header that a server puts in front of the same payload.
+    /// Size of the header that a server puts in front of the same payload.
     pub(in crate::protocol) const fn reply_header_len(&self) -> usize {
         self.header_len - MASK_KEY_BYTES
     }
 }
 
-/// The payload's length and the bytes that it takes after the first two.
+/// The payload's length, and the number of bytes behind the first two that encode it.
 #[inline]
 fn decode_length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, ProtocolError> {
     match short {
@@ -151,10 +152,10 @@ impl ServerHeader {
         &self.bytes[..self.len]
     }
 
-    /// Writes the header in front of `end`; returns where it starts.
+    /// Writes the header in front of `end`, and returns where it starts.
     #[inline]
     pub(in crate::protocol) fn write_before(&self, buf: &mut [u8], end: usize) -> usize {
-        // The usual lengths by name: two plain stores instead of a call.
+        // A constant length compiles to a plain store instead of a call to memcpy.
         match self.len {
             2 => buf[end - 2..end].copy_from_slice(&self.bytes[..2]),
             4 => buf[end - 4..end].copy_from_slice(&self.bytes[..4]),
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_decodes_at_its_last_byte_and_not_before() {
+    fn an_encoded_header_decodes_at_its_last_byte_and_not_before() {
         for payload_len in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 40, i64::MAX as u64] {
             for (fin, opcode) in [(true, OpCode::Text), (false, OpCode::Binary)] {
                 let server = ServerHeader::new(fin, opcode, payload_len);

@@ -28,13 +28,13 @@ impl MaskKey {
 /// The top bit of each byte: clear in all of ASCII.
 const TOP_BITS: u64 = 0x8080_8080_8080_8080;
 
-/// From this length on the widest vectors that the CPU has pay for asking which they are.
+/// From this length on, the widest vectors of the CPU outweigh the cost of detecting them.
 const WIDE_BYTES_MIN: usize = 1024;
 
-/// What is moved at once: two of the widest vectors.
+/// Bytes moved at once: two of the widest vectors.
 const BLOCK_BYTES: usize = 128;
 
-/// Unmasks `payload` where it stands; says whether it is all ASCII.
+/// Unmasks `payload` in place, and returns whether it is all ASCII.
 #[inline]
 pub fn unmask(payload: &mut [u8], key: MaskKey) -> bool {
     let seen = if payload.len() < WIDE_BYTES_MIN {
@@ -45,7 +45,7 @@ pub fn unmask(payload: &mut [u8], key: MaskKey) -> bool {
     is_ascii(seen)
 }
 
-/// Moves the payload at `source` down to `target` within `buf` and unmasks it on the way; says
+/// Moves the payload at `source` down to `target` within `buf`, unmasks it on the way, and returns
 /// whether it is all ASCII.
 ///
 /// ```text
@@ -75,13 +75,14 @@ const fn is_ascii(seen: u64) -> bool {
     seen & TOP_BITS == 0
 }
 
-/// Unmasks with the vectors of `S`; returns all words, put together by OR.
+/// Unmasks with the vectors of `S`, and returns the OR of all words.
 #[inline(always)]
 fn unmask_wide<S: Simd>(_: S, payload: &mut [u8], key: MaskKey) -> u64 {
     unmask_words(payload, key)
 }
 
-/// Unmasks word by word: a loop that the compiler vectorises, by what its caller has.
+/// Unmasks word by word. The compiler vectorises the loop with the CPU features enabled in its
+/// caller.
 #[inline(always)]
 fn unmask_words(payload: &mut [u8], key: MaskKey) -> u64 {
     let word = key.word();
@@ -102,11 +103,11 @@ fn unmask_words(payload: &mut [u8], key: MaskKey) -> u64 {
 
 /// Moves all but the first `distance` bytes of `region` to its start and unmasks them, by blocks.
 ///
-/// Front to back, and each step loads before it stores: what is overwritten has been moved.
+/// Each step loads before it stores, front to back, so a byte is moved before it is overwritten.
 #[inline(always)]
 fn move_wide<S: Simd>(_: S, region: &mut [u8], distance: usize, key: MaskKey) -> u64 {
     let word = key.word();
-    // A word for each place in the block: they stay in vectors until the end.
+    // One accumulator for each word of the block, so that all stay in vectors until the end.
     let mut seen = [0; BLOCK_BYTES / 8];
     let mut at = 0;
     while at + distance + BLOCK_BYTES <= region.len() {
@@ -127,7 +128,7 @@ fn move_wide<S: Simd>(_: S, region: &mut [u8], distance: usize, key: MaskKey) ->
 /// As [`move_wide`], word by word.
 #[inline]
 fn move_words(region: &mut [u8], distance: usize, key: MaskKey) -> u64 {
-    // Cells may be seen through two slices at once, which spares a check at every step.
+    // Two slices of cells may overlap, which spares a bounds check at every step.
     let cells = Cell::from_mut(region).as_slice_of_cells();
     let source = &cells[distance..];
     let target = &cells[..source.len()];
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn one_byte_above_ascii_is_noticed_wherever_it_is() {
+    fn one_byte_above_ascii_is_noticed_at_every_place() {
         for len in [1, 7, 8, 9, 31, 32, 33, 127, 128, 129, 200, 1023, 1024, 1025, 1300] {
             for at in 0..len {
                 for distance in [0, 4] {

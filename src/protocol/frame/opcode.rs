@@ -2,11 +2,11 @@
 
 use crate::protocol::error::ProtocolError;
 
-/// What a frame carries. The discriminant is the value on the wire.
+/// The type of a frame. The discriminant is the value on the wire.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum OpCode {
-    /// A further fragment of the message under way.
+    /// A further fragment of a message.
     Continuation = 0x0,
     /// The first (or only) frame of a text message.
     Text = 0x1,

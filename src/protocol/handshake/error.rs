@@ -6,11 +6,11 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// The request line is none (RFC 9112 3). 400.
+    /// The request line is malformed (RFC 9112 3). 400.
     RequestLine,
     /// The target is neither a path nor a URL with a host (RFC 9112 3.2), or has a fragment. 400.
     Target,
-    /// A header line is none: no colon, a space before it, a bad character (RFC 9112 5). 400.
+    /// A header line is malformed: no colon, a space before it, a bad character (RFC 9112 5). 400.
     HeaderLine,
     /// A header continues on the next line (obs-fold, RFC 9112 5.2). 400.
     FoldedHeader,

@@ -1,45 +1,48 @@
-//! How a message that comes in parts is put together.
+//! Assembles a message that arrives in parts, in memory of its own.
 
 use super::message::{Message, Text};
-use super::out::OutBuffer;
 use super::utf8::Utf8Check;
+use super::workspace::Workspace;
 use crate::protocol::error::ProtocolError;
 use crate::protocol::frame::header::{FrameHeader, ServerHeader};
 use crate::protocol::frame::mask::{MaskKey, unmask};
 use crate::protocol::frame::opcode::OpCode;
 
-/// A message under way.
+/// A message whose payload is incomplete.
 ///
-/// A message of one frame leaves room for the header of its echo, so that the echo need not be
-/// copied; of fragments the final length is not known until the end.
+/// The payload of a single frame is preceded by free bytes for the header of its echo, so that the
+/// echo is sent from this memory. A fragmented message has none: its length, and with it the length
+/// of that header, is unknown until the last fragment.
 ///
 /// ```text
-/// | room for a header | payload, unmasked | (what was there before) |
-/// ^ 0                 ^ header_len        ^ len                     ^ bytes.len()
+/// | free for a header | payload, unmasked | stale bytes |
+/// ^ 0                 ^ header_len        ^ len         ^ bytes.len()
 /// ```
 #[derive(Debug)]
 pub(super) struct Assembly {
     bytes: Vec<u8>,
     header_len: usize,
     len: usize,
-    /// Of a text message.
+    /// `Some` for a text message.
     check: Option<Utf8Check>,
 }
 
-/// A read into the room of a message brings at most this, so that no peer has a turn without end.
-const ROOM_BYTES_MAX: usize = 1024 * 1024;
+/// A direct read takes at most this, so that one peer does not keep the others waiting.
+const DIRECT_BYTES_MAX: usize = 1024 * 1024;
 
-/// With less to come a read into the room is not worth it: the one after it might have brought it.
-const ROOM_BYTES_MIN: usize = 16 * 1024;
+/// Below this, reading directly into the message is not worthwhile: an ordinary read would have
+/// returned these bytes together with the next frame.
+const DIRECT_BYTES_MIN: usize = 16 * 1024;
 
 impl Assembly {
-    /// An empty message, of the frame with `header` or beginning with it, of whose payload
-    /// `arrived` bytes are there. From `out` it takes no more memory than growing would.
-    pub(super) fn new(header: &FrameHeader, arrived: usize, out: &mut OutBuffer) -> Self {
+    /// Starts a message whose first frame has `header`; `arrived` of its payload bytes are already
+    /// in the window. Spare memory is taken only if growing for those bytes would take as much: an
+    /// announced length alone must not claim memory.
+    pub(super) fn new(header: &FrameHeader, arrived: usize, workspace: &mut Workspace) -> Self {
         let header_len = if header.fin { header.reply_header_len() } else { 0 };
         let payload_len = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
         let needed = payload_len.saturating_add(header_len);
-        let mut bytes = out.spare(needed, GROWTH_FACTOR * (header_len + arrived));
+        let mut bytes = workspace.take_spare(needed, GROWTH_FACTOR * (header_len + arrived));
         if bytes.len() < header_len {
             bytes.resize(header_len, 0);
         }
@@ -47,9 +50,8 @@ impl Assembly {
         Self { bytes, header_len, len: header_len, check }
     }
 
-    /// Appends a piece of the payload; fails on the first byte that no valid text has there.
-    ///
-    /// The caller has checked that the payload stays within `bytes_max`, and so does the memory.
+    /// Appends a piece of the payload, which the caller has checked against `bytes_max`. Fails as
+    /// soon as a text cannot be UTF-8 any more.
     pub(super) fn append(
         &mut self,
         piece: &[u8],
@@ -60,35 +62,37 @@ impl Assembly {
             check.check(piece, is_ascii).map_err(|_| ProtocolError::TextUtf8)?;
         }
         self.reserve(piece.len(), bytes_max);
-        let there = &mut self.bytes[self.len..];
-        let (over, beyond) = piece.split_at(piece.len().min(there.len()));
-        there[..over.len()].copy_from_slice(over);
+        // Spare memory and direct buffers leave stale bytes behind `len`. They are overwritten
+        // first: clearing them beforehand would cost a pass over them.
+        let stale = &mut self.bytes[self.len..];
+        let (over, beyond) = piece.split_at(piece.len().min(stale.len()));
+        stale[..over.len()].copy_from_slice(over);
         self.bytes.extend_from_slice(beyond);
         self.len += piece.len();
         Ok(())
     }
 
-    /// Where the next of the `left` bytes that are to come may be read to; `None` if they are few,
-    /// or many for what has arrived.
-    pub(super) fn room(&mut self, left: u64, bytes_max: usize) -> Option<&mut [u8]> {
+    /// Returns memory for the next of the frame's `left` outstanding bytes. `None` if they are few,
+    /// or if the memory would be large for the bytes that have arrived.
+    pub(super) fn direct_buffer(&mut self, left: u64, bytes_max: usize) -> Option<&mut [u8]> {
         let free = self.bytes.capacity() - self.len;
         let grown = (GROWTH_FACTOR - 1) * self.len;
-        let room = if free < ROOM_BYTES_MIN { grown } else { free };
-        let room = left.min(room.min(ROOM_BYTES_MAX) as u64) as usize;
-        if room < ROOM_BYTES_MIN {
+        let len = if free < DIRECT_BYTES_MIN { grown } else { free };
+        let len = left.min(len.min(DIRECT_BYTES_MAX) as u64) as usize;
+        if len < DIRECT_BYTES_MIN {
             return None;
         }
-        self.reserve(room, bytes_max);
-        let end = self.len + room;
+        self.reserve(len, bytes_max);
+        let end = self.len + len;
         if self.bytes.len() < end {
             self.bytes.resize(end, 0);
         }
         Some(&mut self.bytes[self.len..end])
     }
 
-    /// Takes `len` bytes that were read to the [`room`](Self::room); fails as
-    /// [`append`](Self::append) does.
-    pub(super) fn unmask(&mut self, len: usize, key: MaskKey) -> Result<(), ProtocolError> {
+    /// Accepts `len` bytes that were read into the [`direct_buffer`](Self::direct_buffer): unmasks
+    /// and checks them. Fails as [`append`](Self::append) does.
+    pub(super) fn commit(&mut self, len: usize, key: MaskKey) -> Result<(), ProtocolError> {
         let piece = &mut self.bytes[self.len..self.len + len];
         let is_ascii = unmask(piece, key);
         if let Some(check) = &mut self.check {
@@ -98,13 +102,13 @@ impl Assembly {
         Ok(())
     }
 
-    /// Bytes so far.
+    /// Bytes that have arrived, and the free ones in front.
     pub(super) const fn len(&self) -> usize {
         self.len
     }
 
-    /// Takes memory for `more` bytes: several times what there is, so that pieces are not copied
-    /// over and over, but no more than a whole message takes.
+    /// Reserves memory for `more` bytes. It grows geometrically, so that small pieces are not
+    /// copied over and over, up to the memory of the largest message.
     fn reserve(&mut self, more: usize, bytes_max: usize) {
         let needed = self.len + more;
         if needed <= self.bytes.capacity() {
@@ -115,7 +119,7 @@ impl Assembly {
         self.bytes.reserve_exact(grown - self.bytes.len());
     }
 
-    /// The payload is complete.
+    /// Ends the message: its payload is complete. Fails if a text ends inside a character.
     pub(super) fn finish(mut self) -> Result<Assembled, ProtocolError> {
         if let Some(check) = &self.check {
             check.finish().map_err(|_| ProtocolError::TextUtf8)?;
@@ -125,7 +129,7 @@ impl Assembly {
     }
 }
 
-/// A message that did not arrive as one frame in one read: complete, and checked.
+/// A complete message that did not arrive as one frame in one read. Its text is checked.
 #[derive(Debug)]
 pub(super) struct Assembled(Assembly);
 
@@ -142,14 +146,15 @@ impl Assembled {
         self.0.bytes
     }
 
-    /// Puts the frame that echoes the message at the end of `out`.
-    pub(super) fn echo(self, out: &mut OutBuffer) {
+    /// Appends the frame that echoes the message to the workspace's `out`.
+    pub(super) fn echo(self, workspace: &mut Workspace) {
         let message = self.message();
         let header = ServerHeader::new(true, message.opcode(), message.as_bytes().len() as u64);
         let Assembly { mut bytes, header_len, .. } = self.0;
+        let out = &mut workspace.out;
         if header_len > 0 && out.is_empty() {
             header.write_before(&mut bytes, header_len);
-            out.set(bytes);
+            *out = bytes;
         } else {
             out.extend_from_slice(header.as_bytes());
             out.extend_from_slice(&bytes[header_len..]);
@@ -157,7 +162,7 @@ impl Assembled {
     }
 }
 
-/// By what the memory of a message under way grows.
+/// The memory of an incomplete message grows by this factor.
 const GROWTH_FACTOR: usize = 4;
 
 #[cfg(test)]
@@ -172,7 +177,7 @@ mod tests {
     fn memory_grows_geometrically_up_to_one_message() {
         let bytes_max = 1000;
         let mut assembly =
-            Assembly::new(&header(true, OpCode::Binary), 0, &mut OutBuffer::default());
+            Assembly::new(&header(true, OpCode::Binary), 0, &mut Workspace::default());
         let mut capacities = Vec::new();
         for _ in 0..bytes_max {
             assembly.append(b"x", true, bytes_max).unwrap();
@@ -186,15 +191,18 @@ mod tests {
     #[test]
     fn the_echo_follows_what_goes_before_it() {
         for (fin, before) in [(true, ""), (true, "before"), (false, ""), (false, "before")] {
-            let mut out = OutBuffer::default();
-            let mut assembly = Assembly::new(&header(fin, OpCode::Text), 0, &mut out);
+            let mut workspace = Workspace::default();
+            let mut assembly = Assembly::new(&header(fin, OpCode::Text), 0, &mut workspace);
             let payload = "h\u{e9}".repeat(50);
             assembly.append(payload.as_bytes(), false, 1000).unwrap();
-            out.extend_from_slice(before.as_bytes());
+            workspace.out.extend_from_slice(before.as_bytes());
             let assembled = assembly.finish().unwrap();
             assert_eq!(assembled.message(), Message::from(payload.as_str()));
-            assembled.echo(&mut out);
-            assert_eq!(*out, [before.as_bytes(), b"\x81\x7e\x00\x96", payload.as_bytes()].concat());
+            assembled.echo(&mut workspace);
+            assert_eq!(
+                workspace.out,
+                [before.as_bytes(), b"\x81\x7e\x00\x96", payload.as_bytes()].concat()
+            );
         }
     }
 }

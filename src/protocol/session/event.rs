@@ -1,106 +1,95 @@
-//! What a session yields.
+//! The events of a session.
 
 use std::ops::Range;
 
-use simdutf8::compat::from_utf8;
-
 use super::assembly::Assembled;
 use super::message::{Message, Text};
-use super::out::OutBuffer;
 use super::window::Window;
+use super::workspace::Workspace;
 use crate::protocol::close_code::CloseCode;
-use crate::protocol::error::ProtocolError;
 use crate::protocol::frame::header::ServerHeader;
 use crate::protocol::frame::opcode::OpCode;
 
-/// What a peer did.
+/// An act of the peer.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A message. It is echoed, if at all, before the next event is asked for.
-    Message(Received),
-    /// A frame of a message that has not all arrived.
+    /// A message.
+    Message(ReceivedMessage),
+    /// A frame that completes no message: a fragment, or a frame skipped after our close frame.
     Fragment,
-    /// A part of a large binary message ([`Delivery::StreamedEcho`](super::Delivery::StreamedEcho)); its echo is in the run.
+    /// A part of a large binary message, whose echo is in the run. Only with
+    /// [`Delivery::StreamedEcho`](crate::protocol::Delivery::StreamedEcho).
     Streamed {
         /// Bytes of payload in this part.
         payload_len: usize,
         /// Whether the message's last byte was among them.
         message_end: bool,
     },
-    /// A ping; unless our close frame went before it, the pong is in the run.
+    /// A ping. Its pong is in the run, unless our close frame was sent before.
     Ping,
-    /// A pong, asked for or not (RFC 6455 5.5.3); its payload in the window.
+    /// A pong, solicited or not (RFC 6455 5.5.3), and the place of its payload in the window.
     Pong(Range<usize>),
-    /// The peer's close frame; unless it answers ours, its answer is in the run. The last event.
+    /// The peer's close frame, the last event. Its answer is in the run, unless it answers ours.
     Close {
         /// The code, if the frame carried one.
         code: Option<CloseCode>,
-        /// The reason in the window; UTF-8, checked.
+        /// The place of the reason in the window. Checked: UTF-8.
         reason: Range<usize>,
-        /// Whether this side's close frame went before it.
+        /// Whether our close frame was sent before.
         answers_ours: bool,
     },
 }
 
-/// A message that has arrived.
+/// A message that has arrived. If it is text, its bytes are valid UTF-8: only a session makes one,
+/// and it has checked them.
 #[derive(Debug)]
-pub struct Received(pub(super) Place);
+pub struct ReceivedMessage(pub(super) Storage);
 
-/// Where a message is.
+/// The place of a message.
 #[derive(Debug)]
-pub(super) enum Place {
-    /// It came as one frame in one read: it lies in the window, unmasked, with room in front of it
-    /// for the header of its echo. Text that is not ASCII is not checked yet.
-    Window { is_text: bool, is_ascii: bool, payload: Range<usize> },
-    /// It came in parts, and was checked as they came.
+pub(super) enum Storage {
+    /// In the window, unmasked, behind space for the header of its echo: it arrived as one frame in
+    /// one read.
+    Window { opcode: OpCode, payload: Range<usize> },
+    /// In memory of its own: it arrived in parts.
     Assembled(Assembled),
 }
 
-impl Received {
-    /// The message, its text checked.
-    ///
-    /// # Errors
-    ///
-    /// [`ProtocolError::TextUtf8`]: tell the session with [`Session::fail`](super::Session::fail).
+impl ReceivedMessage {
+    /// The message. `window` is the one that it was taken from.
     #[inline(always)]
-    pub fn lend<'m>(&'m self, window: &'m Window<'_>) -> Result<Message<'m>, ProtocolError> {
+    #[must_use]
+    pub fn lend<'m>(&'m self, window: &'m Window<'_>) -> Message<'m> {
         match &self.0 {
-            Place::Window { is_text: false, payload, .. } => {
-                Ok(Message::Binary(window.bytes(payload)))
+            Storage::Window { opcode: OpCode::Text, payload } => {
+                Message::Text(Text::checked(window.bytes(payload)))
             }
-            Place::Window { is_ascii: true, payload, .. } => {
-                Ok(Message::Text(Text::checked(window.bytes(payload))))
-            }
-            Place::Window { payload, .. } => from_utf8(window.bytes(payload))
-                .map(Message::from)
-                .map_err(|_| ProtocolError::TextUtf8),
-            Place::Assembled(assembled) => Ok(assembled.message()),
+            Storage::Window { payload, .. } => Message::Binary(window.bytes(payload)),
+            Storage::Assembled(assembled) => assembled.message(),
         }
     }
 
-    /// Echoes the message, which has been [lent](Self::lend) and so checked. In the window the
-    /// header goes in front of the payload; a message that was assembled goes to `out`, behind the
-    /// window's run.
+    /// Echoes the message. In the window the reply's header goes in front of the payload. An
+    /// assembled message goes to the workspace, behind the window's run.
     #[inline(always)]
-    pub fn echo(self, window: &mut Window<'_>, out: &mut OutBuffer) {
+    pub fn echo(self, window: &mut Window<'_>, workspace: &mut Workspace) {
         match self.0 {
-            Place::Window { is_text, payload, .. } => {
-                let opcode = if is_text { OpCode::Text } else { OpCode::Binary };
+            Storage::Window { opcode, payload } => {
                 window.reply(&ServerHeader::new(true, opcode, payload.len() as u64), &payload);
             }
-            Place::Assembled(assembled) => {
-                window.move_run(out);
-                assembled.echo(out);
+            Storage::Assembled(assembled) => {
+                window.move_run(workspace);
+                assembled.echo(workspace);
             }
         }
     }
 
-    /// Lets the memory of a message that is not echoed serve the next.
+    /// Gives the memory of a message that is not echoed to the next.
     #[inline(always)]
-    pub fn give_back(self, out: &mut OutBuffer) {
-        if let Place::Assembled(assembled) = self.0 {
-            out.keep(assembled.into_memory());
+    pub fn recycle(self, workspace: &mut Workspace) {
+        if let Storage::Assembled(assembled) = self.0 {
+            workspace.recycle(assembled.into_memory());
         }
     }
 }
@@ -113,16 +102,16 @@ mod tests {
     use crate::protocol::session::assembly::Assembly;
 
     #[test]
-    fn memory_of_a_message_that_is_not_echoed_serves_the_next() {
+    fn memory_of_a_message_that_is_not_echoed_is_recycled() {
         const LEN: usize = 1 << 20;
         let (payload_len, key) = (LEN as u64, MaskKey([0; 4]));
         let header =
             FrameHeader { fin: true, opcode: OpCode::Text, header_len: 14, payload_len, key };
-        let mut out = OutBuffer::default();
-        let mut assembly = Assembly::new(&header, 0, &mut out);
+        let mut workspace = Workspace::default();
+        let mut assembly = Assembly::new(&header, 0, &mut workspace);
         assembly.append(&[b'a'; LEN], true, LEN).unwrap();
-        Received(Place::Assembled(assembly.finish().unwrap())).give_back(&mut out);
-        assert!(out.is_empty());
-        assert!(out.spare(LEN, usize::MAX).capacity() >= LEN);
+        ReceivedMessage(Storage::Assembled(assembly.finish().unwrap())).recycle(&mut workspace);
+        assert!(workspace.out.is_empty());
+        assert!(workspace.take_spare(LEN, usize::MAX).capacity() >= LEN);
     }
 }

@@ -1,31 +1,39 @@
-//! What a peer is in the middle of: an incomplete header, frame or message.
+//! The incoming half of a session: an incomplete header, frame or message.
 
-use super::assembly::{Assembled, Assembly};
-use super::limits::{Extent, Limits};
+use super::assembly::Assembly;
+use super::event::{Event, ReceivedMessage, Storage};
+use super::limits::{Limits, MessageSize};
 use super::window::{Taken, Window};
+use super::workspace::Workspace;
 use crate::protocol::error::ProtocolError;
-use crate::protocol::frame::header::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, MASK_KEY_BYTES};
+use crate::protocol::frame::header::{
+    CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, MASK_KEY_BYTES, ServerHeader,
+};
 use crate::protocol::frame::mask::MaskKey;
+use crate::protocol::frame::opcode::OpCode;
 
-/// Free bytes that must precede a read in its buffer: what the read before it left incomplete, at
-/// most a control frame but for its last byte, goes there.
+/// Free bytes that must precede a read in its buffer. An incomplete header or control frame from
+/// the read before goes there, so that it is parsed in one piece; the longest is a control frame
+/// without its last byte.
 pub const HEADROOM_BYTES: usize = 2 + MASK_KEY_BYTES + CONTROL_PAYLOAD_BYTES_MAX;
 
-/// The state that a peer has only while something is under way.
+/// The incoming half of a session, which exists only while something is incomplete: an idle
+/// session does not pay for it.
 #[derive(Debug, Default)]
-pub(super) struct Partial {
-    /// The message whose last frame has not arrived.
-    pub(super) message: UnderWay,
-    /// The frame whose payload has not all arrived; of no message if it comes after our close
-    /// frame, and then it is skipped.
-    pub(super) frame: Option<FrameRest>,
-    /// Bytes that were read into the room of the message, masked as they came.
-    pub(super) filled: usize,
+pub(super) struct InProgress {
+    /// The message whose last frame has not arrived completely.
+    pub(super) message: MessageInProgress,
+    /// The frame whose payload has not arrived completely. It is skipped if it belongs to no
+    /// message: then it came after our close frame.
+    pub(super) frame: Option<FrameInProgress>,
+    /// Bytes that were read into the direct buffer and not taken yet: still masked.
+    pub(super) committed: usize,
     spill: Spill,
 }
 
-impl Partial {
-    /// Keeps the unread bytes of `window`, an incomplete header or control frame, for the next.
+impl InProgress {
+    /// Keeps the unread bytes of `window`, an incomplete header or control frame, for the next
+    /// window.
     pub(super) fn keep_unread(&mut self, window: &mut Window<'_>) {
         let unread = window.unread();
         self.spill.bytes[..unread.len()].copy_from_slice(unread);
@@ -33,7 +41,7 @@ impl Partial {
         window.discard();
     }
 
-    /// Puts the kept bytes at the end of `headroom`; returns how many they are.
+    /// Moves the kept bytes to the end of `headroom`, and returns their number.
     pub(super) fn put_back(&mut self, headroom: &mut [u8]) -> usize {
         let kept = &self.spill.bytes[..self.spill.len];
         let start = headroom.len() - kept.len();
@@ -41,35 +49,151 @@ impl Partial {
         std::mem::take(&mut self.spill.len)
     }
 
-    /// The payload of the message being assembled is complete.
-    pub(super) fn take_assembled(&mut self) -> Result<Option<Assembled>, ProtocolError> {
+    /// Takes the header of a data frame, checks it against the message in progress (RFC 6455 5.4),
+    /// and lays out the reply's header if the message is streamed.
+    pub(super) fn begin_frame(
+        &mut self,
+        header: &FrameHeader,
+        is_streamed: bool,
+        window: &mut Window<'_>,
+        limits: &Limits,
+        workspace: &mut Workspace,
+    ) -> Result<(), ProtocolError> {
+        debug_assert!(self.frame.is_none(), "a frame begins when the one before it has ended");
+        // Taken without its payload, which may be longer than the window. The empty range is where
+        // the reply's header goes.
+        let start = window.take(header, 0).payload;
+        if matches!(self.message, MessageInProgress::Nothing) {
+            let size = MessageSize::default();
+            self.message = match header.opcode {
+                OpCode::Continuation => return Err(ProtocolError::ContinuationWithoutStart),
+                _ if is_streamed => {
+                    MessageInProgress::Streaming { size, deferred: Deferred::default() }
+                }
+                _ => {
+                    let arrived = window.unread().len();
+                    let assembly = Assembly::new(header, arrived, workspace);
+                    MessageInProgress::Assembling { assembly, size }
+                }
+            };
+        } else if header.opcode != OpCode::Continuation {
+            return Err(ProtocolError::MessageInterrupted);
+        }
+        // The limits count announced bytes: a message that is too big fails before it arrives.
+        match &mut self.message {
+            MessageInProgress::Nothing => {}
+            MessageInProgress::Assembling { size, .. } => size.add(header, limits)?,
+            MessageInProgress::Streaming { size, .. } => {
+                size.add(header, limits)?;
+                let reply = ServerHeader::new(header.fin, header.opcode, header.payload_len);
+                window.reply(&reply, &start);
+            }
+        }
+        self.frame = Some(FrameInProgress::new(header));
+        Ok(())
+    }
+
+    /// Takes the header of a data frame that belongs to no message: its payload will be skipped.
+    pub(super) fn skip_frame(&mut self, header: &FrameHeader, window: &mut Window<'_>) {
+        debug_assert!(matches!(self.message, MessageInProgress::Nothing), "messages have ended");
+        window.take(header, 0);
+        self.frame = Some(FrameInProgress::new(header));
+    }
+
+    /// Takes the payload that has arrived of the frame in progress. `is_open` is false once our
+    /// close frame has been sent, or deferred.
+    pub(super) fn continue_frame(
+        &mut self,
+        is_open: bool,
+        window: &mut Window<'_>,
+        limits: &Limits,
+        workspace: &mut Workspace,
+    ) -> Result<Option<Event>, ProtocolError> {
+        let Some(frame) = &mut self.frame else { return Ok(None) };
+        let piece = match (std::mem::take(&mut self.committed), &mut self.message) {
+            (0, MessageInProgress::Assembling { assembly, .. }) => {
+                let Taken { payload, is_ascii } = frame.take(window);
+                assembly.append(window.bytes(&payload), is_ascii, limits.message_bytes_max)?;
+                payload
+            }
+            // A direct read: the bytes are in place, but still masked.
+            (len, MessageInProgress::Assembling { assembly, .. }) => {
+                assembly.commit(len, frame.advance(len))?;
+                0..0
+            }
+            (0, _) => frame.take(window).payload,
+            // The message was dropped between the direct read and now, by our close frame. The
+            // bytes still count as this frame's, or the next header would be read from its payload.
+            (len, _) => {
+                frame.advance(len);
+                0..0
+            }
+        };
+        let frame_end = frame.left == 0;
+        let message_end = frame_end && frame.fin;
+        if frame_end {
+            self.frame = None;
+        }
+        match &mut self.message {
+            // A skipped frame is an event too: it counts against the caller's budget.
+            MessageInProgress::Nothing => Ok(frame_end.then_some(Event::Fragment)),
+            MessageInProgress::Assembling { .. } if message_end => self.finish_assembly(),
+            MessageInProgress::Assembling { .. } => Ok(frame_end.then_some(Event::Fragment)),
+            MessageInProgress::Streaming { deferred, .. } => {
+                window.reply_piece(&piece);
+                // Deferred frames follow this piece on the wire, so the run moves ahead of them.
+                if frame_end && !deferred.controls.is_empty() {
+                    window.move_run(workspace);
+                    workspace.out.append(&mut deferred.controls);
+                }
+                // Behind our close frame no message may follow (RFC 6455 5.5.1).
+                if message_end && is_open && !deferred.messages.is_empty() {
+                    window.move_run(workspace);
+                    workspace.out.append(&mut deferred.messages);
+                }
+                if message_end || (frame_end && !is_open) {
+                    self.message = MessageInProgress::Nothing;
+                }
+                Ok(Some(Event::Streamed { payload_len: piece.len(), message_end }))
+            }
+        }
+    }
+
+    /// Makes the event of an assembled message whose last byte has arrived.
+    fn finish_assembly(&mut self) -> Result<Option<Event>, ProtocolError> {
         match std::mem::take(&mut self.message) {
-            UnderWay::Assembling { assembly, .. } => assembly.finish().map(Some),
+            MessageInProgress::Assembling { assembly, .. } => {
+                let message = ReceivedMessage(Storage::Assembled(assembly.finish()?));
+                Ok(Some(Event::Message(message)))
+            }
             _ => Ok(None),
         }
     }
 
-    /// Room for what comes next of the frame under way.
-    pub(super) fn room(&mut self, limits: &Limits) -> Option<&mut [u8]> {
+    /// See [`Session::direct_buffer`](crate::protocol::Session::direct_buffer).
+    pub(super) fn direct_buffer(&mut self, limits: &Limits) -> Option<&mut [u8]> {
         match (&mut self.message, &self.frame) {
-            (UnderWay::Assembling { assembly, .. }, Some(frame)) => {
-                assembly.room(frame.left, limits.message_bytes_max)
+            (MessageInProgress::Assembling { assembly, .. }, Some(frame)) => {
+                assembly.direct_buffer(frame.left, limits.message_bytes_max)
             }
             _ => None,
         }
     }
 
-    pub(super) const fn is_streaming(&self) -> bool {
-        matches!(self.message, UnderWay::Streaming { .. })
+    /// Whether a streamed frame is incomplete.
+    pub(super) const fn is_mid_frame(&self) -> bool {
+        matches!(self.message, MessageInProgress::Streaming { .. }) && self.frame.is_some()
     }
 
-    /// Whether nothing is under way.
+    /// Whether nothing is incomplete.
     pub(super) const fn is_idle(&self) -> bool {
-        matches!(self.message, UnderWay::Nothing) && self.frame.is_none() && self.spill.len == 0
+        matches!(self.message, MessageInProgress::Nothing)
+            && self.frame.is_none()
+            && self.spill.len == 0
     }
 }
 
-/// The bytes of an incomplete header or control frame, as they came.
+/// The bytes of an incomplete header or control frame, still masked.
 #[derive(Debug)]
 struct Spill {
     bytes: [u8; HEADROOM_BYTES],
@@ -82,37 +206,37 @@ impl Default for Spill {
     }
 }
 
-/// A message of which frames are still to come.
+/// The message in progress, if any.
 #[derive(Debug, Default)]
-pub(super) enum UnderWay {
+pub(super) enum MessageInProgress {
     #[default]
     Nothing,
-    /// It is delivered whole.
-    Assembling { assembly: Assembly, extent: Extent },
-    /// It is echoed as it arrives.
-    Streaming { extent: Extent, waiting: Waiting },
+    /// Collected, to be delivered whole.
+    Assembling { assembly: Assembly, size: MessageSize },
+    /// Echoed as it arrives.
+    Streaming { size: MessageSize, deferred: Deferred },
 }
 
-/// The part of a frame's payload that has not arrived.
+/// A frame whose payload has not arrived completely.
 #[derive(Debug)]
-pub(super) struct FrameRest {
+pub(super) struct FrameInProgress {
     pub(super) left: u64,
     pub(super) fin: bool,
     key: MaskKey,
 }
 
-impl FrameRest {
+impl FrameInProgress {
     pub(super) const fn new(header: &FrameHeader) -> Self {
         Self { left: header.payload_len, fin: header.fin, key: header.key }
     }
 
-    /// Takes what `window` has of it.
+    /// Takes the payload that `window` holds.
     pub(super) fn take(&mut self, window: &mut Window<'_>) -> Taken {
         let len = self.left.min(window.unread().len() as u64) as usize;
         window.take_piece(len, self.advance(len))
     }
 
-    /// Goes on by `len` bytes of payload; returns the key that they are masked with.
+    /// Advances by `len` payload bytes, and returns the key that they are masked with.
     pub(super) fn advance(&mut self, len: usize) -> MaskKey {
         self.left -= len as u64;
         let key = self.key.advance(len);
@@ -120,11 +244,11 @@ impl FrameRest {
     }
 }
 
-/// Frames sent while a streamed message is owed, encoded.
+/// Encoded frames that were sent while a streamed message was in progress.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
-    /// Control frames: they go out at the end of the streamed frame.
+pub(super) struct Deferred {
+    /// Control frames. They follow the streamed frame.
     pub(super) controls: Vec<u8>,
-    /// Messages: they go out at the end of the streamed message.
+    /// Messages. They follow the streamed message.
     pub(super) messages: Vec<u8>,
 }

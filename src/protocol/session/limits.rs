@@ -1,26 +1,26 @@
-//! What a message may come to, counted as its headers announce it.
+//! The limits of a message, counted by the lengths that its headers announce.
 
 use crate::protocol::error::ProtocolError;
 use crate::protocol::frame::header::FrameHeader;
 
-/// What a peer may send, enforced while it arrives.
+/// The limits of a message, enforced as its frames arrive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Payload bytes of a message, all fragments together; inclusive.
+    /// The most payload bytes of a message, all fragments together.
     pub message_bytes_max: usize,
-    /// Fragments of a message, at least one; inclusive. A message in one frame is one fragment.
+    /// The most fragments of a message. A message in one frame counts as one fragment.
     pub fragments_max: u32,
 }
 
-/// What a message comes to so far, by what its headers announce.
+/// The size of an incomplete message, as announced by the headers so far.
 #[derive(Debug, Default)]
-pub(super) struct Extent {
+pub(super) struct MessageSize {
     bytes: u64,
     fragments: u32,
 }
 
-impl Extent {
-    /// Counts a further frame.
+impl MessageSize {
+    /// Adds a frame, and fails if the message exceeds a limit.
     pub(super) const fn add(
         &mut self,
         header: &FrameHeader,

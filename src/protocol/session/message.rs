@@ -7,10 +7,10 @@ use simdutf8::compat::from_utf8;
 
 use crate::protocol::frame::opcode::OpCode;
 
-/// A whole message, borrowed from wherever its bytes are.
+/// A whole message, borrowed from the buffer that holds it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Message<'m> {
-    /// Text: UTF-8, checked.
+    /// Text: valid UTF-8.
     Text(Text<'m>),
     /// Binary: any bytes.
     Binary(&'m [u8]),
@@ -27,7 +27,7 @@ impl<'m> Message<'m> {
         }
     }
 
-    /// The text, if it is one.
+    /// The text of a text message.
     #[must_use]
     pub fn as_text(&self) -> Option<&'m str> {
         match self {
@@ -74,23 +74,23 @@ impl<'m, const N: usize> From<&'m [u8; N]> for Message<'m> {
     }
 }
 
-/// The text of a message: UTF-8, checked. A `str` by dereference.
+/// The text of a message: valid UTF-8. Dereferences to `str`.
 ///
-/// Text is checked as it arrives, if it is ASCII while it is unmasked, and an echo needs no more
-/// than that. To make it a `str` the language wants another look at it, which is taken when
-/// somebody asks for one.
+/// The bytes were validated on arrival (ASCII already during unmasking), which is all that an echo
+/// needs. Without `unsafe`, producing a `&str` validates them again, so only callers of
+/// [`as_str`](Self::as_str), or of the dereference, pay for that.
 #[derive(Clone, Copy)]
 pub struct Text<'m>(Source<'m>);
 
 #[derive(Clone, Copy)]
 enum Source<'m> {
-    /// Known to be UTF-8.
+    /// Validated by the session.
     Checked(&'m [u8]),
     Str(&'m str),
 }
 
 impl<'m> Text<'m> {
-    /// Text that is known to be UTF-8.
+    /// Wraps bytes that the session has validated.
     pub(super) const fn checked(bytes: &'m [u8]) -> Self {
         Self(Source::Checked(bytes))
     }
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_a_str_wherever_it_lies() {
+    fn a_text_is_a_str_from_either_source() {
         for text in [Text::checked("h\u{e9}\n".as_bytes()), Text::from("h\u{e9}\n")] {
             assert_eq!(Message::Text(text).as_text(), Some("h\u{e9}\n"));
             assert_eq!((text.as_str(), text.chars().count()), ("h\u{e9}\n", 3));

@@ -1,106 +1,104 @@
 //! One open WebSocket connection without its socket: frames in, events and replies out.
 //!
 //! ```text
-//!          send_close                     the peer's close
+//!          close                          the peer's close
 //!   Open ──────────────► CloseSent ───────────────────────► Closed
 //!    │                                                        ▲
 //!    └──── the peer's close, answered; or its fault ──────────┘
 //! ```
 //!
-//! The caller lends a [`Window`] over what it read and asks for events until there is none. What
-//! RFC 6455 demands as an answer (pong, the reply to a close) is laid out in the window's run as
-//! the event is yielded; the order of the events is the order on the wire.
+//! **Drain invariant:** take events until there is none, move the run, then send. In full, for each
+//! read of a connection:
+//!
+//! 1. Read into [`Session::direct_buffer`] if it returns one, and tell [`Session::commit`] how much
+//!    was read. Otherwise read into a buffer behind [`HEADROOM_BYTES`] free bytes.
+//! 2. Open a window over that buffer with [`Session::window`], or an empty one after a direct read.
+//! 3. Call [`Session::next_event`] until it returns `None` or an error. Each reply that RFC 6455
+//!    demands (a pong, the answer to a close) is in the window's run when its event is returned, so
+//!    the order of the events is the order on the wire.
+//! 4. Echo or recycle a [`ReceivedMessage`] before the next call: its payload lies where the next
+//!    reply may go.
+//! 5. Before [`Session::send`], [`Session::ping`] or [`Session::close`] move the run to the
+//!    workspace with [`Window::move_run`]: they append to its `out`, which precedes the run.
+//! 6. Write the workspace's `out`, then the run; then clear the workspace for the next session.
+//!
+//! The session itself moves the run when it must append to `out`: for an assembled message's echo,
+//! deferred frames, and the close frame of a failure.
 
-pub(super) mod event;
 pub(super) mod in_progress;
+pub(super) mod event;
 mod assembly;
+pub(super) mod delivery;
 pub(super) mod message;
 pub(super) mod window;
-pub(super) mod out;
+pub(super) mod workspace;
+mod pool;
 pub(super) mod limits;
 mod utf8;
 
-use self::assembly::Assembly;
-use self::event::{Event, Place, Received};
-use self::in_progress::{FrameRest, HEADROOM_BYTES, Partial, UnderWay, Waiting};
-use self::limits::{Extent, Limits};
+use simdutf8::compat::from_utf8;
+
+use self::delivery::Delivery;
+use self::event::{Event, ReceivedMessage, Storage};
+use self::in_progress::{Deferred, HEADROOM_BYTES, InProgress, MessageInProgress};
+use self::limits::Limits;
 use self::message::Message;
-use self::out::OutBuffer;
 use self::window::{Taken, Window};
+use self::workspace::Workspace;
 use super::close_code::CloseCode;
-use super::error::{Closed, ProtocolError};
+use super::error::ProtocolError;
 use super::frame::close::{CODE_BYTES, parse_payload, push_close};
 use super::frame::header::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader, push_frame};
 use super::frame::opcode::OpCode;
 
-/// A binary message that begins with a frame of more than this, or with a fragment, is large: a
-/// session that streams echoes it as it arrives. Up to here assembling costs little, and a reply
-/// does not wait for a slow sender in the middle of a frame.
-pub const STREAM_BYTES_MIN: usize = 16 * 1024;
-
-/// How large binary messages are delivered.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Delivery {
-    /// As whole messages, like all others.
-    #[default]
-    Whole,
-    /// Echoed frame by frame as they arrive, so that the memory held does not grow with them.
-    ///
-    /// While a streamed frame is owed, nothing else is written to the peer: control frames wait
-    /// for its end, other messages for the streamed message's end.
-    StreamedEcho,
-}
-
-/// The protocol's state of one open connection: 16 bytes while nothing is under way.
+/// The protocol state of one open connection: 16 bytes while nothing is incomplete.
 #[derive(Debug)]
 pub struct Session {
-    phase: Phase,
+    state: State,
     delivery: Delivery,
-    /// `None` while nothing is under way.
-    partial: Option<Box<Partial>>,
+    /// `None` while nothing is incomplete.
+    in_progress: Option<Box<InProgress>>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Phase {
+enum State {
     Open,
     CloseSent,
     Closed,
 }
 
 impl Session {
-    /// The state right after the handshake.
+    /// Starts a session, right after the opening handshake.
     #[must_use]
     pub const fn new(delivery: Delivery) -> Self {
-        Self { phase: Phase::Open, delivery, partial: None }
+        Self { state: State::Open, delivery, in_progress: None }
     }
 
-    /// Room for what comes next of a large frame, in the memory of its message: what is read there
-    /// need not be copied. The caller says with [`filled`](Self::filled) how much it was.
-    ///
-    /// `None` if the next read goes to a [`window`](Self::window): there is no such frame, or too
-    /// little of it has arrived to take so much memory for it.
+    /// Returns memory of the message in progress for the next read, so that the rest of a large
+    /// frame is not copied. `None` if the next read goes to a [`window`](Self::window): no large
+    /// frame is incomplete, or too little of it has arrived to take so much memory for it.
     #[inline]
-    pub fn room(&mut self, limits: &Limits) -> Option<&mut [u8]> {
-        self.partial.as_mut()?.room(limits)
+    pub fn direct_buffer(&mut self, limits: &Limits) -> Option<&mut [u8]> {
+        self.in_progress.as_mut()?.direct_buffer(limits)
     }
 
-    /// The first `len` bytes of the [`room`](Self::room) have been filled. The next event takes
-    /// them, before anything in a window.
-    pub fn filled(&mut self, len: usize) {
-        if let Some(partial) = &mut self.partial {
-            partial.filled = len;
+    /// Tells the session that the first `len` bytes of the [`direct_buffer`](Self::direct_buffer)
+    /// were read. The next event is taken from them, before any in a window.
+    pub fn commit(&mut self, len: usize) {
+        if let Some(in_progress) = &mut self.in_progress {
+            in_progress.committed = len;
         }
     }
 
-    /// Whether there is something to take an event from.
+    /// Whether there are bytes to take an event from.
     #[inline]
     #[must_use]
     pub fn has_input(&self, window: &Window<'_>) -> bool {
-        !window.is_empty() || self.partial.as_ref().is_some_and(|partial| partial.filled > 0)
+        !window.is_empty()
+            || self.in_progress.as_ref().is_some_and(|in_progress| in_progress.committed > 0)
     }
 
-    /// Opens a window over a read: `buf` holds [`HEADROOM_BYTES`] free bytes, then what was read.
+    /// Opens a window over a read: `buf` holds [`HEADROOM_BYTES`] free bytes, then the bytes read.
     ///
     /// # Panics
     ///
@@ -108,56 +106,62 @@ impl Session {
     #[inline]
     pub fn window<'b>(&mut self, buf: &'b mut [u8]) -> Window<'b> {
         let mut start = HEADROOM_BYTES;
-        if let Some(partial) = &mut self.partial {
-            start -= partial.put_back(&mut buf[..HEADROOM_BYTES]);
-            self.drop_idle_partial();
+        if let Some(in_progress) = &mut self.in_progress {
+            start -= in_progress.put_back(&mut buf[..HEADROOM_BYTES]);
+            self.drop_in_progress_if_idle();
         }
         Window::new(buf, start)
     }
 
-    /// The next event; `None` once the window is used up.
-    ///
-    /// `out` holds what goes on the wire before the window's run. Only frames that waited for the
-    /// end of a streamed one, and a failure's close frame, are put there.
+    /// Takes the next event; `None` once the window is used up.
     ///
     /// # Errors
     ///
-    /// The peer's fault. Every reply before it is in `out`, and the close frame that names it, unless
-    /// one was sent before.
+    /// The peer broke the protocol or a limit. Every reply before that is in the workspace's `out`,
+    /// followed by a close frame with the error's code, unless one was sent before.
     #[inline]
     pub fn next_event(
         &mut self,
         window: &mut Window<'_>,
         limits: &Limits,
-        out: &mut OutBuffer,
+        workspace: &mut Workspace,
     ) -> Result<Option<Event>, ProtocolError> {
-        match self.whole_message(window, limits) {
+        match self.next_whole_message(window, limits, workspace)? {
             Some(received) => Ok(Some(Event::Message(received))),
-            None => self.other_event(window, limits, out),
+            None => self.next_event_slow(window, limits, workspace),
         }
     }
 
-    /// The common case: the next frame, if it is a message and complete in the window. Anything
-    /// else, faults too, is for [`other_event`](Self::other_event).
+    /// The fast path: the next frame, if it is a whole message in the window, and not streamed.
+    /// `None` leaves the frame to [`next_event_slow`](Self::next_event_slow).
+    ///
+    /// # Errors
+    ///
+    /// As [`next_event`](Self::next_event), for a text that is not UTF-8.
     #[inline(always)]
-    pub(crate) fn whole_message(
-        &self,
+    pub(crate) fn next_whole_message(
+        &mut self,
         window: &mut Window<'_>,
         limits: &Limits,
-    ) -> Option<Received> {
-        let header = self.whole_frame(window, limits)?;
-        if self.is_streamed(&header) {
-            return None;
-        }
+        workspace: &mut Workspace,
+    ) -> Result<Option<ReceivedMessage>, ProtocolError> {
+        let header = match self.whole_frame(window, limits) {
+            Some(header) if !self.delivery.streams(&header) => header,
+            _ => return Ok(None),
+        };
         let Taken { payload, is_ascii } = window.take(&header, header.payload_len as usize);
-        let is_text = header.opcode == OpCode::Text;
-        Some(Received(Place::Window { is_text, is_ascii, payload }))
+        let opcode = header.opcode;
+        // Unmasking has seen whether the text is ASCII, which spares most texts this second pass.
+        if !is_ascii && opcode == OpCode::Text && from_utf8(window.bytes(&payload)).is_err() {
+            return Err(self.fail(ProtocolError::TextUtf8, window, workspace));
+        }
+        Ok(Some(ReceivedMessage(Storage::Window { opcode, payload })))
     }
 
-    /// The header of the next frame, if it is a message and complete in the window.
+    /// The header of the next frame, if it is a whole message in the window.
     #[inline]
     fn whole_frame(&self, window: &Window<'_>, limits: &Limits) -> Option<FrameHeader> {
-        if self.phase != Phase::Open || self.partial.is_some() {
+        if self.state != State::Open || self.in_progress.is_some() {
             return None;
         }
         let header = FrameHeader::decode(window.unread()).ok()??;
@@ -169,168 +173,103 @@ impl Session {
         is_whole.then_some(header)
     }
 
-    /// The next event that is not a [`whole_message`](Self::whole_message).
-    pub(crate) fn other_event(
+    /// The slow path: the next event, if [`next_whole_message`](Self::next_whole_message) has none.
+    pub(crate) fn next_event_slow(
         &mut self,
         window: &mut Window<'_>,
         limits: &Limits,
-        out: &mut OutBuffer,
+        workspace: &mut Workspace,
     ) -> Result<Option<Event>, ProtocolError> {
-        if let Some(header) = self.whole_frame(window, limits) {
-            // Large, to be streamed: it has all arrived, and is echoed at once.
+        if !window.is_empty()
+            && let Some(header) = self.whole_frame(window, limits)
+        {
+            // A streamed message that has arrived whole needs no state: it is echoed at once.
             let payload_len = header.payload_len as usize;
             let payload = window.take(&header, payload_len).payload;
             window.reply(&ServerHeader::new(true, OpCode::Binary, header.payload_len), &payload);
             return Ok(Some(Event::Streamed { payload_len, message_end: true }));
         }
-        self.next_event_in_parts(window, limits, out).map_err(|error| self.fail(error, window, out))
+        self.next_event_in_parts(window, limits, workspace)
+            .map_err(|error| self.fail(error, window, workspace))
     }
 
-    fn is_streamed(&self, header: &FrameHeader) -> bool {
-        self.delivery == Delivery::StreamedEcho
-            && header.opcode == OpCode::Binary
-            && (!header.fin || header.payload_len > STREAM_BYTES_MIN as u64)
-    }
-
-    /// Everything but the common case: control frames, fragments, frames that a read cut, faults.
+    /// Every event but a whole message: control frames, fragments, frames that a read cut, faults.
     fn next_event_in_parts(
         &mut self,
         window: &mut Window<'_>,
         limits: &Limits,
-        out: &mut OutBuffer,
+        workspace: &mut Workspace,
     ) -> Result<Option<Event>, ProtocolError> {
-        while self.phase != Phase::Closed {
+        // A data frame may make no event yet, such as one whose payload has only begun. So this
+        // goes on until there is an event or no input.
+        while self.state != State::Closed {
             let event = if self.is_within_frame() {
                 if !self.has_input(window) {
                     return Ok(None);
                 }
-                self.continue_frame(window, limits, out)?
+                self.continue_frame(window, limits, workspace)?
             } else {
                 let Some(header) = FrameHeader::decode(window.unread())? else { break };
                 if header.opcode.is_control() {
                     let arrived = window.unread().len() - header.header_len;
+                    // A control frame is taken whole. One that a read cut is short enough to wait
+                    // in the headroom of the next window.
                     if header.payload_len > arrived as u64 {
                         break;
                     }
                     self.control_frame(&header, window)?
                 } else {
-                    self.begin_frame(&header, window, limits, out)?;
-                    self.continue_frame(window, limits, out)?
+                    self.begin_frame(&header, window, limits, workspace)?;
+                    self.continue_frame(window, limits, workspace)?
                 }
             };
             if event.is_some() {
                 return Ok(event);
             }
         }
-        if self.phase == Phase::Closed {
+        if self.state == State::Closed {
+            // Nothing counts behind the last frame (RFC 6455 5.5.1, 7.1.7).
             window.discard();
         } else if !window.is_empty() {
-            self.partial_mut().keep_unread(window);
+            self.in_progress_mut().keep_unread(window);
         }
         Ok(None)
     }
 
     fn is_within_frame(&self) -> bool {
-        self.partial.as_ref().is_some_and(|partial| partial.frame.is_some())
+        self.in_progress.as_ref().is_some_and(|in_progress| in_progress.frame.is_some())
     }
 
-    /// Takes a data frame's header: checks it against the message under way, and of a streamed
-    /// message lays out the reply's header.
+    /// Takes a data frame's header. Once our close frame is sent the frame is skipped, since no
+    /// message is delivered any more.
     fn begin_frame(
         &mut self,
         header: &FrameHeader,
         window: &mut Window<'_>,
         limits: &Limits,
-        out: &mut OutBuffer,
+        workspace: &mut Workspace,
     ) -> Result<(), ProtocolError> {
-        let is_open = self.phase == Phase::Open;
-        let is_streamed = self.is_streamed(header);
-        let partial = self.partial_mut();
-        let start = window.take(header, 0).payload;
-        if !is_open {
-            partial.frame = Some(FrameRest::new(header));
-            return Ok(());
+        let (is_open, is_streamed) = (self.is_open(), self.delivery.streams(header));
+        let in_progress = self.in_progress_mut();
+        if is_open {
+            in_progress.begin_frame(header, is_streamed, window, limits, workspace)
+        } else {
+            in_progress.skip_frame(header, window);
+            Ok(())
         }
-        if matches!(partial.message, UnderWay::Nothing) {
-            let extent = Extent::default();
-            partial.message = match header.opcode {
-                OpCode::Continuation => return Err(ProtocolError::ContinuationWithoutStart),
-                _ if is_streamed => UnderWay::Streaming { extent, waiting: Waiting::default() },
-                _ => {
-                    let arrived = window.unread().len();
-                    UnderWay::Assembling { extent, assembly: Assembly::new(header, arrived, out) }
-                }
-            };
-        } else if header.opcode != OpCode::Continuation {
-            return Err(ProtocolError::MessageInterrupted);
-        }
-        match &mut partial.message {
-            UnderWay::Nothing => {}
-            UnderWay::Assembling { extent, .. } => extent.add(header, limits)?,
-            UnderWay::Streaming { extent, .. } => {
-                extent.add(header, limits)?;
-                let reply = ServerHeader::new(header.fin, header.opcode, header.payload_len);
-                window.reply(&reply, &start);
-            }
-        }
-        partial.frame = Some(FrameRest::new(header));
-        Ok(())
     }
 
-    /// Takes what the window has of the payload of the frame under way.
+    /// Takes the payload that has arrived of the data frame in progress.
     fn continue_frame(
         &mut self,
         window: &mut Window<'_>,
         limits: &Limits,
-        out: &mut OutBuffer,
+        workspace: &mut Workspace,
     ) -> Result<Option<Event>, ProtocolError> {
-        let Some(partial) = &mut self.partial else { return Ok(None) };
-        let Some(frame) = &mut partial.frame else { return Ok(None) };
-        let piece = match (std::mem::take(&mut partial.filled), &mut partial.message) {
-            (0, UnderWay::Assembling { assembly, .. }) => {
-                let Taken { payload, is_ascii } = frame.take(window);
-                assembly.append(window.bytes(&payload), is_ascii, limits.message_bytes_max)?;
-                payload
-            }
-            (len, UnderWay::Assembling { assembly, .. }) => {
-                assembly.unmask(len, frame.advance(len))?;
-                0..0
-            }
-            (0, _) => frame.take(window).payload,
-            (len, _) => {
-                frame.advance(len);
-                0..0
-            }
-        };
-        let frame_end = frame.left == 0;
-        let message_end = frame_end && frame.fin;
-        if frame_end {
-            partial.frame = None;
-        }
-        let event = match &mut partial.message {
-            UnderWay::Nothing => frame_end.then_some(Event::Fragment),
-            UnderWay::Assembling { .. } if message_end => {
-                let assembled = partial.take_assembled()?;
-                assembled.map(|assembled| Event::Message(Received(Place::Assembled(assembled))))
-            }
-            UnderWay::Assembling { .. } => frame_end.then_some(Event::Fragment),
-            UnderWay::Streaming { waiting, .. } => {
-                window.reply_piece(&piece);
-                if frame_end && !waiting.controls.is_empty() {
-                    window.move_run(out);
-                    out.append(&mut waiting.controls);
-                }
-                if message_end && self.phase == Phase::Open && !waiting.messages.is_empty() {
-                    window.move_run(out);
-                    out.append(&mut waiting.messages);
-                }
-                if message_end || (frame_end && self.phase == Phase::CloseSent) {
-                    partial.message = UnderWay::Nothing;
-                }
-                Some(Event::Streamed { payload_len: piece.len(), message_end })
-            }
-        };
-        self.drop_idle_partial();
+        let is_open = self.is_open();
+        let Some(in_progress) = &mut self.in_progress else { return Ok(None) };
+        let event = in_progress.continue_frame(is_open, window, limits, workspace)?;
+        self.drop_in_progress_if_idle();
         Ok(event)
     }
 
@@ -341,12 +280,12 @@ impl Session {
         window: &mut Window<'_>,
     ) -> Result<Option<Event>, ProtocolError> {
         let payload = window.take(header, header.payload_len as usize).payload;
-        let answers = self.phase == Phase::Open;
+        let answers = self.state == State::Open;
         let (answer, event) = match header.opcode {
             OpCode::Close => {
                 let code = parse_payload(window.bytes(&payload))?;
-                self.phase = Phase::Closed;
-                self.partial = None;
+                self.state = State::Closed;
+                self.in_progress = None;
                 let code_end = payload.end.min(payload.start + CODE_BYTES);
                 let reason = code_end..payload.end;
                 (
@@ -367,156 +306,149 @@ impl Session {
         Ok(Some(event))
     }
 
-    /// Ends the session for a fault of the peer: the close frame that names it, unless one was sent
-    /// before, goes behind every reply so far, and all further input is discarded. Returns `error`, for the caller to report.
-    pub fn fail(
+    /// Fails the connection for a fault of the peer (RFC 6455 7.1.7): puts a close frame with its
+    /// code behind every reply so far, unless one was sent before, and discards all further input.
+    /// Returns `error`, for the caller to report.
+    #[cold]
+    fn fail(
         &mut self,
         error: ProtocolError,
         window: &mut Window<'_>,
-        out: &mut Vec<u8>,
+        workspace: &mut Workspace,
     ) -> ProtocolError {
-        window.move_run(out);
-        if self.phase == Phase::Open && !self.owes_frame() {
-            push_close(out, error.close_code(), "");
+        debug_assert!(self.state != State::Closed, "no input is looked at once closed");
+        window.move_run(workspace);
+        // Inside a streamed frame the close frame would be taken for payload.
+        if self.state == State::Open && !self.is_mid_frame() {
+            push_close(&mut workspace.out, error.close_code(), "");
         }
-        self.phase = Phase::Closed;
-        self.partial = None;
+        self.state = State::Closed;
+        self.in_progress = None;
         window.discard();
         error
     }
 
-    /// Sends a message: to the end of `out`, or behind the streamed message that is owed.
-    ///
-    /// A caller with a window open moves its run to `out` first; so for [`ping`](Self::ping) and
-    /// [`close`](Self::close).
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] once a close frame has been sent.
-    pub fn send(&mut self, message: Message<'_>, out: &mut Vec<u8>) -> Result<(), Closed> {
-        self.check_open()?;
-        let out = match self.waiting() {
-            Some((waiting, _)) => &mut waiting.messages,
-            None => out,
+    /// Sends a message: at the end of the workspace's `out`, or behind the streamed message in
+    /// progress. Returns `false`, and does nothing, once a close frame has been sent.
+    pub fn send(&mut self, message: Message<'_>, workspace: &mut Workspace) -> bool {
+        if !self.is_open() {
+            return false;
+        }
+        let out = match self.deferred() {
+            Some((deferred, _)) => &mut deferred.messages,
+            None => &mut workspace.out,
         };
         push_frame(out, message.opcode(), message.as_bytes());
-        Ok(())
+        true
     }
 
-    /// Sends a ping: to the end of `out`, or behind the streamed frame that is owed. A payload of
-    /// more than 125 bytes is cut there (RFC 6455 5.5).
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] once a close frame has been sent.
-    pub fn ping(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Closed> {
-        self.check_open()?;
-        let payload = &payload[..payload.len().min(CONTROL_PAYLOAD_BYTES_MAX)];
-        push_frame(self.control_out(out), OpCode::Ping, payload);
-        Ok(())
-    }
-
-    /// Starts the closing handshake: to the end of `out`, or behind the streamed frame that is
-    /// owed. Messages that wait for the end of a streamed one are dropped. What the peer sends from
-    /// now on is skipped, up to its close frame. A reason of more than 123 bytes is cut (RFC 6455
-    /// 5.5).
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] once a close frame has been sent.
-    pub fn close(
-        &mut self,
-        code: CloseCode,
-        reason: &str,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Closed> {
-        self.check_open()?;
-        push_close(self.control_out(out), code, reason);
-        self.phase = Phase::CloseSent;
-        if let Some(partial) = &mut self.partial
-            && !(partial.is_streaming() && partial.frame.is_some())
-        {
-            partial.message = UnderWay::Nothing;
-            self.drop_idle_partial();
+    /// Sends a ping: at the end of the workspace's `out`, or behind the streamed frame in progress.
+    /// Only the first 125 bytes of the payload are sent (RFC 6455 5.5). Returns `false`, and does
+    /// nothing, once a close frame has been sent.
+    pub fn ping(&mut self, payload: &[u8], workspace: &mut Workspace) -> bool {
+        if !self.is_open() {
+            return false;
         }
-        Ok(())
+        let payload = &payload[..payload.len().min(CONTROL_PAYLOAD_BYTES_MAX)];
+        push_frame(self.control_out(workspace), OpCode::Ping, payload);
+        true
+    }
+
+    /// Starts the closing handshake: with a close frame at the end of the workspace's `out`, or
+    /// behind the streamed frame in progress. Of the reason the first 123 bytes are sent, up to the
+    /// end of a character (RFC 6455 5.5). Messages deferred to the end of a streamed one are
+    /// dropped. Data frames that the peer sends from now on are skipped, up to its close frame.
+    /// Returns `false`, and does nothing, once a close frame has been sent.
+    pub fn close(&mut self, code: CloseCode, reason: &str, workspace: &mut Workspace) -> bool {
+        if !self.is_open() {
+            return false;
+        }
+        push_close(self.control_out(workspace), code, reason);
+        self.state = State::CloseSent;
+        // A reply's frame that has begun must be completed: the close frame waits for its end.
+        if let Some(in_progress) = &mut self.in_progress
+            && !in_progress.is_mid_frame()
+        {
+            in_progress.message = MessageInProgress::Nothing;
+            self.drop_in_progress_if_idle();
+        }
+        debug_assert!(self.is_mid_frame() || self.in_progress_bytes() + self.deferred_bytes() == 0);
+        true
     }
 
     /// Whether a message can still be sent.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.phase == Phase::Open
+        self.state == State::Open
     }
 
     /// Whether our close frame has been sent, and the peer's is awaited.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        self.phase == Phase::CloseSent
+        self.state == State::CloseSent
     }
 
     /// Whether no further event will come.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.phase == Phase::Closed
+        self.state == State::Closed
     }
 
-    /// Bytes that wait for the end of a streamed message.
+    /// Bytes of frames deferred to the end of a streamed frame or message.
     #[must_use]
-    pub fn waiting_bytes(&self) -> usize {
-        match self.partial.as_deref() {
-            Some(Partial { message: UnderWay::Streaming { waiting, .. }, .. }) => {
-                waiting.controls.len() + waiting.messages.len()
+    pub fn deferred_bytes(&self) -> usize {
+        match self.in_progress.as_deref() {
+            Some(InProgress { message: MessageInProgress::Streaming { deferred, .. }, .. }) => {
+                deferred.controls.len() + deferred.messages.len()
             }
             _ => 0,
         }
     }
 
-    /// Bytes of a message under way that has to be whole before it is delivered.
+    /// Bytes that have arrived of an incomplete message that is delivered whole.
     #[must_use]
-    pub fn under_way_bytes(&self) -> usize {
-        match self.partial.as_deref() {
-            Some(Partial { message: UnderWay::Assembling { assembly, .. }, .. }) => assembly.len(),
+    pub fn in_progress_bytes(&self) -> usize {
+        match self.in_progress.as_deref() {
+            Some(InProgress {
+                message: MessageInProgress::Assembling { assembly, .. }, ..
+            }) => assembly.len(),
             _ => 0,
         }
     }
 
-    /// Whether a streamed frame is owed, so that nothing else may go on the wire.
+    /// Whether the last reply is an incomplete streamed frame, so that no other frame may follow.
     #[must_use]
-    pub fn owes_frame(&self) -> bool {
-        self.partial
-            .as_ref()
-            .is_some_and(|partial| partial.is_streaming() && partial.frame.is_some())
+    pub fn is_mid_frame(&self) -> bool {
+        self.in_progress.as_ref().is_some_and(|in_progress| in_progress.is_mid_frame())
     }
 
-    fn check_open(&self) -> Result<(), Closed> {
-        if self.is_open() { Ok(()) } else { Err(Closed) }
-    }
-
-    /// Where a control frame goes.
-    fn control_out<'o>(&'o mut self, out: &'o mut Vec<u8>) -> &'o mut Vec<u8> {
-        match self.waiting() {
-            Some((waiting, true)) => &mut waiting.controls,
-            _ => out,
+    /// Where a control frame goes: it may stand between the frames of a streamed message, but not
+    /// inside one (RFC 6455 5.4).
+    fn control_out<'o>(&'o mut self, workspace: &'o mut Workspace) -> &'o mut Vec<u8> {
+        match self.deferred() {
+            Some((deferred, true)) => &mut deferred.controls,
+            _ => &mut workspace.out,
         }
     }
 
-    /// What waits for the streamed message under way, and whether one of its frames is owed.
-    fn waiting(&mut self) -> Option<(&mut Waiting, bool)> {
-        match self.partial.as_deref_mut()? {
-            Partial { message: UnderWay::Streaming { waiting, .. }, frame, .. } => {
-                Some((waiting, frame.is_some()))
-            }
+    /// The frames deferred by the streamed message in progress, and whether one of its frames is
+    /// incomplete.
+    fn deferred(&mut self) -> Option<(&mut Deferred, bool)> {
+        match self.in_progress.as_deref_mut()? {
+            InProgress {
+                message: MessageInProgress::Streaming { deferred, .. }, frame, ..
+            } => Some((deferred, frame.is_some())),
             _ => None,
         }
     }
 
-    fn partial_mut(&mut self) -> &mut Partial {
-        self.partial.get_or_insert_default()
+    fn in_progress_mut(&mut self) -> &mut InProgress {
+        self.in_progress.get_or_insert_default()
     }
 
-    fn drop_idle_partial(&mut self) {
-        if self.partial.as_ref().is_some_and(|partial| partial.is_idle()) {
-            self.partial = None;
+    fn drop_in_progress_if_idle(&mut self) {
+        if self.in_progress.as_ref().is_some_and(|in_progress| in_progress.is_idle()) {
+            self.in_progress = None;
         }
     }
 }
@@ -531,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_under_way_leaves_nothing_behind() {
+    fn a_completed_message_leaves_no_state_behind() {
         let limits = Limits { message_bytes_max: 100, fragments_max: 10 };
         // A message in two fragments, of the second of which the mask key is cut.
         let pieces = [&b"\x01\x81\0\0\0\0a\x80\x81\0\0"[..], b"\0\0b"];
@@ -539,9 +471,9 @@ mod tests {
         for (piece, is_last) in pieces.into_iter().zip([false, true]) {
             let mut buf = [&[0; HEADROOM_BYTES], piece].concat();
             let mut window = session.window(&mut buf);
-            let mut out = OutBuffer::default();
-            while let Ok(Some(_)) = session.next_event(&mut window, &limits, &mut out) {}
-            assert_eq!(session.partial.is_none(), is_last);
+            let mut workspace = Workspace::default();
+            while let Ok(Some(_)) = session.next_event(&mut window, &limits, &mut workspace) {}
+            assert_eq!(session.in_progress.is_none(), is_last);
         }
     }
 
@@ -554,19 +486,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_to_the_room_counts_after_a_close_too() {
+    fn a_direct_read_counts_after_a_close_too() {
         let input = large_message_and_close();
         let mut session = Session::new(Delivery::Whole);
-        let mut out = OutBuffer::default();
+        let mut workspace = Workspace::default();
         let mut buf = [&[0; HEADROOM_BYTES], &input[..50_000]].concat();
         let mut window = session.window(&mut buf);
-        assert!(matches!(session.next_event(&mut window, &LIMITS, &mut out), Ok(None)));
-        let room_len = session.room(&LIMITS).expect("a large message").len();
-        session.filled(room_len.min(10_000));
-        session.close(CloseCode::NORMAL, "", &mut out).unwrap();
+        assert!(matches!(session.next_event(&mut window, &LIMITS, &mut workspace), Ok(None)));
+        let room_len = session.direct_buffer(&LIMITS).expect("a large message").len();
+        session.commit(room_len.min(10_000));
+        assert!(session.close(CloseCode::NORMAL, "", &mut workspace));
         let mut buf = [&[0; HEADROOM_BYTES], &input[50_000 + room_len.min(10_000)..]].concat();
         let mut window = session.window(&mut buf);
-        while let Ok(Some(_)) = session.next_event(&mut window, &LIMITS, &mut out) {}
+        while let Ok(Some(_)) = session.next_event(&mut window, &LIMITS, &mut workspace) {}
         assert!(session.is_closed());
     }
 
@@ -574,12 +506,12 @@ mod tests {
     fn a_failure_within_a_streamed_frame_puts_nothing_into_it() {
         let input = large_message_and_close();
         let mut session = Session::new(Delivery::StreamedEcho);
-        let mut out = OutBuffer::default();
+        let mut workspace = Workspace::default();
         let mut buf = [&[0; HEADROOM_BYTES], &input[..80_000]].concat();
         let mut window = session.window(&mut buf);
-        while let Ok(Some(_)) = session.next_event(&mut window, &LIMITS, &mut out) {}
+        while let Ok(Some(_)) = session.next_event(&mut window, &LIMITS, &mut workspace) {}
         let owed_len = window.run().len();
-        session.fail(ProtocolError::TooManyFragments, &mut window, &mut out);
-        assert_eq!(out.len(), owed_len);
+        session.fail(ProtocolError::TooManyFragments, &mut window, &mut workspace);
+        assert_eq!(workspace.out.len(), owed_len);
     }
 }

@@ -1,13 +1,13 @@
-//! UTF-8 validation of a text message that arrives in pieces; fails on the first bad byte.
+//! Validates the UTF-8 of a text that arrives in pieces, and fails on the first bad byte.
 
 use simdutf8::compat::from_utf8;
 
-/// The text holds a byte that no valid UTF-8 has at its place.
+/// The text cannot be, or become, valid UTF-8.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct InvalidUtf8;
 
-/// The check of a text: it holds the incomplete sequence at the end of what it has seen, at most
-/// three bytes of a four-byte sequence, and room for the fourth.
+/// Validates one text. Between pieces it holds the incomplete sequence at the end of the last one:
+/// at most three bytes of a four-byte sequence, and space for the fourth.
 #[derive(Debug, Default)]
 pub(super) struct Utf8Check {
     bytes: [u8; 4],
@@ -15,11 +15,12 @@ pub(super) struct Utf8Check {
 }
 
 impl Utf8Check {
-    /// Goes on with `piece`, of which may be known that it is ASCII.
+    /// Validates the next piece. `is_ascii` is the caller's promise that every byte is below 0x80,
+    /// which skips the check.
     ///
     /// # Errors
     ///
-    /// As soon as a byte cannot continue any valid text (RFC 3629 4), not at the end of the piece.
+    /// At the first byte that no valid text has at its place (RFC 3629 4).
     pub(super) fn check(&mut self, piece: &[u8], is_ascii: bool) -> Result<(), InvalidUtf8> {
         if is_ascii && (self.len == 0 || piece.is_empty()) {
             return Ok(());
@@ -35,12 +36,12 @@ impl Utf8Check {
         Ok(())
     }
 
-    /// The message is over: an incomplete sequence stays incomplete.
+    /// Ends the text. Fails if a sequence is still incomplete.
     pub(super) const fn finish(&self) -> Result<(), InvalidUtf8> {
         if self.len == 0 { Ok(()) } else { Err(InvalidUtf8) }
     }
 
-    /// Feeds the waiting sequence from `piece`, byte by byte; returns the rest of `piece`.
+    /// Completes the held sequence from `piece`, byte by byte, and returns the rest of `piece`.
     fn complete<'p>(&mut self, mut piece: &'p [u8]) -> Result<&'p [u8], InvalidUtf8> {
         while self.len > 0 {
             let Some((&byte, rest)) = piece.split_first() else { break };

@@ -1,4 +1,4 @@
-//! One read's bytes, and the replies laid out over those already consumed.
+//! The bytes of one read, and the replies laid out over those already consumed.
 //!
 //! A client's header is four bytes longer than the server's for the same payload (the mask key),
 //! so the reply to a frame fits where the frame was. Replies to consecutive frames are compacted
@@ -11,6 +11,7 @@
 
 use std::ops::Range;
 
+use super::workspace::Workspace;
 use crate::protocol::frame::header::{FrameHeader, ServerHeader};
 use crate::protocol::frame::mask::{MaskKey, unmask_down};
 
@@ -25,7 +26,7 @@ pub struct Window<'b> {
     next: usize,
 }
 
-/// A payload that was taken from a window, where it lies now.
+/// The place of a payload that was taken from a window.
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) payload: Range<usize>,
@@ -33,7 +34,7 @@ pub(super) struct Taken {
 }
 
 impl<'b> Window<'b> {
-    /// A window over what was read: the bytes of `buf` from `start` on.
+    /// Opens a window over the bytes of `buf` from `start` on.
     ///
     /// # Panics
     ///
@@ -58,15 +59,16 @@ impl<'b> Window<'b> {
         &self.buf[self.run.clone()]
     }
 
-    /// Forgets the run, which the caller has written or moved elsewhere.
+    /// Empties the run, which the caller has written or copied.
     #[inline]
     pub fn clear_run(&mut self) {
         self.run.end = self.run.start;
     }
 
-    /// Moves the run behind `out`, so that what the caller appends next follows it on the wire.
-    pub fn move_run(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.run());
+    /// Moves the run to the end of the workspace's `out`, so that bytes appended there later follow
+    /// it on the wire.
+    pub fn move_run(&mut self, workspace: &mut Workspace) {
+        workspace.out.extend_from_slice(self.run());
         self.clear_run();
     }
 
@@ -78,14 +80,14 @@ impl<'b> Window<'b> {
 
     /// Puts a header in front of the payload handed out last: the reply joins the run.
     ///
-    /// `payload` may be a shorter prefix of what was handed out.
+    /// `payload` may be a prefix of the payload handed out.
     #[inline]
     pub(super) fn reply(&mut self, header: &ServerHeader, payload: &Range<usize>) {
         let start = header.write_before(self.buf, payload.start);
         self.join_run(start..payload.end);
     }
 
-    /// Lets a further piece of a streamed frame join the run; its header went ahead.
+    /// Adds a further piece of a streamed frame to the run, behind its header.
     pub(super) fn reply_piece(&mut self, payload: &Range<usize>) {
         self.join_run(payload.clone());
     }
@@ -93,7 +95,7 @@ impl<'b> Window<'b> {
     #[inline]
     fn join_run(&mut self, reply: Range<usize>) {
         if self.run.is_empty() {
-            // What was here when the payload was laid out may have been moved since.
+            // The run may have been moved away since the payload was laid out.
             self.run.start = reply.start;
         } else {
             debug_assert_eq!(reply.start, self.run.end, "the payload was laid out for this reply");
@@ -132,7 +134,7 @@ impl<'b> Window<'b> {
         Taken { payload: target..target + len, is_ascii }
     }
 
-    /// Consumes everything: what remains is of no interest.
+    /// Consumes the unread bytes without looking at them.
     pub(super) const fn discard(&mut self) {
         self.next = self.buf.len();
     }

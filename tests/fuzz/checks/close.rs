@@ -1,7 +1,7 @@
 //! Close frames: what a peer's carries is judged by the letter, and what goes out fits its frame.
 
 use ws_reactor::protocol::{
-    CloseCode, Delivery, Event, HEADROOM_BYTES, Limits, OutBuffer, Session,
+    CloseCode, Delivery, Event, HEADROOM_BYTES, Limits, Session, Workspace,
 };
 
 use super::model::close_code;
@@ -24,10 +24,10 @@ pub fn close(input: &[u8]) {
 
 fn receives(payload: &[u8]) {
     let mut session = Session::new(Delivery::Whole);
-    let mut out = OutBuffer::default();
+    let mut workspace = Workspace::default();
     let mut buf = [&[0; HEADROOM_BYTES], &client(8, payload)[..]].concat();
     let mut window = session.window(&mut buf);
-    let event = session.next_event(&mut window, &LIMITS, &mut out);
+    let event = session.next_event(&mut window, &LIMITS, &mut workspace);
     let code = (!payload.is_empty()).then(|| close_code(payload));
     match event {
         Ok(Some(Event::Close { code: seen, reason, answers_ours })) => {
@@ -40,18 +40,21 @@ fn receives(payload: &[u8]) {
         other => panic!("{other:?}"),
     }
     assert!(session.is_closed());
-    window.move_run(&mut out);
+    window.move_run(&mut workspace);
     let code = code.map(|code| code.unwrap_or_else(|fault| fault));
-    assert_eq!(*out, reply(8, code.map(u16::to_be_bytes).as_ref().map_or(&[], |code| &code[..])));
+    assert_eq!(
+        workspace.out,
+        reply(8, code.map(u16::to_be_bytes).as_ref().map_or(&[], |code| &code[..]))
+    );
 }
 
 fn sends(code: CloseCode, reason: &str) {
     let mut session = Session::new(Delivery::Whole);
-    let mut out = OutBuffer::default();
+    let mut workspace = Workspace::default();
     assert!(!session.is_closing());
-    assert!(session.close(code, reason, &mut out).is_ok() && session.is_closing());
-    assert!(session.close(code, reason, &mut out).is_err(), "a second time");
-    let replies = replies(&out);
+    assert!(session.close(code, reason, &mut workspace) && session.is_closing());
+    assert!(!session.close(code, reason, &mut workspace), "a second time");
+    let replies = replies(&workspace.out);
     let [(header, payload)] = &replies[..] else { panic!("{replies:?}") };
     assert_eq!((header.opcode, header.payload_len), (8, payload.len() as u64));
     if CloseCode::new(code.value()).is_none() {

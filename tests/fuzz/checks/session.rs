@@ -2,7 +2,7 @@
 //! server that echoes it answers what the model answers, in right frames, and holds little.
 
 use ws_reactor::protocol::{
-    CloseCode, Delivery, Event, HEADROOM_BYTES, Limits, Message, OutBuffer, ProtocolError, Session,
+    CloseCode, Delivery, Event, HEADROOM_BYTES, Limits, Message, ProtocolError, Session, Workspace,
 };
 
 use super::model::Model;
@@ -95,7 +95,7 @@ fn frames(pieces: &mut Pieces<'_>) -> Vec<u8> {
 /// Feeds `input` to a session that echoes, cut in steps.
 fn feed(all: &[u8], delivery: Delivery, limits: &Limits, steps: &[u16]) -> Made {
     let mut session = Session::new(delivery);
-    let mut out = OutBuffer::default();
+    let mut workspace = Workspace::default();
     let mut made = Made::default();
     let mut input = all;
     for step in or_whole(steps).iter().cycle() {
@@ -104,14 +104,14 @@ fn feed(all: &[u8], delivery: Delivery, limits: &Limits, steps: &[u16]) -> Made 
             break;
         }
         let mut buf = vec![0; HEADROOM_BYTES];
-        let taken = match session.room(limits) {
+        let taken = match session.direct_buffer(limits) {
             Some(room) if step & BY_ROOM != 0 => {
                 assert!(room.len() <= limits.message_bytes_max, "room beyond the message");
                 let arrived = all.len() - input.len();
                 assert!(room.len() <= 3 * arrived, "room for what has not arrived");
                 let taken = len.min(room.len());
                 room[..taken].copy_from_slice(&input[..taken]);
-                session.filled(taken);
+                session.commit(taken);
                 taken
             }
             _ => {
@@ -122,12 +122,15 @@ fn feed(all: &[u8], delivery: Delivery, limits: &Limits, steps: &[u16]) -> Made 
         input = &input[taken..];
         let was_closed = session.is_closed();
         let seen = made.events.len();
-        take(&mut session, &mut buf, limits, &mut out, &mut made);
+        take(&mut session, &mut buf, limits, &mut workspace, &mut made);
         assert!(!was_closed || made.events.len() == seen, "an event after the last");
-        assert!(out.capacity() <= 4 * (INPUT_BYTES_MAX + limits.message_bytes_max), "memory");
-        made.out.append(&mut out);
+        assert!(
+            workspace.out.capacity() <= 4 * (INPUT_BYTES_MAX + limits.message_bytes_max),
+            "memory"
+        );
+        made.out.append(&mut workspace.out);
     }
-    made.owes = session.owes_frame();
+    made.owes = session.is_mid_frame();
     made.is_closed = session.is_closed();
     made
 }
@@ -137,12 +140,12 @@ fn take(
     session: &mut Session,
     buf: &mut [u8],
     limits: &Limits,
-    out: &mut OutBuffer,
+    workspace: &mut Workspace,
     made: &mut Made,
 ) {
     let mut window = session.window(buf);
     loop {
-        let event = match session.next_event(&mut window, limits, out) {
+        let event = match session.next_event(&mut window, limits, workspace) {
             Ok(Some(event)) => event,
             Ok(None) => break,
             Err(error) => {
@@ -152,18 +155,19 @@ fn take(
             }
         };
         let seen = match event {
-            Event::Message(received) => match received.lend(&window) {
-                Ok(message) => {
-                    let seen = match message {
-                        Message::Text(text) => Seen::Text(text.as_bytes().to_vec()),
-                        Message::Binary(bytes) => Seen::Binary(bytes.to_vec()),
-                    };
-                    assert!(message.as_bytes().len() <= limits.message_bytes_max);
-                    received.echo(&mut window, out);
-                    seen
-                }
-                Err(error) => Seen::Failed(session.fail(error, &mut window, out)),
-            },
+            Event::Message(received) => {
+                let message = received.lend(&window);
+                assert!(message.as_bytes().len() <= limits.message_bytes_max);
+                let seen = match message {
+                    Message::Text(text) => {
+                        assert!(std::str::from_utf8(text.as_bytes()).is_ok(), "it was checked");
+                        Seen::Text(text.as_bytes().to_vec())
+                    }
+                    Message::Binary(bytes) => Seen::Binary(bytes.to_vec()),
+                };
+                received.echo(&mut window, workspace);
+                seen
+            }
             Event::Streamed { payload_len, message_end } => {
                 let before = match made.events.last() {
                     Some(Seen::Streamed(before, false)) => *before,
@@ -183,7 +187,7 @@ fn take(
         made.events.push(seen);
     }
     assert!(window.is_empty(), "the session keeps what it has not used");
-    window.move_run(out);
+    window.move_run(workspace);
 }
 
 /// Of a step: to the room, if there is one.

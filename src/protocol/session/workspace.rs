@@ -1,0 +1,77 @@
+//! The memory that one worker lends to its sessions in turn.
+
+use super::pool::{Pool, SPARE_BYTES_MIN};
+use crate::protocol::frame::header::SERVER_HEADER_BYTES_MAX;
+
+/// Memory that serves many sessions in turn, so that an idle session holds none: the bytes that go
+/// out, and up to 4 MiB of spare memory for large messages.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Workspace {
+    /// Bytes that go on the wire before a window's run. [Cleared](Self::clear) once they are sent,
+    /// before the workspace is lent to another session.
+    pub out: Vec<u8>,
+    pool: Pool,
+}
+
+impl Workspace {
+    /// Discards the bytes in `out`, which have been sent. Memory of a large message goes to the
+    /// pool.
+    #[inline]
+    pub fn clear(&mut self) {
+        if self.out.capacity() < SPARE_BYTES_MIN {
+            self.out.clear();
+        } else {
+            let memory = std::mem::take(&mut self.out);
+            self.recycle(memory);
+        }
+    }
+
+    /// Gives memory that is no longer needed to the pool.
+    pub(crate) fn recycle(&mut self, memory: Vec<u8>) {
+        self.pool.recycle(memory);
+    }
+
+    /// Takes spare memory for `len` bytes: see [`Pool::take_spare`].
+    pub(super) fn take_spare(&mut self, len: usize, most: usize) -> Vec<u8> {
+        self.pool.take_spare(len, most)
+    }
+
+    /// Prepares an empty `out` for a message of `len` bytes: with spare memory, if the message is
+    /// large.
+    pub(crate) fn reserve(&mut self, len: usize) {
+        if self.out.is_empty() && len >= SPARE_BYTES_MIN {
+            self.out = self.take_spare(len.saturating_add(SERVER_HEADER_BYTES_MAX), usize::MAX);
+            self.out.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_message_is_sent_from_spare_memory() {
+        let mut workspace = Workspace::default();
+        let spare = SPARE_BYTES_MIN * 5 / 4;
+        workspace.recycle(Vec::with_capacity(spare));
+        workspace.reserve(SPARE_BYTES_MIN - 1);
+        assert_eq!(workspace.out.capacity(), 0, "the message is not large");
+        workspace.reserve(SPARE_BYTES_MIN);
+        assert_eq!((workspace.out.len(), workspace.out.capacity()), (0, spare));
+        workspace.out.push(1);
+        workspace.reserve(SPARE_BYTES_MIN);
+        assert_eq!(workspace.out, [1], "unsent bytes stay");
+    }
+
+    #[test]
+    fn clearing_keeps_small_memory_and_recycles_large_memory() {
+        let mut workspace = Workspace::default();
+        for (bytes, stays) in [(100, true), (2 * SPARE_BYTES_MIN, false)] {
+            workspace.out.reserve_exact(bytes);
+            workspace.clear();
+            assert_eq!(workspace.out.capacity() >= bytes, stays, "{bytes}");
+        }
+    }
+}
