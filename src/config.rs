@@ -67,7 +67,9 @@ pub struct Config {
     /// dropped.
     ///
     /// Until the close frame is acknowledged, `idle_timeout` applies: it starts again with each
-    /// acknowledgement of bytes queued up to the close frame. A drain deadline (see
+    /// acknowledgement of bytes queued up to the close frame. If the close frame has to wait until
+    /// the peer has sent the rest of a streamed frame, the peer has `idle_timeout` for that, and
+    /// `close_timeout` for each step. A drain deadline (see
     /// [`ServerHandle::shutdown`](crate::ServerHandle::shutdown)) ends the connection in any case.
     pub close_timeout: Duration,
 

@@ -117,5 +117,9 @@ fn seconds(text: &str) -> Result<Duration, &'static str> {
 
 fn seconds_or_zero(text: &str) -> Result<Duration, &'static str> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| "must not be negative, and must fit a clock")
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if duration.is_zero() && seconds > 0.0 => Err("is shorter than a nanosecond"),
+        Ok(duration) => Ok(duration),
+        Err(_) => Err("must not be negative, and must fit a clock"),
+    }
 }

@@ -17,7 +17,7 @@ use env_logger::{Builder, Target, WriteStyle};
 const QUEUE_BYTES_MAX: usize = 1024 * 1024;
 
 /// The memory that a buffer keeps after a burst, in bytes.
-const BUFFER_BYTES_KEPT: usize = 64 * 1024;
+const BUFFER_BYTES_KEPT: usize = 4 * 1024;
 
 /// How long the end of the program waits for the writer. A reader that is alive takes a full queue
 /// in milliseconds; supervisors kill a service that takes ten seconds or more to stop.

@@ -197,10 +197,11 @@ impl<T: Transport, S> Connection<T, S> {
 
     /// The deadline, if it is nearer than what is scheduled.
     #[inline]
-    pub(crate) fn nearer_deadline(&mut self, config: &Config) -> Option<Tick> {
+    pub(crate) fn nearer_deadline(&mut self, config: &Config, now: Tick) -> Option<Tick> {
         if !std::mem::replace(&mut self.flags.deadline_moved, false) {
             return None;
         }
+        self.watch_close_frame(now);
         Some(self.deadline(config)).filter(|due| *due < self.scheduled)
     }
 

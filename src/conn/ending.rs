@@ -8,14 +8,12 @@
 //! | open, ping acknowledged | the rest of `idle_timeout` after that | close 1001, lingering |
 //! | open, ping acknowledged, bytes unread since reading is paused | the same after the last acknowledged progress | dropped |
 //! | open, no pings | `idle_timeout` after the last byte received, or after the last progress while bytes are unacknowledged | as above |
-//! | close frame waiting for the end of a streamed frame | `close_timeout` after it was asked for, or after the last acknowledged progress of the bytes before it | dropped |
+//! | close frame waiting for the end of a streamed frame | `close_timeout` after it was asked for, or after the last acknowledged progress; at the latest `idle_timeout` after it was asked for | dropped |
 //! | close frame sent, or lingering; bytes unacknowledged | `idle_timeout` after it began, or after the last acknowledged progress | dropped |
 //! | close frame sent, or lingering; all acknowledged | `close_timeout` after that | dropped |
 //!
 //! The transport does not report acknowledgements, so deadlines of their own query it: see
 //! [`AckWatch`].
-
-use std::time::Duration;
 
 use super::connection::{Connection, Outcome, Phase, Turn};
 use super::guard::guarded;
@@ -49,21 +47,32 @@ impl<T: Transport, S> Connection<T, S> {
     }
 
     fn close_deadline(&self, config: &Config) -> Tick {
-        let timeout = self.progress_timeout(config);
-        match &self.watch {
-            None => self.since.plus(1),
-            Some(watch) if watch.is_complete() => watch.expiry(config.close_timeout),
-            Some(watch) => watch.expiry(timeout).min(watch.next_look(timeout, timeout)),
+        let Some(watch) = &self.watch else { return self.since.plus(1) };
+        let expiry = self.close_expiry(watch, config);
+        if watch.is_complete() {
+            return expiry;
         }
+        let timeout = config.idle_timeout;
+        expiry.min(watch.next_look(timeout, timeout))
     }
 
-    /// How long the bytes up to our close frame may go without an acknowledgement. If the close
-    /// frame waits for the rest of a streamed frame, the peer has `close_timeout` to send that.
-    fn progress_timeout(&self, config: &Config) -> Duration {
-        match &self.phase {
-            Phase::Open { session, .. } if session.is_mid_frame() => config.close_timeout,
-            _ => config.idle_timeout,
+    /// When a closing connection is dropped, by the last look at its acknowledgements.
+    fn close_expiry(&self, watch: &AckWatch, config: &Config) -> Tick {
+        if self.is_mid_frame() {
+            // The peer has to send the rest of the frame first. While it goes on, it has
+            // `idle_timeout` for that, so that one that sends a byte now and then cannot stay.
+            let latest = self.since.after(config.idle_timeout.max(config.close_timeout));
+            return watch.expiry(config.close_timeout).min(latest);
         }
+        watch.expiry(match watch.is_complete() {
+            true => config.close_timeout,
+            false => config.idle_timeout,
+        })
+    }
+
+    /// Whether a frame waits for the rest of a streamed one.
+    fn is_mid_frame(&self) -> bool {
+        matches!(&self.phase, Phase::Open { session, .. } if session.is_mid_frame())
     }
 
     /// The deadline has come.
@@ -95,17 +104,18 @@ impl<T: Transport, S> Connection<T, S> {
         &mut self,
         turn: &mut Turn<'_, H>,
     ) -> Result<(), CloseCause> {
-        let is_first = self.watch.is_none();
-        if is_first && turn.config.sends_pings() {
+        let sends_pings = turn.config.sends_pings();
+        if self.watch.is_none() && sends_pings {
             self.send_ping(turn)?;
         }
         let progress = self.send_progress()?;
         let unsent_bytes = self.unsent_bytes();
-        let since = if turn.config.sends_pings() { turn.now } else { self.since };
+        let all_bytes = progress.written + unsent_bytes as u64;
+        let since = self.since;
         let watch = self.watch.get_or_insert_with(|| {
-            Box::new(match turn.config.sends_pings() {
-                true => AckWatch::up_to(progress, unsent_bytes, since, turn.now),
-                false => AckWatch::of_all(progress, unsent_bytes, since, turn.now),
+            Box::new(match sends_pings {
+                true => AckWatch::new(Some(all_bytes), turn.now),
+                false => AckWatch::new(None, since),
             })
         });
         if self.flags.paused && self.flags.readable {
@@ -116,7 +126,6 @@ impl<T: Transport, S> Connection<T, S> {
         if watch.expiry(turn.config.unanswered_timeout()) > turn.now {
             return Ok(());
         }
-        let all_bytes = progress.written + unsent_bytes as u64;
         let listens = watch.is_complete() || progress.acknowledged >= all_bytes;
         self.give_up(listens, turn)
     }
@@ -131,20 +140,39 @@ impl<T: Transport, S> Connection<T, S> {
         self.flush(&[], turn)
     }
 
-    /// A close frame or the last response has been sent: checks whether it is acknowledged. Later
-    /// bytes, such as pongs, do not extend the time.
+    /// A close frame or the last response has been sent: checks whether it is acknowledged.
     fn check_close<H>(&mut self, turn: &Turn<'_, H>) -> Result<(), CloseCause> {
         let progress = self.send_progress()?;
+        self.look_at_close(progress, turn.now);
+        match &self.watch {
+            Some(watch) if self.close_expiry(watch, turn.config) <= turn.now => {
+                Err(CloseCause::CloseTimeout)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Right after our close frame was written or queued, fixes the bytes that count: later ones,
+    /// such as pongs, do not extend the time.
+    pub(super) fn watch_close_frame(&mut self, now: Tick) {
+        let is_closing = matches!(&self.phase, Phase::Open { session, .. } if session.is_closing());
+        if is_closing
+            && self.watch.is_none()
+            // If it fails, the next look tells why.
+            && let Ok(progress) = self.transport.send_progress()
+        {
+            self.look_at_close(progress, now);
+        }
+    }
+
+    fn look_at_close(&mut self, progress: SendProgress, now: Tick) {
         let unsent_bytes = self.unsent_bytes();
-        let (since, now) = (self.since, turn.now);
-        let progress_timeout = self.progress_timeout(turn.config);
-        let watch = self
-            .watch
-            .get_or_insert_with(|| Box::new(AckWatch::up_to(progress, unsent_bytes, since, now)));
+        let all_bytes = progress.written + unsent_bytes as u64;
+        // Behind a streamed frame more bytes will go out before the close frame.
+        let end = if self.is_mid_frame() { None } else { Some(all_bytes) };
+        let since = self.since;
+        let watch = self.watch.get_or_insert_with(|| Box::new(AckWatch::new(end, since)));
         watch.look(progress, unsent_bytes, now);
-        let timeout =
-            if watch.is_complete() { turn.config.close_timeout } else { progress_timeout };
-        if watch.expiry(timeout) > now { Ok(()) } else { Err(CloseCause::CloseTimeout) }
     }
 
     fn send_progress(&self) -> Result<SendProgress, CloseCause> {

@@ -5,7 +5,8 @@ use std::io::{self, IoSlice, Read, Write};
 /// The progress of an outgoing stream: two offsets from its start, in bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct SendProgress {
-    /// Bytes that the kernel has accepted from this process.
+    /// Bytes that the kernel has accepted from this process. Exact once all are acknowledged; before,
+    /// it may be too high.
     pub written: u64,
     /// Bytes that the peer's TCP has acknowledged.
     pub acknowledged: u64,

@@ -14,7 +14,9 @@ use crate::conn::transport::SendProgress;
 #[expect(unreachable_pub, reason = "the macro's own type is public, and names this one")]
 #[repr(C)]
 pub struct TcpInfo {
-    _state_to_pacing: [u64; 15],
+    _state_to_mss: [u32; 6],
+    unacked_segments: u32,
+    _sacked_to_pacing: [u32; 23],
     bytes_acked: u64,
     _bytes_received: u64,
     _segments: [u32; 2],
@@ -25,6 +27,7 @@ pub struct TcpInfo {
     bytes_retrans: u64,
 }
 
+const _: () = assert!(std::mem::offset_of!(TcpInfo, unacked_segments) == 24);
 const _: () = assert!(std::mem::offset_of!(TcpInfo, bytes_acked) == 120);
 const _: () = assert!(std::mem::offset_of!(TcpInfo, notsent_bytes) == 144);
 const _: () = assert!(std::mem::offset_of!(TcpInfo, bytes_sent) == 200);
@@ -41,10 +44,13 @@ sockopt_impl!(
 /// How many bytes were written to `stream`, and how many of them the peer's TCP has acknowledged.
 pub(super) fn send_progress(stream: &TcpStream) -> io::Result<SendProgress> {
     let info = getsockopt(stream, ReadTcpInfo)?;
-    // The kernel counts a byte again each time it sends it.
+    let acknowledged = info.bytes_acked;
+    // The kernel counts a byte again each time it sends it. It does not count as retransmitted the
+    // bytes that this host itself has dropped (a full queue, a firewall).
     let sent = info.bytes_sent.saturating_sub(info.bytes_retrans);
-    Ok(SendProgress {
-        written: sent + u64::from(info.notsent_bytes),
-        acknowledged: info.bytes_acked,
-    })
+    let written = match (info.unacked_segments, info.notsent_bytes) {
+        (0, 0) => acknowledged,
+        (_, unsent) => acknowledged.max(sent + u64::from(unsent)),
+    };
+    Ok(SendProgress { written, acknowledged })
 }

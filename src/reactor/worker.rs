@@ -265,7 +265,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             }
             Outcome::Gone => return self.remove(token),
         }
-        if let Some(due) = connection.nearer_deadline(&self.shared.config) {
+        if let Some(due) = connection.nearer_deadline(&self.shared.config, self.tick) {
             connection.scheduled(self.timers.schedule(token, due));
         }
     }

@@ -213,3 +213,48 @@ fn a_close_frame_that_waits_for_a_streamed_frame_is_given_up_after_5_seconds() {
     assert_eq!(world.take_received(id), b"", "nothing is written into a frame");
     assert_eq!(world.stats().close_timeouts, 1);
 }
+
+/// The pings arrive at the same moment as our close frame leaves, and their pongs stay unread.
+#[test]
+fn pongs_right_behind_our_close_frame_do_not_extend_the_time_for_it() {
+    let (probe, _) = Probe::echo();
+    let mut world = World::new(probe, Config::default());
+    let id = closing(&mut world);
+    world.socket(id).peer_reads = false;
+    world.send(id, &client(PING, b"").bytes().repeat(100));
+    world.advance(seconds(5) - JUST);
+    assert!(!world.is_gone(id));
+    world.advance(LOOKED);
+    assert!(world.is_gone(id));
+}
+
+/// Our close frame waits for the rest of a streamed frame, which the peer sends slowly.
+#[test]
+fn a_peer_that_goes_on_with_a_streamed_frame_has_the_idle_timeout_for_the_rest() {
+    for ends_in_time in [true, false] {
+        let mut world = echo_world();
+        let id = open(&mut world);
+        let input = binary(100_000);
+        let (start, rest) = input.split_at(50_000);
+        world.send(id, start);
+        world.run_until_quiet();
+        assert!(world.post(Command::Close(world.token(id), CloseCode::NORMAL, "".into())));
+        let pieces = if ends_in_time { rest.chunks(2000) } else { rest.chunks(500) };
+        for (count, piece) in pieces.enumerate() {
+            if count == 30 && !ends_in_time {
+                break;
+            }
+            assert!(!world.is_gone(id), "after {count} pieces");
+            world.advance(seconds(4));
+            world.send(id, piece);
+        }
+        world.run_until_quiet();
+        if ends_in_time {
+            let received = world.take_received(id);
+            assert!(received == [binary_reply(100_000), close_reply(1000, "")].concat());
+        } else {
+            world.advance(LOOKED);
+            assert!(world.is_gone(id), "120 s after the close was asked for");
+        }
+    }
+}

@@ -90,7 +90,7 @@ impl fmt::Display for HandshakeError {
             Self::TooManyHeaders => "the request has too many headers",
             Self::HttpVersion => "only versions 1.x of HTTP are served",
             Self::Method => "only GET and HEAD are served",
-            Self::HostMissing => "the Host header is missing",
+            Self::HostMissing => "the Host header is missing or empty",
             Self::Host => "the Host header is malformed",
             Self::DuplicateHeader => "a header that must be single is repeated",
             Self::Body => "the request must not have a body",
