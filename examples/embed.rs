@@ -42,24 +42,24 @@ impl Handler for Numbered {
     type State = Client;
 
     /// The path is the client's name; without one it may not come in.
-    fn request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<Client> {
+    fn on_request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<Client> {
         match request.path().trim_start_matches('/') {
             "" => Answer::reject(403, "ask for /your-name"),
             name => Answer::accept(Client { name: name.to_owned(), messages: 0 }),
         }
     }
 
-    fn http(&mut self, request: &Request<'_>, _: SocketAddr) -> Option<Response> {
+    fn on_http(&mut self, request: &Request<'_>, _: SocketAddr) -> Option<Response> {
         (request.path() == "/health").then(|| Response::text(200, "ok"))
     }
 
-    fn open(&mut self, peer: &mut Peer<'_, Client>, address: SocketAddr) {
+    fn on_open(&mut self, peer: &mut Peer<'_, Client>, address: SocketAddr) {
         let greeting = format!("Hello {}, you come from {address}.", peer.state.name);
         peer.send(&greeting);
         self.update(|members| _ = members.insert(peer.id()));
     }
 
-    fn message(&mut self, peer: &mut Peer<'_, Client>, message: Message<'_>) -> Reply {
+    fn on_message(&mut self, peer: &mut Peer<'_, Client>, message: Message<'_>) -> Reply {
         peer.state.messages += 1;
         match message {
             Message::Text(text) => {
@@ -71,7 +71,7 @@ impl Handler for Numbered {
         }
     }
 
-    fn close(&mut self, id: PeerId, client: Client, event: &CloseEvent<'_>) {
+    fn on_close(&mut self, id: PeerId, client: Client, event: &CloseEvent<'_>) {
         self.update(|members| _ = members.remove(&id));
         println!("{} said {} things and left: {}", client.name, client.messages, event.cause);
     }

@@ -24,7 +24,7 @@ use crate::protocol::{Accept, CloseCode, Delivery, Message, ProtocolError, Reque
 /// impl Handler for Count {
 ///     type State = u64;
 ///
-///     fn message(&mut self, peer: &mut Peer<'_, u64>, _: Message<'_>) -> Reply {
+///     fn on_message(&mut self, peer: &mut Peer<'_, u64>, _: Message<'_>) -> Reply {
 ///         *peer.state += 1;
 ///         let count = peer.state.to_string();
 ///         peer.send(count.as_str());
@@ -34,7 +34,7 @@ use crate::protocol::{Accept, CloseCode, Delivery, Message, ProtocolError, Reque
 /// ```
 pub trait Handler: 'static {
     /// What the handler keeps for each connection; `()` if nothing. The default is what
-    /// [`request`](Self::request) begins with unless it says otherwise: make it an `Option` if
+    /// [`on_request`](Self::on_request) begins with unless it says otherwise: make it an `Option` if
     /// there is none.
     type State: Default;
 
@@ -42,7 +42,7 @@ pub trait Handler: 'static {
     /// checks, authentication and the choice of a subprotocol belong here.
     ///
     /// Default: accept.
-    fn request(&mut self, request: &Request<'_>, address: SocketAddr) -> Answer<Self::State> {
+    fn on_request(&mut self, request: &Request<'_>, address: SocketAddr) -> Answer<Self::State> {
         let _ = (request, address);
         Answer::accept(Self::State::default())
     }
@@ -56,28 +56,28 @@ pub trait Handler: 'static {
     /// methods with 405 and requests with a body with 400.
     ///
     /// `None`, the default, is answered 426.
-    fn http(&mut self, request: &Request<'_>, address: SocketAddr) -> Option<Response> {
+    fn on_http(&mut self, request: &Request<'_>, address: SocketAddr) -> Option<Response> {
         let _ = (request, address);
         None
     }
 
     /// A connection is open. What is sent here is the first that the client gets.
-    fn open(&mut self, peer: &mut Peer<'_, Self::State>, address: SocketAddr) {
+    fn on_open(&mut self, peer: &mut Peer<'_, Self::State>, address: SocketAddr) {
         let _ = (peer, address);
     }
 
     /// A message arrived. What the peer is sent here goes out before the returned reply.
-    fn message(&mut self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Reply;
+    fn on_message(&mut self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Reply;
 
     /// A connection that was open has closed, for whatever reason. The last call for it.
-    fn close(&mut self, id: PeerId, state: Self::State, event: &CloseEvent<'_>) {
+    fn on_close(&mut self, id: PeerId, state: Self::State, event: &CloseEvent<'_>) {
         let _ = (id, state, event);
     }
 
     /// How large binary messages are delivered; asked once for each connection.
     ///
     /// With [`Delivery::StreamedEcho`] they are echoed as they arrive, without
-    /// [`message`](Self::message).
+    /// [`on_message`](Self::on_message).
     fn delivery(&self) -> Delivery {
         Delivery::Whole
     }
@@ -204,7 +204,7 @@ impl Handler for Echo {
     type State = ();
 
     #[inline]
-    fn message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
+    fn on_message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
         Reply::Echo
     }
 

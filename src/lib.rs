@@ -8,7 +8,7 @@
 //! impl Handler for Shout {
 //!     type State = ();
 //!
-//!     fn message(&mut self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Reply {
+//!     fn on_message(&mut self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Reply {
 //!         let Message::Text(text) = message else { return Reply::Echo };
 //!         peer.send(text.to_uppercase().as_str());
 //!         Reply::None
@@ -56,7 +56,7 @@
 //! | 1 | `Worker::turn` | epoll reports an edge; the token finds the connection |
 //! | 2 | `Connection::advance` | one `recv` into the worker's scratch |
 //! | 3 | `Connection::serve` | [`Session`](protocol::Session) takes a frame: header checked, payload unmasked |
-//! | 4 | `Connection::deliver` | [`Handler::message`] sees it, and says [`Reply::Echo`] |
+//! | 4 | `Connection::deliver` | [`Handler::on_message`] sees it, and says [`Reply::Echo`] |
 //! | 5 | [`Window`](protocol::Window) | the reply's header goes in front of the payload, in the same buffer |
 //! | 6 | `Connection::flush` | one `send` for the replies to all frames of the read |
 //!

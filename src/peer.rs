@@ -27,7 +27,7 @@ impl fmt::Display for PeerId {
 }
 
 /// The ids of one worker's open connections, for other threads to look up. An id is listed from
-/// just before the `open` callback until just before the `close` callback.
+/// just before the `on_open` callback until just before the `on_close` callback.
 ///
 /// The worker takes the lock when a connection opens or closes, and never for a message; other
 /// threads take it to send or close.

@@ -380,7 +380,7 @@ impl ServerHandle {
     /// The message is not sent:
     ///
     /// - [`SendError::Stale`] if the connection has closed, that is, from just before its call of
-    ///   [`Handler::close`]; or if `peer` belongs to another server
+    ///   [`Handler::on_close`]; or if `peer` belongs to another server
     /// - [`SendError::MailboxFull`] if the worker's mailbox is full
     /// - [`SendError::Stopped`] if the worker has failed
     pub fn send<'m>(&self, peer: PeerId, message: impl Into<Message<'m>>) -> Result<(), SendError> {

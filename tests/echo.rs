@@ -29,7 +29,7 @@ struct Article {
 impl Handler for Article {
     type State = ();
 
-    fn message(&mut self, peer: &mut Peer<'_, ()>, message: ws_reactor::Message<'_>) -> Reply {
+    fn on_message(&mut self, peer: &mut Peer<'_, ()>, message: ws_reactor::Message<'_>) -> Reply {
         match message {
             ws_reactor::Message::Text(text) => {
                 peer.send(format!("{}{text}", self.prefix).as_str());
@@ -46,11 +46,11 @@ struct Numbered(usize);
 impl Handler for Numbered {
     type State = ();
 
-    fn open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
+    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
         peer.send(self.0.to_string().as_str());
     }
 
-    fn message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
+    fn on_message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
         Reply::Echo
     }
 }

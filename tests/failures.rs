@@ -29,20 +29,24 @@ struct Fragile;
 impl Handler for Fragile {
     type State = String;
 
-    fn request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<String> {
+    fn on_request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<String> {
         assert_ne!(request.path(), "/request", "told to");
         Answer::accept(request.path().to_owned())
     }
 
-    fn http(&mut self, _: &Request<'_>, _: SocketAddr) -> Option<Response> {
+    fn on_http(&mut self, _: &Request<'_>, _: SocketAddr) -> Option<Response> {
         panic!("told to");
     }
 
-    fn open(&mut self, peer: &mut Peer<'_, String>, _: SocketAddr) {
+    fn on_open(&mut self, peer: &mut Peer<'_, String>, _: SocketAddr) {
         assert_ne!(peer.state, "/open", "told to");
     }
 
-    fn message(&mut self, peer: &mut Peer<'_, String>, message: ws_reactor::Message<'_>) -> Reply {
+    fn on_message(
+        &mut self,
+        peer: &mut Peer<'_, String>,
+        message: ws_reactor::Message<'_>,
+    ) -> Reply {
         if message == ws_reactor::Message::from("panic") {
             peer.send("first this");
             panic!("told to");
@@ -50,7 +54,7 @@ impl Handler for Fragile {
         Reply::Echo
     }
 
-    fn close(&mut self, _: PeerId, state: String, _: &CloseEvent<'_>) {
+    fn on_close(&mut self, _: PeerId, state: String, _: &CloseEvent<'_>) {
         assert_ne!(state, "/close", "told to");
     }
 }
@@ -150,11 +154,11 @@ struct Coroner(Sender<CloseCause>);
 impl Handler for Coroner {
     type State = ();
 
-    fn message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
+    fn on_message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
         Reply::Echo
     }
 
-    fn close(&mut self, _: PeerId, (): (), event: &CloseEvent<'_>) {
+    fn on_close(&mut self, _: PeerId, (): (), event: &CloseEvent<'_>) {
         self.0.send(event.cause).expect("the test listens");
     }
 }

@@ -32,15 +32,15 @@ struct Register {
 impl Handler for Register {
     type State = ();
 
-    fn open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
+    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
         self.opened.send(peer.id()).expect("the test listens");
     }
 
-    fn message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
+    fn on_message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
         Reply::Echo
     }
 
-    fn close(&mut self, id: PeerId, (): (), event: &CloseEvent<'_>) {
+    fn on_close(&mut self, id: PeerId, (): (), event: &CloseEvent<'_>) {
         self.closed.send((id, event.cause)).expect("the test listens");
     }
 }
@@ -250,11 +250,11 @@ fn a_full_mailbox_is_an_error_and_what_it_holds_is_still_done() {
     impl Handler for Stuck {
         type State = ();
 
-        fn open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
+        fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
             self.opened.send(peer.id()).expect("the test listens");
         }
 
-        fn message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
+        fn on_message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
             self.stuck.send(()).expect("the test listens");
             self.go_on.recv_timeout(DEADLINE).expect("the test goes on");
             Reply::Echo
@@ -293,11 +293,11 @@ fn a_socket_accepted_elsewhere_is_adopted_by_the_worker_that_is_named() {
     impl Handler for Numbered {
         type State = ();
 
-        fn open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
+        fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
             peer.send(self.0.to_string().as_str());
         }
 
-        fn message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
+        fn on_message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
             Reply::Echo
         }
     }

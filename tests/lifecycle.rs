@@ -54,21 +54,25 @@ impl Recorder {
 impl Handler for Recorder {
     type State = Visit;
 
-    fn request(&mut self, request: &Request<'_>, address: SocketAddr) -> Answer<Visit> {
+    fn on_request(&mut self, request: &Request<'_>, address: SocketAddr) -> Answer<Visit> {
         assert!(address.ip().is_loopback());
         let path = request.path().to_owned();
         self.saw(Seen::Request { path, query: request.query().map(str::to_owned) });
         Answer::accept(Visit { path: request.path().to_owned(), messages: 0 })
     }
 
-    fn open(&mut self, peer: &mut Peer<'_, Visit>, address: SocketAddr) {
+    fn on_open(&mut self, peer: &mut Peer<'_, Visit>, address: SocketAddr) {
         assert!(address.ip().is_loopback());
         assert!(peer.is_open());
         peer.send(format!("welcome to {}", peer.state.path).as_str());
         self.saw(Seen::Open(peer.id()));
     }
 
-    fn message(&mut self, peer: &mut Peer<'_, Visit>, message: ws_reactor::Message<'_>) -> Reply {
+    fn on_message(
+        &mut self,
+        peer: &mut Peer<'_, Visit>,
+        message: ws_reactor::Message<'_>,
+    ) -> Reply {
         peer.state.messages += 1;
         self.saw(Seen::Message {
             path: peer.state.path.clone(),
@@ -78,7 +82,7 @@ impl Handler for Recorder {
         Reply::Echo
     }
 
-    fn close(&mut self, id: PeerId, state: Visit, event: &CloseEvent<'_>) {
+    fn on_close(&mut self, id: PeerId, state: Visit, event: &CloseEvent<'_>) {
         self.saw(Seen::Close {
             id,
             messages: state.messages,
@@ -181,12 +185,12 @@ struct Chooser(&'static str);
 impl Handler for Chooser {
     type State = ();
 
-    fn request(&mut self, _: &Request<'_>, _: SocketAddr) -> Answer<()> {
+    fn on_request(&mut self, _: &Request<'_>, _: SocketAddr) -> Answer<()> {
         let accept = Accept::default().protocol(self.0).header("X-Served-By", "worker seven");
         Answer::Accept(accept.header("Set-Cookie", "a=b").header("Set-Cookie", "c=d"), ())
     }
 
-    fn message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
+    fn on_message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
         Reply::Echo
     }
 }
@@ -224,7 +228,7 @@ struct Doorkeeper;
 impl Handler for Doorkeeper {
     type State = ();
 
-    fn request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<()> {
+    fn on_request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<()> {
         match request.header("Origin") {
             Some(b"https://example.com") => Answer::accept(()),
             Some(_) => Answer::reject(403, "unknown origin"),
@@ -236,11 +240,11 @@ impl Handler for Doorkeeper {
         }
     }
 
-    fn http(&mut self, request: &Request<'_>, _: SocketAddr) -> Option<Response> {
+    fn on_http(&mut self, request: &Request<'_>, _: SocketAddr) -> Option<Response> {
         (request.path() == "/health").then(|| Response::text(200, "ok"))
     }
 
-    fn message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
+    fn on_message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
         Reply::Echo
     }
 }
@@ -396,7 +400,7 @@ fn a_handler_closes_with_its_code_and_the_peer_agrees() {
     impl Handler for Goodbye {
         type State = ();
 
-        fn message(&mut self, peer: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
+        fn on_message(&mut self, peer: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
             peer.send("last words");
             peer.close(CloseCode::new(4000).expect("an application's code"), "enough");
             assert!(!peer.is_open());
@@ -404,7 +408,7 @@ fn a_handler_closes_with_its_code_and_the_peer_agrees() {
             Reply::Echo
         }
 
-        fn close(&mut self, _: PeerId, (): (), event: &CloseEvent<'_>) {
+        fn on_close(&mut self, _: PeerId, (): (), event: &CloseEvent<'_>) {
             self.0.send((event.code.value(), event.cause)).expect("the test listens");
         }
     }

@@ -37,15 +37,15 @@ impl Reporter {
 impl Handler for Reporter {
     type State = ();
 
-    fn open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
+    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
         self.opened.send(peer.id()).expect("the test waits for it");
     }
 
-    fn message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
+    fn on_message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
         Reply::None
     }
 
-    fn close(&mut self, _: PeerId, (): (), event: &CloseEvent<'_>) {
+    fn on_close(&mut self, _: PeerId, (): (), event: &CloseEvent<'_>) {
         self.closed.send(event.cause).expect("the test waits for it");
     }
 }

@@ -20,7 +20,7 @@ struct Answers {
 impl Handler for Answers {
     type State = u32;
 
-    fn message(&mut self, peer: &mut Peer<'_, u32>, _: Message<'_>) -> Reply {
+    fn on_message(&mut self, peer: &mut Peer<'_, u32>, _: Message<'_>) -> Reply {
         *peer.state += 1;
         if *peer.state == 2 {
             return Reply::Echo;

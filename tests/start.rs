@@ -141,7 +141,7 @@ fn the_kernel_holds_as_many_connections_as_it_is_told() {
     impl Handler for Busy {
         type State = ();
 
-        fn message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
+        fn on_message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
             self.busy.send(()).expect("the test listens");
             self.go_on.recv_timeout(DEADLINE).expect("the test goes on");
             Reply::Echo

@@ -63,11 +63,11 @@ struct Named(Sender<PeerId>);
 impl Handler for Named {
     type State = ();
 
-    fn open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
+    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
         self.0.send(peer.id()).expect("the test listens");
     }
 
-    fn message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
+    fn on_message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
         Reply::Echo
     }
 }
@@ -128,7 +128,7 @@ impl Unsound {
 impl Handler for Unsound {
     type State = ();
 
-    fn message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
+    fn on_message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
         Reply::Echo
     }
 }

@@ -12,21 +12,21 @@ pub(crate) struct LoggedEcho;
 impl Handler for LoggedEcho {
     type State = Option<Client>;
 
-    fn http(&mut self, request: &Request<'_>, _: SocketAddr) -> Option<Response> {
+    fn on_http(&mut self, request: &Request<'_>, _: SocketAddr) -> Option<Response> {
         health(request)
     }
 
-    fn open(&mut self, peer: &mut Peer<'_, Self::State>, address: SocketAddr) {
+    fn on_open(&mut self, peer: &mut Peer<'_, Self::State>, address: SocketAddr) {
         log_open(peer.id(), address);
         *peer.state = Some(Client::new(address));
     }
 
-    fn message(&mut self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Reply {
+    fn on_message(&mut self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Reply {
         log_message(peer.id(), message);
         Reply::Echo
     }
 
-    fn close(&mut self, id: PeerId, client: Self::State, event: &CloseEvent<'_>) {
+    fn on_close(&mut self, id: PeerId, client: Self::State, event: &CloseEvent<'_>) {
         log_close(id, client, event);
     }
 
@@ -52,16 +52,16 @@ impl PrefixedEcho {
 impl Handler for PrefixedEcho {
     type State = Option<Client>;
 
-    fn http(&mut self, request: &Request<'_>, _: SocketAddr) -> Option<Response> {
+    fn on_http(&mut self, request: &Request<'_>, _: SocketAddr) -> Option<Response> {
         health(request)
     }
 
-    fn open(&mut self, peer: &mut Peer<'_, Self::State>, address: SocketAddr) {
+    fn on_open(&mut self, peer: &mut Peer<'_, Self::State>, address: SocketAddr) {
         log_open(peer.id(), address);
         *peer.state = Some(Client::new(address));
     }
 
-    fn message(&mut self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Reply {
+    fn on_message(&mut self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Reply {
         log_message(peer.id(), message);
         let Message::Text(text) = message else { return Reply::Echo };
         self.answer.clear();
@@ -71,7 +71,7 @@ impl Handler for PrefixedEcho {
         Reply::None
     }
 
-    fn close(&mut self, id: PeerId, client: Self::State, event: &CloseEvent<'_>) {
+    fn on_close(&mut self, id: PeerId, client: Self::State, event: &CloseEvent<'_>) {
         log_close(id, client, event);
     }
 }
@@ -93,7 +93,7 @@ fn log_message(id: PeerId, message: Message<'_>) {
 }
 
 fn log_close(id: PeerId, client: Option<Client>, event: &CloseEvent<'_>) {
-    // `open` sets it, and no connection closes before it has opened.
+    // `on_open` sets it, and no connection closes before it has opened.
     let Some(client) = client else { return };
     let (code, cause) = (event.code, event.cause);
     match event.reason {

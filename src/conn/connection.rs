@@ -429,7 +429,7 @@ impl<T: Transport, S> Connection<T, S> {
             turn.config.backlog_bytes_max,
             &mut turn.tally,
         );
-        let reply = turn.handler.message(&mut Peer::new(turn.id, state, outbox), message);
+        let reply = turn.handler.on_message(&mut Peer::new(turn.id, state, outbox), message);
         if std::mem::take(&mut turn.tally.run_moved) {
             window.clear_run();
         }

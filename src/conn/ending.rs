@@ -327,7 +327,7 @@ impl<T: Transport, S> Connection<T, S> {
         // Before the callback: nobody who knows that the connection has closed may find it open.
         turn.peers.remove(turn.id);
         log::debug!("peer {} closed with {}: {}", turn.id, event.code, event.cause);
-        guarded(turn.guard(), || turn.handler.close(turn.id, state, &event));
+        guarded(turn.guard(), || turn.handler.on_close(turn.id, state, &event));
     }
 
     /// Discards input from now on; returns the phase before.

@@ -67,7 +67,7 @@ impl<T: Transport, S> Connection<T, S> {
         let tally = &mut turn.tally;
         let outbox = Outbox::new(session, &[], turn.workspace, backlog, backlog_bytes_max, tally);
         let mut peer = Peer::new(turn.id, state, outbox);
-        let opened = guarded(guard, || turn.handler.open(&mut peer, address));
+        let opened = guarded(guard, || turn.handler.on_open(&mut peer, address));
         if opened.is_none() {
             self.close_for_panic(turn);
         } else if !session.is_open() {
@@ -107,7 +107,7 @@ fn judge<H: Handler>(
     };
     let failed = || Verdict::Refuse(Response::text(500, "the server failed to answer"));
     if !request.is_upgrade() {
-        match guarded(turn.guard(), || turn.handler.http(&request, address)) {
+        match guarded(turn.guard(), || turn.handler.on_http(&request, address)) {
             Some(Some(response)) => return Verdict::Answer(response),
             Some(None) => {}
             None => return failed(),
@@ -118,7 +118,7 @@ fn judge<H: Handler>(
         Err(error) => return refuse(error, address),
     };
     let answer = guarded(turn.guard(), || {
-        (turn.handler.request(&request, address), turn.handler.delivery())
+        (turn.handler.on_request(&request, address), turn.handler.delivery())
     });
     match answer {
         Some((Answer::Accept(accept, state), delivery)) => {

@@ -19,7 +19,7 @@ struct Faulty;
 impl Handler for Faulty {
     type State = ();
 
-    fn message(&mut self, _: &mut Peer<'_, ()>, message: ws_reactor::Message<'_>) -> Reply {
+    fn on_message(&mut self, _: &mut Peer<'_, ()>, message: ws_reactor::Message<'_>) -> Reply {
         if message.as_bytes() == b"abracadabra" {
             // A panic that is not reported a hundred times.
             std::panic::resume_unwind(Box::new("told to"));

@@ -503,11 +503,11 @@ struct Servant {
 impl Handler for Servant {
     type State = ();
 
-    fn open(&mut self, _: &mut HandlersPeer<'_, ()>, _: SocketAddr) {
+    fn on_open(&mut self, _: &mut HandlersPeer<'_, ()>, _: SocketAddr) {
         self.open.set(self.open.get() + 1);
     }
 
-    fn message(&mut self, peer: &mut HandlersPeer<'_, ()>, message: Message<'_>) -> Reply {
+    fn on_message(&mut self, peer: &mut HandlersPeer<'_, ()>, message: Message<'_>) -> Reply {
         let Message::Text(text) = message else { return Reply::Echo };
         if let Some(count) = text.strip_prefix(asks::SEND) {
             peer.send(&self.bytes[..count.parse().unwrap_or(0)]);
@@ -524,7 +524,7 @@ impl Handler for Servant {
         Reply::Echo
     }
 
-    fn close(&mut self, _: PeerId, (): (), _: &CloseEvent<'_>) {
+    fn on_close(&mut self, _: PeerId, (): (), _: &CloseEvent<'_>) {
         self.open.set(self.open.get() - 1);
     }
 

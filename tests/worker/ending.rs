@@ -267,15 +267,15 @@ struct Will {
 impl Handler for Executor {
     type State = ();
 
-    fn request(&mut self, _: &Request<'_>, _: SocketAddr) -> Answer<()> {
+    fn on_request(&mut self, _: &Request<'_>, _: SocketAddr) -> Answer<()> {
         Answer::accept(())
     }
 
-    fn message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
+    fn on_message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
         Reply::Echo
     }
 
-    fn close(&mut self, _: PeerId, (): (), _: &CloseEvent<'_>) {
+    fn on_close(&mut self, _: PeerId, (): (), _: &CloseEvent<'_>) {
         let Some(Will { sender, heir }) = self.0.take() else { return };
         assert!(sender.post(Command::Send(heir, Message::from("news").into())).is_ok());
         sender.drain(Instant::now() + DRAIN);

@@ -118,21 +118,21 @@ impl Witness {
 impl Handler for Witness {
     type State = ();
 
-    fn request(&mut self, _: &Request<'_>, _: SocketAddr) -> Answer<()> {
+    fn on_request(&mut self, _: &Request<'_>, _: SocketAddr) -> Answer<()> {
         self.note("request");
         Answer::accept(())
     }
 
-    fn open(&mut self, _: &mut Peer<'_, ()>, _: SocketAddr) {
+    fn on_open(&mut self, _: &mut Peer<'_, ()>, _: SocketAddr) {
         self.note("open");
     }
 
-    fn message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
+    fn on_message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
         self.note("message");
         Reply::None
     }
 
-    fn close(&mut self, _: PeerId, (): (), _: &CloseEvent<'_>) {
+    fn on_close(&mut self, _: PeerId, (): (), _: &CloseEvent<'_>) {
         self.note("close");
     }
 }

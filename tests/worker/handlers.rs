@@ -139,11 +139,11 @@ fn what_is_sent_in_open_comes_first() {
     struct Greeter;
     impl Handler for Greeter {
         type State = u32;
-        fn open(&mut self, peer: &mut Peer<'_, u32>, _: SocketAddr) {
+        fn on_open(&mut self, peer: &mut Peer<'_, u32>, _: SocketAddr) {
             *peer.state = 7;
             peer.send("welcome");
         }
-        fn message(&mut self, peer: &mut Peer<'_, u32>, _: Message<'_>) -> Reply {
+        fn on_message(&mut self, peer: &mut Peer<'_, u32>, _: Message<'_>) -> Reply {
             assert_eq!(*peer.state, 7);
             Reply::Echo
         }
@@ -306,7 +306,7 @@ struct Fragile(Arc<AtomicUsize>);
 impl Handler for Fragile {
     type State = Grenade;
 
-    fn request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<Grenade> {
+    fn on_request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<Grenade> {
         let accept = match request.path() {
             "/bad" => Accept::default().protocol("unoffered"),
             _ => Accept::default(),
@@ -314,7 +314,7 @@ impl Handler for Fragile {
         Answer::Accept(accept, Grenade(Arc::clone(&self.0)))
     }
 
-    fn message(&mut self, _: &mut Peer<'_, Grenade>, _: Message<'_>) -> Reply {
+    fn on_message(&mut self, _: &mut Peer<'_, Grenade>, _: Message<'_>) -> Reply {
         Reply::Echo
     }
 }

@@ -114,11 +114,11 @@ struct Chooser;
 impl Handler for Chooser {
     type State = ();
 
-    fn request(&mut self, _: &Request<'_>, _: SocketAddr) -> Answer<()> {
+    fn on_request(&mut self, _: &Request<'_>, _: SocketAddr) -> Answer<()> {
         Answer::Accept(Accept::default().protocol("chat"), ())
     }
 
-    fn message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
+    fn on_message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
         Reply::None
     }
 }

@@ -87,21 +87,21 @@ impl Probe {
 impl Handler for Probe {
     type State = ();
 
-    fn request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<()> {
+    fn on_request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<()> {
         self.note(format!("request {}", request.path()));
         Answer::accept(())
     }
 
-    fn http(&mut self, request: &Request<'_>, _: SocketAddr) -> Option<Response> {
+    fn on_http(&mut self, request: &Request<'_>, _: SocketAddr) -> Option<Response> {
         self.note(format!("http {}", request.path()));
         Some(Response::text(200, "fine"))
     }
 
-    fn open(&mut self, _: &mut Peer<'_, ()>, address: SocketAddr) {
+    fn on_open(&mut self, _: &mut Peer<'_, ()>, address: SocketAddr) {
         self.note(format!("open {address}"));
     }
 
-    fn message(&mut self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Reply {
+    fn on_message(&mut self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Reply {
         self.note(match message {
             Message::Text(text) => format!("text {text}"),
             Message::Binary(bytes) => format!("binary {}", bytes.len()),
@@ -109,7 +109,7 @@ impl Handler for Probe {
         (self.on_message)(peer, message)
     }
 
-    fn close(&mut self, _: PeerId, (): (), event: &CloseEvent<'_>) {
+    fn on_close(&mut self, _: PeerId, (): (), event: &CloseEvent<'_>) {
         self.note(format!("close {} {:?} {}", event.code, event.reason, event.cause));
     }
 
