@@ -26,61 +26,70 @@
 //!
 //! # Architecture
 //!
-//! A server is a few worker threads that share nothing on the path of a message. Each has a
-//! listening socket of its own in a SO_REUSEPORT group, an epoll instance, a slab of connections
-//! and one receive buffer. The kernel spreads the connections, and a connection stays with its
-//! worker.
+//! A server is a set of worker threads that share no data on the path of a message. Each worker has
+//! its own listening socket in a SO_REUSEPORT group, its own epoll instance, a slab of connections
+//! and one receive buffer. The kernel distributes new connections over the workers, and a connection
+//! stays with its worker.
 //!
-//! The code is a house of five floors, and imports go down only:
+//! The code has five layers, and imports go down only:
 //!
 //! ```text
-//!   server                                                  4  the front door: bind, threads, handle
+//!   server                                                  4  the public entry: bind, threads, handle
 //!   reactor: worker, poll, listener, slots, timers, mailbox 3  one thread: epoll, tokens, the slab
-//!   conn: connection, opening, ending, backlog, ...         2  one socket's worth of glue
-//!   handler, then peer, then config and stats               1  the vocabulary
-//!   protocol                                                0  bytes in, events and bytes out
+//!   conn: connection, opening, ending, liveness, ...        2  one connection between socket and protocol
+//!   handler, then peer, then config and stats               1  the types that a handler uses
+//!   protocol: session, handshake, frame                     0  bytes in, events and bytes out
 //! ```
 //!
-//! **Invariants, absences included.** [`protocol`] knows no socket, clock, thread or log. `conn`
-//! knows no epoll and no token. In `reactor` only `poll.rs` touches the kernel's epoll or asks for
-//! the time: all decisions are in `Worker::turn`, which a test drives with made-up sockets and a
-//! made-up clock. The time of day is only for the `Date` of responses, and is a function that the
-//! worker is given. There is no `unsafe` anywhere. A peer's input never panics.
+//! **Invariants.** [`protocol`] knows no socket, clock, thread or log. `conn` knows no epoll and no
+//! token. In `reactor` only `poll.rs` calls epoll or reads the clock: every decision is made in
+//! `Worker::turn`, so a test can drive a worker with scripted sockets and a virtual clock. The time
+//! of day serves only the `Date` of responses, and is a function that the worker is given. This
+//! crate has no `unsafe` code. No input from a peer causes a panic.
 //!
 //! # The path of an echo
 //!
-//! To read it, open `reactor/worker.rs` and `conn/connection.rs`, and go from top to bottom.
+//! Read `reactor/worker.rs` and `conn/connection.rs` from top to bottom.
 //!
-//! | step | where | what |
+//! | step | where | action |
 //! |---|---|---|
-//! | 1 | `Worker::turn` | epoll reports an edge; the token finds the connection |
-//! | 2 | `Connection::advance` | one `recv` into the worker's scratch |
-//! | 3 | `Connection::serve` | [`Session`](protocol::Session) takes a frame: header checked, payload unmasked |
-//! | 4 | `Connection::deliver` | [`Handler::on_message`] sees it, and says [`Reply::Echo`] |
-//! | 5 | [`Window`](protocol::Window) | the reply's header goes in front of the payload, in the same buffer |
-//! | 6 | `Connection::flush` | one `send` for the replies to all frames of the read |
+//! | 1 | `Worker::turn` | takes an edge from epoll; its token finds the connection |
+//! | 2 | `Connection::read` | calls `recv` once, into the worker's receive buffer |
+//! | 3 | `Connection::take_events` | has [`Session`](protocol::Session) take a frame: check its header, unmask its payload, validate its text |
+//! | 4 | `Connection::deliver` | calls [`Handler::on_message`], which returns [`Reply::Echo`] |
+//! | 5 | [`Window`](protocol::Window) | writes the reply's header in front of the payload, in the same buffer |
+//! | 6 | `Connection::flush` | calls `send` once, for the replies to all frames of the read |
 //!
-//! A client's header is four bytes longer than the reply's, for the mask key. So a reply fits where
-//! its frame was, and the replies to many frames make one contiguous run. A connection has a buffer
-//! of its own only while a frame or message is incomplete, or while the kernel refuses its replies.
+//! A client's header is four bytes longer than the reply's, because of the masking key. So a reply
+//! fits where its frame was, and the replies to many frames form one contiguous run. A connection
+//! has a buffer of its own only while a frame or message is incomplete, or while the kernel refuses
+//! its replies.
 //!
-//! The rest of a large message that a read has cut is read straight into the message's own memory.
-//! That memory goes out as it is, and then serves the next large message.
+//! If a read ends inside a large message, the next read goes straight into the message's own memory.
+//! That memory is sent as it is, and is then reused for the next large message.
 //!
-//! What costs nothing per message: registration (once, edge-triggered, for both directions), timers
-//! (a store of the time, read when the wheel comes round), the clock (once per turn), locks,
-//! allocation.
+//! A message costs no registration (sockets are registered once, edge-triggered, for both
+//! directions), no timer operation (it stores the time, which the timing wheel compares when its
+//! entry comes up), no lock and no allocation. The clock is read twice per turn, however many
+//! connections are ready.
+//!
+//! # Liveness
+//!
+//! A silent peer is pinged after [`Config::ping_interval`]. It is alive if it sends bytes, or if its
+//! TCP acknowledges bytes that were sent before the ping; bytes that the local kernel accepts prove
+//! nothing. `conn/ending.rs` has the table of all deadlines, `conn/liveness.rs` the rule for
+//! acknowledgements.
 //!
 //! # Backpressure
 //!
-//! A peer that does not take its replies is not read from: above [`Config::backlog_bytes_high`]
-//! reading pauses, below [`Config::backlog_bytes_low`] it resumes. An echo therefore loses nothing
-//! and holds little. No peer has more than four reads and 4096 frames in a turn, so that one that
-//! floods does not keep the others waiting.
+//! The server stops reading from a peer that does not read its replies: above
+//! [`Config::backlog_bytes_high`] reading pauses, below [`Config::backlog_bytes_low`] it resumes. So
+//! an echo loses nothing and holds little memory. A peer has at most four reads and 4096 frames in a
+//! turn, so that one that floods does not delay the others for long.
 //!
-//! A client that writes a whole message before it reads any of it must keep the message below what
-//! the kernel's socket buffers take (a few megabytes): above that, any server with bounded memory
-//! waits for the client to read, while the client waits to write.
+//! A client that writes a whole message before it reads any of the echo must keep the message below
+//! the size of the kernel's socket buffers (a few megabytes). Above that, any server with bounded
+//! memory waits for the client to read, while the client waits to write.
 #![forbid(unsafe_code)]
 
 pub mod protocol;
