@@ -88,7 +88,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bind(address)
         .workers(2)
         .config(Config { message_bytes_max: 64 * 1024, ..Config::default() })
-        .start(|| Numbered { members: Arc::clone(&members) })?;
+        .start(|_, _| Numbered { members: Arc::clone(&members) })?;
     println!("listening on {}; quit ends it", server.local_addresses()[0]);
 
     tell_the_time(server.clone(), Arc::clone(&members));

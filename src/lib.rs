@@ -16,7 +16,7 @@
 //! }
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let server = Server::builder().bind("127.0.0.1:9001".parse()?).start(|| Shout)?;
+//!     let server = Server::builder().bind("127.0.0.1:9001".parse()?).start(|_, _| Shout)?;
 //!     Ok(server.join()?)
 //! }
 //! ```

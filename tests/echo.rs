@@ -211,7 +211,7 @@ fn several_addresses_are_served_at_once() {
     for address in asked {
         builder = builder.bind(address);
     }
-    let server = builder.start(|| Echo).expect("the server starts");
+    let server = builder.start(|_, _| Echo).expect("the server starts");
     assert_eq!(server.workers(), 2);
     let addresses = server.local_addresses();
     assert_eq!(addresses.len(), asked.len());

@@ -336,6 +336,49 @@ fn what_an_adopted_socket_has_received_already_is_read() {
     stop(&server);
 }
 
+/// Announces every client of its worker to all the others.
+struct Announcer {
+    server: ServerHandle,
+    worker: usize,
+    peers: std::sync::Arc<Mutex<Vec<PeerId>>>,
+}
+
+impl Handler for Announcer {
+    type State = ();
+
+    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
+        let mut peers = self.peers.lock().expect("no callback panics");
+        for other in &*peers {
+            let text = format!("a client of worker {}", self.worker);
+            self.server.send(*other, text.as_str()).expect("the mailbox has room");
+        }
+        peers.push(peer.id());
+    }
+
+    fn on_message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
+        Reply::Echo
+    }
+}
+
+#[test]
+fn a_handler_is_made_with_the_servers_handle_and_its_workers_number() {
+    let peers = std::sync::Arc::default();
+    let mut made = Vec::new();
+    let server = ws_reactor::Server::builder().bind(LOCAL).workers(3).start(|server, worker| {
+        made.push(worker);
+        let peers = std::sync::Arc::clone(&peers);
+        Announcer { server: server.clone(), worker, peers }
+    });
+    let server = server.expect("the server starts");
+    assert_eq!(made, [0, 1, 2]);
+    let mut first = connect(address(&server));
+    let second = connect(address(&server));
+    let text = first.read().expect("the second is announced").into_text().expect("as text");
+    assert!(["0", "1", "2"].iter().any(|worker| text == format!("a client of worker {worker}")));
+    drop((first, second));
+    stop(&server);
+}
+
 #[test]
 fn a_server_outlives_its_handles() {
     let server = serve(2, || Echo);

@@ -27,7 +27,7 @@ const FOREVER: Duration = Duration::from_secs(3600);
 /// A server on a host of its own, whose port nobody else takes afterwards.
 fn serve_on(host: u8, workers: usize) -> ServerHandle {
     let builder = Server::builder().bind(local(host)).workers(workers);
-    builder.start(|| Echo).expect("the server starts")
+    builder.start(|_, _| Echo).expect("the server starts")
 }
 
 /// Whether nobody listens there.
@@ -69,7 +69,7 @@ fn a_server_without_peers_stops_at_once_and_its_address_is_free() {
     server.join().expect("a second join has nothing to wait for");
     server.shutdown(Duration::ZERO);
     assert!(is_refused(address));
-    let again = Server::builder().bind(address).workers(1).start(|| Echo);
+    let again = Server::builder().bind(address).workers(1).start(|_, _| Echo);
     let again = again.expect("the address is free");
     let mut client = connect(address);
     ask(&mut client, "hello", "hello");
@@ -86,7 +86,7 @@ fn an_address_is_free_while_old_connections_linger_in_the_kernel() {
     server.shutdown(FOREVER);
     expect_close(client, 1001, REASON);
     server.join().expect("no worker has failed");
-    let again = Server::builder().bind(address).workers(2).start(|| Echo);
+    let again = Server::builder().bind(address).workers(2).start(|_, _| Echo);
     stop(&again.expect("the address is free"));
 }
 

@@ -20,7 +20,7 @@ use ws_reactor::{
 
 #[track_caller]
 fn start_error(builder: ServerBuilder) -> StartError {
-    builder.start(|| Echo).expect_err("it cannot start")
+    builder.start(|_, _| Echo).expect_err("it cannot start")
 }
 
 #[track_caller]
@@ -71,7 +71,7 @@ fn nothing_is_left_of_a_server_that_did_not_start() {
     let listener = TcpListener::bind(LOCAL).unwrap();
     let taken = listener.local_addr().unwrap();
     expect_in_use(&start_error(Server::builder().bind(free).bind(taken)), taken);
-    let server = Server::builder().bind(free).workers(2).start(|| Echo);
+    let server = Server::builder().bind(free).workers(2).start(|_, _| Echo);
     stop(&server.expect("the first address is free again"));
 }
 
@@ -82,7 +82,7 @@ fn two_servers_share_a_port_if_they_are_told_to() {
     let first = serve(1, || Echo);
     let shared = address(&first);
     let builder = Server::builder().bind(shared).workers(1).share_port(true);
-    let second = builder.start(|| Echo).expect("the port is shared");
+    let second = builder.start(|_, _| Echo).expect("the port is shared");
     assert_eq!(second.local_addresses(), [shared]);
     let connections = (1..=CONNECTIONS_MAX).find(|_| {
         let mut client = connect(shared);
@@ -114,7 +114,7 @@ fn settings_that_do_not_make_sense_are_an_error_before_anything_starts() {
     // The settings come first: that the address is taken is not even seen.
     let builder = Server::builder().bind(listener.local_addr().unwrap()).config(config);
     let mut handlers = 0;
-    let error = builder.start(|| {
+    let error = builder.start(|_, _| {
         handlers += 1;
         Echo
     });
@@ -169,7 +169,7 @@ fn the_kernel_holds_as_many_connections_as_it_is_told() {
 #[test]
 fn without_a_number_there_is_a_worker_for_each_core() {
     let cores = thread::available_parallelism().unwrap().get();
-    let server = Server::builder().bind(LOCAL).start(|| Echo).expect("the server starts");
+    let server = Server::builder().bind(LOCAL).start(|_, _| Echo).expect("the server starts");
     assert_eq!(server.workers(), cores);
     stop(&server);
 }

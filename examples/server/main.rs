@@ -101,7 +101,7 @@ fn start(args: &Args) -> Result<ServerHandle, StartError> {
         builder = builder.workers(workers);
     }
     match &args.prefix {
-        Some(prefix) => builder.start(|| PrefixedEcho::new(prefix)),
-        None => builder.start(|| LoggedEcho),
+        Some(prefix) => builder.start(|_, _| PrefixedEcho::new(prefix)),
+        None => builder.start(|_, _| LoggedEcho),
     }
 }

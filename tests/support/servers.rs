@@ -28,10 +28,10 @@ pub fn serve<H: Handler + Send>(workers: usize, handler: impl FnMut() -> H) -> S
 pub fn serve_with<H: Handler + Send>(
     config: Config,
     workers: usize,
-    handler: impl FnMut() -> H,
+    mut handler: impl FnMut() -> H,
 ) -> ServerHandle {
     let builder = Server::builder().bind(LOCAL).workers(workers).config(config);
-    builder.start(handler).expect("the server starts")
+    builder.start(|_, _| handler()).expect("the server starts")
 }
 
 /// Where `server` listens.

@@ -1,0 +1,240 @@
+//! Binds the addresses and starts the workers.
+
+use std::any::Any;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use mio::net::TcpListener;
+
+use super::error::{StartError, WORKERS_MAX};
+use super::handle::{ServerHandle, WorkerRef};
+use crate::config::Config;
+use crate::handler::Handler;
+use crate::reactor::listener::{Sharing, bind, listen};
+use crate::reactor::mailbox::mailbox;
+use crate::reactor::poll::Reactor;
+use crate::reactor::worker::{Shared, Worker};
+use crate::stats::Counters;
+
+/// The number of the next server of this process. It wraps after 2^32 servers; only then can an old
+/// [`PeerId`] identify a connection of a new server.
+static NEXT_SERVER: AtomicU32 = AtomicU32::new(0);
+
+/// A WebSocket server: start with [`Server::builder`].
+#[derive(Debug)]
+pub struct Server;
+
+impl Server {
+    /// A server without addresses yet, with a worker for each core and default settings.
+    #[must_use]
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder {
+            addresses: Vec::new(),
+            workers: None,
+            config: Config::default(),
+            share_port: false,
+        }
+    }
+}
+
+/// Collects what a server needs before it can start.
+#[derive(Clone, Debug)]
+pub struct ServerBuilder {
+    addresses: Vec<SocketAddr>,
+    workers: Option<usize>,
+    config: Config,
+    share_port: bool,
+}
+
+impl ServerBuilder {
+    /// Adds an address to listen on. Port 0 takes a free one, the same for all workers. An IPv6
+    /// address serves IPv6 only: bind `0.0.0.0` beside `[::]` for both.
+    #[must_use]
+    pub fn bind(mut self, address: SocketAddr) -> Self {
+        self.addresses.push(address);
+        self
+    }
+
+    /// Sets the number of worker threads, at most 4096. Default: the cores that this process may
+    /// use.
+    #[must_use]
+    pub const fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Sets limits and timeouts.
+    #[must_use]
+    pub const fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Lets this server join an address that another process listens on with SO_REUSEPORT, each
+    /// getting a part of the connections. Default false: an address in use is an error. Another
+    /// process of the same user that asks for it can join later in either case.
+    #[must_use]
+    pub const fn share_port(mut self, share_port: bool) -> Self {
+        self.share_port = share_port;
+        self
+    }
+
+    /// Binds every address and starts the workers. Clients can connect as soon as this returns.
+    ///
+    /// `handler` makes the handler of each worker. It gets the server's handle, for a handler that
+    /// sends to other connections, and the worker's number, counted from 0.
+    ///
+    /// # Errors
+    ///
+    /// Invalid settings, an address that cannot be bound, or a lack of resources. Nothing runs then.
+    pub fn start<H: Handler + Send>(
+        self,
+        mut handler: impl FnMut(&ServerHandle, usize) -> H,
+    ) -> Result<ServerHandle, StartError> {
+        self.config.check().map_err(StartError::Config)?;
+        if self.addresses.is_empty() {
+            return Err(StartError::NoAddress);
+        }
+        let workers = count_workers(self.workers)?;
+        let config = Arc::new(self.config);
+        let (addresses, groups) = listen_all(&self.addresses, workers, self.share_port, &config)?;
+        let connections = Arc::new(AtomicUsize::new(0));
+        let number = NEXT_SERVER.fetch_add(1, Ordering::Relaxed);
+        let mut refs = Vec::new();
+        let mut parts = Vec::new();
+        for (index, listeners) in (0..).zip(groups) {
+            let (reactor, net, waker) =
+                Reactor::new(listeners, config.busy_poll).map_err(StartError::Worker)?;
+            let waker = Arc::new(waker);
+            let (sender, mailbox) = mailbox(config.mailbox_capacity);
+            let shared = Shared {
+                config: Arc::clone(&config),
+                counters: Arc::new(Counters::default()),
+                connections: Arc::clone(&connections),
+                server: number,
+                index,
+                time_of_day: SystemTime::now,
+            };
+            let counters = Arc::clone(&shared.counters);
+            refs.push(WorkerRef { sender, waker: Arc::clone(&waker), counters });
+            parts.push((reactor, net, mailbox, waker, shared));
+        }
+        let (report, ends) = channel();
+        let server = ServerHandle::new(number, addresses, config.tcp_nodelay, refs, ends);
+        // All handlers are made before any worker runs, so a panic in `handler` starts nothing.
+        let starts: Vec<_> = (0..)
+            .zip(parts)
+            .map(|(index, (mut reactor, net, mailbox, waker, shared))| {
+                let handler = handler(&server, index);
+                move || {
+                    let mut worker = Worker::new(net, handler, shared, mailbox, Instant::now());
+                    let result = reactor.run(&mut worker);
+                    // Closing a waker discards its event. The worker keeps it open, so that commands
+                    // posted before the last handle is dropped are still carried out.
+                    drop(waker);
+                    result
+                }
+            })
+            .collect();
+        for (index, run) in starts.into_iter().enumerate() {
+            match spawn(index, report.clone(), run) {
+                Ok(thread) => server.add_thread(thread),
+                Err(error) => {
+                    // The channel closes when the last worker has ended.
+                    drop(report);
+                    server.shutdown(Duration::ZERO);
+                    // The caller gets the error that prevented the start, not those of the shutdown.
+                    while server.join().is_err() {}
+                    return Err(StartError::Worker(error));
+                }
+            }
+        }
+        Ok(server)
+    }
+}
+
+/// The number of workers to start: the number asked for, or one for each core.
+fn count_workers(asked: Option<usize>) -> Result<usize, StartError> {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    match asked.unwrap_or_else(cores) {
+        0 => Err(StartError::NoWorker),
+        workers @ 1..=WORKERS_MAX => Ok(workers),
+        _ => Err(StartError::TooManyWorkers),
+    }
+}
+
+/// Starts a worker's thread, which reports how `run` ended, and logs a failure when it happens.
+fn spawn(
+    index: usize,
+    report: mpsc::Sender<io::Result<()>>,
+    run: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("ws-worker-{index}")).spawn(move || {
+        // `run` is consumed here, and the worker's sockets are closed before the end is reported.
+        let result = match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(result) => result.map_err(|error| {
+                io::Error::new(error.kind(), format!("worker {index} failed: {error}"))
+            }),
+            Err(payload) => {
+                Err(io::Error::other(format!("worker {index} panicked: {}", panic_text(payload))))
+            }
+        };
+        if let Err(error) = &result {
+            log::error!("{error}; its connections are lost, and the other workers go on");
+        }
+        // Sending fails if every handle has been dropped: then nobody waits for the report.
+        let _ = report.send(result);
+    })
+}
+
+/// The message of a panic.
+fn panic_text(payload: Box<dyn Any + Send>) -> String {
+    let payload = match payload.downcast::<&str>() {
+        Ok(text) => return (*text).to_owned(),
+        Err(payload) => payload,
+    };
+    match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(payload) => {
+            // Dropping it could panic again.
+            std::mem::forget(payload);
+            "the panic message is not a string".to_owned()
+        }
+    }
+}
+
+/// Listeners on every address for every worker; all listen before any worker accepts, since a
+/// socket that joins a SO_REUSEPORT group changes which socket a connection goes to.
+fn listen_all(
+    addresses: &[SocketAddr],
+    workers: usize,
+    share_port: bool,
+    config: &Config,
+) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
+    let mut resolved = Vec::new();
+    let mut groups: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    for &asked in addresses {
+        let failed = |source| StartError::Bind { address: asked, source };
+        let mut address = asked;
+        if !share_port {
+            // Without the option this fails where SO_REUSEPORT would quietly share the address.
+            drop(bind(asked, Sharing::Exclusive).map_err(failed)?);
+        }
+        for group in &mut groups {
+            let socket = bind(address, Sharing::Shared).map_err(failed)?;
+            if address.port() == 0 {
+                let local = socket.local_addr().map_err(failed)?;
+                address.set_port(local.as_socket().map_or(0, |local| local.port()));
+            }
+            group.push(listen(socket, config).map_err(failed)?);
+        }
+        resolved.push(address);
+    }
+    Ok((resolved, groups))
+}

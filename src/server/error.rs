@@ -1,0 +1,79 @@
+//! Why a server did not start, and why a message was not sent.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use crate::config::ConfigError;
+
+/// More workers than any machine has cores: what goes beyond is a mistake.
+pub(super) const WORKERS_MAX: usize = 4096;
+
+/// Why a server did not start; what the system says is the error's source.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The settings do not make sense.
+    Config(ConfigError),
+    /// No address was given to [`ServerBuilder::bind`].
+    NoAddress,
+    /// [`ServerBuilder::workers`] was given zero.
+    NoWorker,
+    /// [`ServerBuilder::workers`] was given more than 4096.
+    TooManyWorkers,
+    /// An address cannot be listened on.
+    Bind {
+        /// The address as it was given.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A worker's resources (epoll, thread) cannot be had.
+    Worker(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::NoAddress => f.write_str("no address to listen on"),
+            Self::NoWorker => f.write_str("a server needs at least one worker"),
+            Self::TooManyWorkers => write!(f, "a server has at most {WORKERS_MAX} workers"),
+            Self::Bind { address, .. } => write!(f, "cannot listen on {address}"),
+            Self::Worker(_) => f.write_str("cannot start a worker"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Bind { source, .. } | Self::Worker(source) => Some(source),
+            Self::Config(_) | Self::NoAddress | Self::NoWorker | Self::TooManyWorkers => None,
+        }
+    }
+}
+
+/// Why something was not sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The connection has closed, or belongs to another server.
+    Stale,
+    /// The worker's mailbox is full; try later.
+    MailboxFull,
+    /// The worker has ended: the server has stopped, or the worker has failed.
+    Stopped,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stale => "the connection has closed",
+            Self::MailboxFull => "the worker's mailbox is full",
+            Self::Stopped => "the server has stopped",
+        })
+    }
+}
+
+impl std::error::Error for SendError {}
