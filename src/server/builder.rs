@@ -23,7 +23,7 @@ use crate::reactor::worker::{Shared, Worker};
 use crate::stats::Counters;
 
 /// The number of the next server of this process. It wraps after 2^32 servers; only then can an old
-/// [`PeerId`] identify a connection of a new server.
+/// [`PeerId`](crate::PeerId) identify a connection of a new server.
 static NEXT_SERVER: AtomicU32 = AtomicU32::new(0);
 
 /// A WebSocket server: start with [`Server::builder`].

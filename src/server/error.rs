@@ -15,11 +15,11 @@ pub(super) const WORKERS_MAX: usize = 4096;
 pub enum StartError {
     /// The settings do not make sense.
     Config(ConfigError),
-    /// No address was given to [`ServerBuilder::bind`].
+    /// No address was given to [`ServerBuilder::bind`](crate::ServerBuilder::bind).
     NoAddress,
-    /// [`ServerBuilder::workers`] was given zero.
+    /// [`ServerBuilder::workers`](crate::ServerBuilder::workers) was given zero.
     NoWorker,
-    /// [`ServerBuilder::workers`] was given more than 4096.
+    /// [`ServerBuilder::workers`](crate::ServerBuilder::workers) was given more than 4096.
     TooManyWorkers,
     /// An address cannot be listened on.
     Bind {

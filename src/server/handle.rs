@@ -82,7 +82,7 @@ impl ServerHandle {
         lock(&self.inner.threads).push(thread);
     }
 
-    /// The addresses listened on, in the order of [`ServerBuilder::bind`], ports resolved.
+    /// The addresses listened on, in the order of [`ServerBuilder::bind`](crate::ServerBuilder::bind), ports resolved.
     #[must_use]
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.inner.addresses
@@ -109,14 +109,14 @@ impl ServerHandle {
     /// server waits for the peer's close frame, although nothing is sent.
     ///
     /// A loop that sends to many connections outruns their worker: give
-    /// [`Config::mailbox_capacity`] room for as many messages, or pause when the mailbox is full.
+    /// [`Config::mailbox_capacity`](crate::Config::mailbox_capacity) room for as many messages, or pause when the mailbox is full.
     ///
     /// # Errors
     ///
     /// The message is not sent:
     ///
     /// - [`SendError::Stale`] if the connection has closed, that is, from just before its call of
-    ///   [`Handler::on_close`]; or if `peer` belongs to another server
+    ///   [`Handler::on_close`](crate::Handler::on_close); or if `peer` belongs to another server
     /// - [`SendError::MailboxFull`] if the worker's mailbox is full
     /// - [`SendError::Stopped`] if the worker has failed
     pub fn send<'m>(&self, peer: PeerId, message: impl Into<Message<'m>>) -> Result<(), SendError> {
@@ -135,9 +135,11 @@ impl ServerHandle {
         worker.post(Command::Close(token, code, reason.into()))
     }
 
-    /// Hands a connection that was accepted elsewhere to worker number `worker` modulo their
-    /// count; its handshake has not begun. It counts against [`Config::connections_max`], beyond
-    /// which it is answered 503.
+    /// Hands a connection that was accepted elsewhere to worker number `worker`, modulo their count.
+    /// Its handshake must not have begun. It counts against [`Config::connections_max`]; above the
+    /// limit it is answered 503.
+    ///
+    /// [`Config::connections_max`]: crate::Config::connections_max
     ///
     /// # Errors
     ///
@@ -154,8 +156,10 @@ impl ServerHandle {
     /// Stops the server: no connection is accepted any more, every peer gets a close frame (1001),
     /// and what is left after `drain` is dropped. Returns at once; see [`join`](Self::join).
     ///
-    /// As always, a peer has [`Config::close_timeout`] to answer its close frame: a longer drain
-    /// wants a longer one.
+    /// A peer has [`Config::close_timeout`] to answer the close frame, also in a drain that may take
+    /// longer.
+    ///
+    /// [`Config::close_timeout`]: crate::Config::close_timeout
     ///
     /// A later call can only bring the end nearer.
     pub fn shutdown(&self, drain: Duration) {

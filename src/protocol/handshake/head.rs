@@ -75,7 +75,7 @@ impl HeadReader {
     }
 
     /// Whether the bytes read so far begin with the method HEAD. Its response must have no body
-    /// (RFC 9110 9.3.2): [`Response::write_head`](super::Response::write_head). The result is valid
+    /// (RFC 9110 9.3.2): [`Response::write_head`](super::response::Response::write_head). The result is valid
     /// before the head has ended, and after an error.
     #[must_use]
     pub fn is_head_request(&self) -> bool {

@@ -34,7 +34,7 @@ pub struct Request<'h> {
 }
 
 impl<'h> Request<'h> {
-    /// Parses a complete head, as [`HeadReader`](super::HeadReader) finds it.
+    /// Parses a complete head, as [`HeadReader`](super::head::HeadReader) finds it.
     ///
     /// A minor version above 1 counts as HTTP/1.1 (RFC 9110 2.5).
     ///
