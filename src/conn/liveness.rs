@@ -45,16 +45,16 @@ impl AckWatch {
     pub(super) fn look(&mut self, progress: SendProgress, unsent_bytes: usize, now: Tick) {
         let SendProgress { written, acknowledged } = progress;
         let is_all = acknowledged >= written + unsent_bytes as u64;
-        let (counted, is_proof) = match self.end {
-            // The offset may be too high: see `SendProgress::written`.
-            Some(end) if is_all => (end, true),
-            Some(end) => (acknowledged.min(end), true),
-            None => (acknowledged, !is_all),
-        };
-        if counted > self.acknowledged && is_proof {
+        if is_all && let Some(end) = &mut self.end {
+            // It may have been too high: see `SendProgress::written`.
+            *end = acknowledged.min(*end);
+        }
+        let counted = |bytes: u64| self.end.map_or(bytes, |end| bytes.min(end));
+        let is_proof = self.end.is_some() || !is_all;
+        if is_proof && counted(acknowledged) > counted(self.acknowledged) {
             self.progressed = now;
         }
-        self.acknowledged = counted.max(self.acknowledged);
+        self.acknowledged = acknowledged;
         self.looked = now;
     }
 
@@ -117,6 +117,22 @@ mod tests {
     }
 
     #[test]
+    fn an_extended_watch_does_not_date_earlier_acknowledgements_anew() {
+        let mut watch = AckWatch::new(Some(100), tick(0));
+        watch.look(progress(100, 100), 0, tick(10));
+        watch.look(progress(500, 300), 0, tick(20));
+        watch.extend(progress(500, 300), 0);
+        watch.look(progress(500, 300), 0, tick(30));
+        assert_eq!(
+            watch.expiry(TIMEOUT),
+            tick(10).after(TIMEOUT),
+            "no progress since the last look"
+        );
+        watch.look(progress(500, 301), 0, tick(40));
+        assert_eq!(watch.expiry(TIMEOUT), tick(40).after(TIMEOUT));
+    }
+
+    #[test]
     fn an_end_that_was_too_high_is_reached_when_all_is_acknowledged() {
         let mut watch = AckWatch::new(Some(5000), tick(0));
         watch.look(progress(5000, 100), 0, tick(10));
@@ -125,7 +141,7 @@ mod tests {
         assert!(!watch.is_complete(), "a byte is unsent");
         watch.look(progress(900, 900), 0, tick(30));
         assert!(watch.is_complete());
-        assert_eq!(watch.expiry(TIMEOUT), tick(30).after(TIMEOUT));
+        assert_eq!(watch.expiry(TIMEOUT), tick(20).after(TIMEOUT), "the last progress");
     }
 
     #[test]
