@@ -71,7 +71,7 @@ impl Backlog {
         queue.bytes.extend_from_slice(bytes);
     }
 
-    /// Queues what is left of `workspace.out` after the first `sent` bytes. The backlog must be empty.
+    /// Queues `workspace.out` without its first `sent` bytes. The backlog must be empty.
     pub(super) fn push_rest(&mut self, workspace: &mut Workspace, sent: usize) {
         debug_assert!(self.is_empty() && sent < workspace.out.len());
         if workspace.out.len() - sent <= MOVED_BYTES_MAX {

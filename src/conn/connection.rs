@@ -370,7 +370,7 @@ impl<T: Transport, S> Connection<T, S> {
                 Ok(Some(Event::Message(received))) => self.deliver_late(received, window, turn)?,
                 Ok(Some(Event::Streamed { payload_len, message_end })) => {
                     if session.is_open() {
-                        // What waited for this end is in the out buffer now.
+                        // Messages deferred to this end are in the workspace now.
                         turn.tally.program_bytes += deferred_bytes - session.deferred_bytes();
                     } else if session.is_closing() && !session.is_mid_frame() {
                         // A close frame that waited for the end of this one goes out now.

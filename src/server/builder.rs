@@ -43,7 +43,7 @@ impl Server {
     }
 }
 
-/// Collects what a server needs before it can start.
+/// The addresses and settings of a server that has not started.
 #[derive(Clone, Debug)]
 pub struct ServerBuilder {
     addresses: Vec<SocketAddr>,

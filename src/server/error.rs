@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 
 use crate::config::ConfigError;
 
-/// More workers than any machine has cores: what goes beyond is a mistake.
+/// More workers than any machine has cores: a larger number is a mistake.
 pub(super) const WORKERS_MAX: usize = 4096;
 
-/// Why a server did not start; what the system says is the error's source.
+/// Why a server did not start. `source` returns the system's error, if there is one.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {

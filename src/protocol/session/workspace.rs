@@ -1,9 +1,9 @@
-//! The memory that one worker lends to its sessions in turn.
+//! The memory that a worker lends to one session after the other.
 
 use super::pool::{Pool, SPARE_BYTES_MIN};
 use crate::protocol::frame::header::SERVER_HEADER_BYTES_MAX;
 
-/// Memory that serves many sessions in turn, so that an idle session holds none: the bytes that go
+/// Memory that serves many sessions, one after the other, so that an idle session holds none: the bytes that go
 /// out, and up to 4 MiB of spare memory for large messages.
 #[derive(Debug, Default)]
 #[non_exhaustive]
