@@ -119,6 +119,6 @@ pub mod internal {
     pub use crate::conn::transport::{Readiness, SendProgress, Transport};
     pub use crate::reactor::mailbox::{Command, Mailbox, OwnedMessage, Sender, mailbox};
     pub use crate::reactor::slots::Token;
-    pub use crate::reactor::worker::{Driver, READY_PER_TURN, Shared, Worker};
+    pub use crate::reactor::worker::{Driver, READY_PER_TURN, Worker, WorkerContext};
     pub use crate::stats::Counters;
 }

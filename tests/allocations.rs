@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use ws_reactor::internal::{
-    Driver, Readiness, SendProgress, Shared, Token, Transport, Worker, mailbox,
+    Driver, Readiness, SendProgress, Token, Transport, Worker, WorkerContext, mailbox,
 };
 use ws_reactor::{Config, Echo};
 
@@ -141,7 +141,7 @@ fn an_echo_allocates_nothing() {
     let (socket, token) = (Socket::default(), Rc::default());
     let door = Door { waiting: Some(socket.clone()), token: Rc::clone(&token) };
     let (_sender, mailbox) = mailbox(1);
-    let shared = Shared {
+    let context = WorkerContext {
         config: Arc::new(Config::default()),
         counters: Arc::default(),
         connections: Arc::default(),
@@ -149,7 +149,7 @@ fn an_echo_allocates_nothing() {
         index: 0,
         time_of_day: SystemTime::now,
     };
-    let mut worker = Worker::new(door, Echo, shared, mailbox, now);
+    let mut worker = Worker::new(door, Echo, context, mailbox, now);
     let edge = Readiness { readable: true, writable: true, reads_to_end: false };
     worker.turn([(Token::listener(0), edge)].into_iter(), now);
     let token = token.borrow().expect("the socket was accepted");

@@ -85,7 +85,7 @@ impl<T> Mailbox<T> {
     }
 
     /// The worker is about to look: from now on a sender wakes it again.
-    pub(super) fn wakened(&self) {
+    pub(super) fn acknowledge_wake(&self) {
         self.common.woken.store(false, Ordering::SeqCst);
     }
 
@@ -155,7 +155,7 @@ mod tests {
         assert!(sender.post(Command::Adopt('a', address)).unwrap(), "the first wakes");
         assert!(!sender.post(Command::Adopt('b', address)).unwrap(), "one wake is enough");
         assert!(matches!(sender.post(Command::Adopt('c', address)), Err(TrySendError::Full(_))));
-        mailbox.wakened();
+        mailbox.acknowledge_wake();
         assert!(matches!(mailbox.take(), Some(Command::Adopt('a', _))));
         assert!(matches!(mailbox.take(), Some(Command::Adopt('b', _))));
         assert!(mailbox.take().is_none());

@@ -29,7 +29,7 @@ impl Reactor {
     pub(crate) fn new(
         mut listeners: Vec<TcpListener>,
         busy_poll: Duration,
-    ) -> io::Result<(Self, Net, Waker)> {
+    ) -> io::Result<(Self, TcpDriver, Waker)> {
         let poll = Poll::new()?;
         for (index, listener) in (0..).zip(&mut listeners) {
             poll.registry().register(
@@ -39,9 +39,9 @@ impl Reactor {
             )?;
         }
         let waker = Waker::new(poll.registry(), Token::WAKER.into())?;
-        let net = Net { registry: poll.registry().try_clone()?, listeners };
+        let driver = TcpDriver { registry: poll.registry().try_clone()?, listeners };
         let events = Events::with_capacity(READY_PER_TURN);
-        Ok((Self { poll, events, busy_poll }, net, waker))
+        Ok((Self { poll, events, busy_poll }, driver, waker))
     }
 
     /// Gives `worker` its turns until it is done.
@@ -49,7 +49,7 @@ impl Reactor {
     /// # Errors
     ///
     /// As epoll_wait(2), which for a valid descriptor is never.
-    pub(crate) fn run<H: Handler>(&mut self, worker: &mut Worker<Net, H>) -> io::Result<()> {
+    pub(crate) fn run<H: Handler>(&mut self, worker: &mut Worker<TcpDriver, H>) -> io::Result<()> {
         while !worker.is_done() {
             self.poll(worker.wait(Instant::now()))?;
             let ready = self.events.iter().map(|event| (event.token().into(), readiness(event)));
@@ -116,12 +116,12 @@ impl Transport for TcpStream {
 
 /// The kernel's sockets.
 #[derive(Debug)]
-pub(crate) struct Net {
+pub(crate) struct TcpDriver {
     registry: Registry,
     listeners: Vec<TcpListener>,
 }
 
-impl Driver for Net {
+impl Driver for TcpDriver {
     type Stream = TcpStream;
 
     fn accept(&mut self, listener: u32) -> io::Result<(TcpStream, SocketAddr)> {

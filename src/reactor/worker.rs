@@ -6,7 +6,7 @@
 //!
 //! **Invariant of edge-triggered readiness:** an edge comes once. What a turn does not use up (a
 //! spent budget, a peer that is not read because it does not read) is remembered: by the
-//! connection, and on the `again` list if it can go on by itself.
+//! connection, and on the `runnable` list if it can go on by itself.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -72,7 +72,7 @@ pub trait Driver {
 
 /// What the workers of a server have in common, and one of its own.
 #[derive(Debug)]
-pub struct Shared {
+pub struct WorkerContext {
     /// The server's settings.
     pub config: Arc<Config>,
     /// This worker's counters.
@@ -92,12 +92,12 @@ pub struct Shared {
 pub struct Worker<D: Driver, H: Handler> {
     driver: D,
     handler: H,
-    shared: Shared,
+    context: WorkerContext,
     mailbox: Mailbox<D::Stream>,
     slots: Slots<Connection<D::Stream, H::State>>,
     timers: Timers,
     /// Connections and listeners with readiness that they have not used up.
-    again: Vec<Token>,
+    runnable: Vec<Token>,
     /// Every read goes here, and most replies are laid out and sent from here.
     scratch: Box<[u8]>,
     /// Lent to each connection in its turn; its `out` is empty between turns.
@@ -123,19 +123,19 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     pub fn new(
         driver: D,
         handler: H,
-        shared: Shared,
+        context: WorkerContext,
         mailbox: Mailbox<D::Stream>,
         now: Instant,
     ) -> Self {
-        let dates = Dates::new(shared.time_of_day);
+        let dates = Dates::new(context.time_of_day);
         Self {
             driver,
             handler,
-            shared,
+            context,
             mailbox,
             slots: Slots::new(),
             timers: Timers::new(),
-            again: Vec::new(),
+            runnable: Vec::new(),
             scratch: vec![0; HEADROOM_BYTES + READ_BYTES].into_boxed_slice(),
             workspace: Workspace::default(),
             start: now,
@@ -156,24 +156,24 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     pub fn turn(&mut self, ready: impl Iterator<Item = (Token, Readiness)>, now: Instant) {
         self.now = now;
         self.tick = Tick::at(now.saturating_duration_since(self.start));
-        let mut again = std::mem::take(&mut self.again);
+        let mut runnable = std::mem::take(&mut self.runnable);
         let mut batch = 0;
         for (token, readiness) in ready {
             batch += 1;
             if token.is_connection() {
-                self.with(token, |connection, scratch, turn| {
+                self.run_turn(token, |connection, scratch, turn| {
                     connection.ready(readiness, scratch, turn)
                 });
             } else if token == Token::WAKER {
-                self.mailbox.wakened();
+                self.mailbox.acknowledge_wake();
                 self.has_mail = true;
-            } else if !again.contains(&token) {
-                again.push(token);
+            } else if !runnable.contains(&token) {
+                runnable.push(token);
             }
         }
-        for token in again {
+        for token in runnable {
             if token.is_connection() {
-                self.with(token, |connection, scratch, turn| {
+                self.run_turn(token, |connection, scratch, turn| {
                     connection.dequeue();
                     connection.resume(scratch, turn)
                 });
@@ -184,7 +184,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         if self.has_mail {
             self.read_mail();
         }
-        if let Some(until) = self.has_heard_until(batch) {
+        if let Some(until) = self.readiness_complete_until(batch) {
             self.expire_connections(until);
         }
         self.expire();
@@ -194,7 +194,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// if there is no news of that. A peer that has answered in time must not be given up because
     /// its answer is in the next batch. The kernel hands edges out in the order in which they came:
     /// those that waited when the first of several full batches came are no more than connections.
-    fn has_heard_until(&mut self, batch: usize) -> Option<Tick> {
+    fn readiness_complete_until(&mut self, batch: usize) -> Option<Tick> {
         if batch < READY_PER_TURN {
             self.full_batches = None;
             return Some(self.tick);
@@ -213,7 +213,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// have been stopped in between.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Option<Duration> {
-        if !self.again.is_empty() || self.has_mail {
+        if !self.runnable.is_empty() || self.has_mail {
             return Some(Duration::ZERO);
         }
         let ticks = self.timers.next().into_iter().chain(self.accept_paused_until);
@@ -229,7 +229,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Gives a connection its turn, if `token` still names one, and sees to what comes of it.
     #[inline]
-    fn with(
+    fn run_turn(
         &mut self,
         token: Token,
         act: impl FnOnce(&mut Connection<D::Stream, H::State>, &mut [u8], &mut Turn<'_, H>) -> Outcome,
@@ -237,16 +237,16 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let Some(connection) = self.slots.get_mut(token) else { return };
         let mut turn = Turn {
             id: PeerId {
-                server: self.shared.server,
-                worker: self.shared.index,
+                server: self.context.server,
+                worker: self.context.index,
                 slot: token.index,
                 generation: token.generation,
             },
             handler: &mut self.handler,
             peers: self.mailbox.peers(),
             workspace: &mut self.workspace,
-            config: &self.shared.config,
-            counters: &self.shared.counters,
+            config: &self.context.config,
+            counters: &self.context.counters,
             throttles: &self.throttles,
             now: self.tick,
             dates: &mut self.dates,
@@ -260,12 +260,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             Outcome::Wait => {}
             Outcome::Again => {
                 if connection.enqueue() {
-                    self.again.push(token);
+                    self.runnable.push(token);
                 }
             }
             Outcome::Gone => return self.remove(token),
         }
-        if let Some(due) = connection.nearer_deadline(&self.shared.config, self.tick) {
+        if let Some(due) = connection.nearer_deadline(&self.context.config, self.tick) {
             connection.scheduled(self.timers.schedule(token, due));
         }
     }
@@ -294,20 +294,20 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                             "no connection can be accepted: {error}; raise the limit, or set connections_max"
                         ),
                     );
-                    self.shared.counters.accept_pauses.add(1);
+                    self.context.counters.accept_pauses.add(1);
                     self.accept_paused_until = Some(self.tick.after(ACCEPT_PAUSE));
                     return;
                 }
             }
         }
-        self.again.push(listener);
+        self.runnable.push(listener);
     }
 
     /// Takes in an accepted socket, unless there are too many.
     fn admit(&mut self, mut stream: D::Stream, address: SocketAddr) {
-        self.shared.counters.accepted.add(1);
-        let others = self.shared.connections.fetch_add(1, Ordering::Relaxed);
-        let is_full = self.shared.config.connections_max.is_some_and(|max| others >= max);
+        self.context.counters.accepted.add(1);
+        let others = self.context.connections.fetch_add(1, Ordering::Relaxed);
+        let is_full = self.context.config.connections_max.is_some_and(|max| others >= max);
         if is_full || self.drain_deadline.is_some() {
             if is_full {
                 self.complain(
@@ -327,10 +327,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             return self.turn_away(stream, "no resources");
         }
         if std::mem::take(&mut self.has_complained) {
-            log::info!("worker {} accepts connections again", self.shared.index);
+            log::info!("worker {} accepts connections again", self.context.index);
         }
         let mut connection = Connection::new(stream, address, self.tick);
-        let due = connection.deadline(&self.shared.config);
+        let due = connection.deadline(&self.context.config);
         connection.scheduled(self.timers.schedule(token, due));
         self.slots.insert(connection);
     }
@@ -343,7 +343,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         if let Some(suppressed) = kind(&self.throttles).admit(self.tick) {
             self.has_complained = true;
-            log::warn!("worker {}: {trouble}{suppressed}", self.shared.index);
+            log::warn!("worker {}: {trouble}{suppressed}", self.context.index);
         }
     }
 
@@ -353,7 +353,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         // If the request has arrived, it shows whether the response may have a body.
         let len = stream.read(&mut self.scratch).unwrap_or_default();
         let mut reader = HeadReader::default();
-        let _ = reader.read(&self.scratch[..len], self.shared.config.request_bytes_max);
+        let _ = reader.read(&self.scratch[..len], self.context.config.request_bytes_max);
         let response = Response::text(503, text);
         if reader.is_head_request() {
             response.write_head(self.dates.now(), &mut self.workspace.out);
@@ -365,20 +365,20 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         // Unread bytes would turn the close into a reset, which can destroy the response.
         let _ = stream.read(&mut self.scratch);
         self.workspace.clear();
-        self.shared.counters.turned_away.add(1);
-        self.forget();
+        self.context.counters.turned_away.add(1);
+        self.count_ended();
     }
 
     fn remove(&mut self, token: Token) {
         if self.slots.remove(token).is_some() {
-            self.forget();
+            self.count_ended();
         }
     }
 
     /// A TCP connection is no more.
-    fn forget(&self) {
-        self.shared.counters.ended.add(1);
-        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    fn count_ended(&self) {
+        self.context.counters.ended.add(1);
+        self.context.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Does what other threads asked for: at most a full mailbox, then connections get their turn.
@@ -386,20 +386,22 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         // Asked for now: what was posted before it is in the mailbox, which is emptied before it is
         // obeyed. What others post meanwhile may have to wait.
         let drain_deadline = self.mailbox.drain_deadline();
-        for _ in 0..self.shared.config.mailbox_capacity {
+        for _ in 0..self.context.config.mailbox_capacity {
             let Some(command) = self.mailbox.take() else {
                 self.has_mail = false;
                 break;
             };
             match command {
                 Command::Send(token, message) => match self.slots.get_mut(token) {
-                    Some(_) => self.with(token, |connection, _, turn| {
+                    Some(_) => self.run_turn(token, |connection, _, turn| {
                         connection.send(message.as_message(), turn)
                     }),
-                    None => self.shared.counters.stale_sends.add(1),
+                    None => self.context.counters.stale_sends.add(1),
                 },
                 Command::Close(token, code, reason) => {
-                    self.with(token, |connection, _, turn| connection.close(code, &reason, turn));
+                    self.run_turn(token, |connection, _, turn| {
+                        connection.close(code, &reason, turn)
+                    });
                 }
                 Command::Adopt(stream, address) => self.admit(stream, address),
             }
@@ -418,12 +420,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         // reset them.
         for index in 0..self.driver.listeners() {
             self.accept_paused_until = None;
-            self.accept(Token::listener(index), self.shared.config.listen_backlog as usize);
+            self.accept(Token::listener(index), self.context.config.listen_backlog as usize);
         }
         self.accept_paused_until = None;
         self.driver.stop_listening();
         for token in self.slots.tokens() {
-            self.with(token, |connection, _, turn| {
+            self.run_turn(token, |connection, _, turn| {
                 connection.close(CloseCode::GOING_AWAY, "the server is shutting down", turn)
             });
         }
@@ -435,13 +437,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         if !connection.is_scheduled(due) {
             return;
         }
-        if connection.deadline(&self.shared.config) <= until {
-            self.with(token, |connection, _, turn| connection.expire(turn));
+        if connection.deadline(&self.context.config) <= until {
+            self.run_turn(token, |connection, _, turn| connection.expire(turn));
         }
         if let Some(connection) = self.slots.get_mut(token)
             && connection.is_scheduled(due)
         {
-            let due = connection.deadline(&self.shared.config);
+            let due = connection.deadline(&self.context.config);
             connection.scheduled(self.timers.schedule(token, due));
         }
     }
@@ -465,7 +467,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         if self.drain_deadline.is_some_and(|deadline| deadline <= self.now) {
             for token in self.slots.tokens() {
-                self.with(token, |connection, _, turn| connection.gone(CloseCause::Shutdown, turn));
+                self.run_turn(token, |connection, _, turn| {
+                    connection.gone(CloseCause::Shutdown, turn)
+                });
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::handler::Handler;
 use crate::reactor::listener::{Sharing, bind, listen};
 use crate::reactor::mailbox::mailbox;
 use crate::reactor::poll::Reactor;
-use crate::reactor::worker::{Shared, Worker};
+use crate::reactor::worker::{Worker, WorkerContext};
 use crate::stats::Counters;
 
 /// The number of the next server of this process. It wraps after 2^32 servers; only then can an old
@@ -109,11 +109,11 @@ impl ServerBuilder {
         let mut refs = Vec::new();
         let mut parts = Vec::new();
         for (index, listeners) in (0..).zip(groups) {
-            let (reactor, net, waker) =
+            let (reactor, driver, waker) =
                 Reactor::new(listeners, config.busy_poll).map_err(StartError::Worker)?;
             let waker = Arc::new(waker);
             let (sender, mailbox) = mailbox(config.mailbox_capacity);
-            let shared = Shared {
+            let context = WorkerContext {
                 config: Arc::clone(&config),
                 counters: Arc::new(Counters::default()),
                 connections: Arc::clone(&connections),
@@ -121,19 +121,19 @@ impl ServerBuilder {
                 index,
                 time_of_day: SystemTime::now,
             };
-            let counters = Arc::clone(&shared.counters);
+            let counters = Arc::clone(&context.counters);
             refs.push(WorkerRef { sender, waker: Arc::clone(&waker), counters });
-            parts.push((reactor, net, mailbox, waker, shared));
+            parts.push((reactor, driver, mailbox, waker, context));
         }
         let (report, ends) = channel();
         let server = ServerHandle::new(number, addresses, config.tcp_nodelay, refs, ends);
         // All handlers are made before any worker runs, so a panic in `handler` starts nothing.
         let starts: Vec<_> = (0..)
             .zip(parts)
-            .map(|(index, (mut reactor, net, mailbox, waker, shared))| {
+            .map(|(index, (mut reactor, driver, mailbox, waker, context))| {
                 let handler = handler(&server, index);
                 move || {
-                    let mut worker = Worker::new(net, handler, shared, mailbox, Instant::now());
+                    let mut worker = Worker::new(driver, handler, context, mailbox, Instant::now());
                     let result = reactor.run(&mut worker);
                     // Closing a waker discards its event. The worker keeps it open, so that commands
                     // posted before the last handle is dropped are still carried out.

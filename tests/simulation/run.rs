@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use ws_reactor::internal::{Command, Counters, OwnedMessage, Sender, Shared, Worker, mailbox};
+use ws_reactor::internal::{
+    Command, Counters, OwnedMessage, Sender, Worker, WorkerContext, mailbox,
+};
 use ws_reactor::{
     CloseCode, CloseEvent, Delivery, Handler, Message, Peer as HandlersPeer, PeerId, Reply, Stats,
 };
@@ -111,7 +113,7 @@ impl Simulation {
         let start = Instant::now();
         let lane = |(index, net)| {
             let counters = Arc::new(Counters::default());
-            let shared = Shared {
+            let context = WorkerContext {
                 config: Arc::clone(&config),
                 counters: Arc::clone(&counters),
                 connections: Arc::clone(&connections),
@@ -125,7 +127,7 @@ impl Simulation {
                 open: Rc::clone(&open),
             };
             let (sender, mailbox) = mailbox(config.mailbox_capacity);
-            let worker = memory::inside(|| Worker::new(net, servant, shared, mailbox, start));
+            let worker = memory::inside(|| Worker::new(net, servant, context, mailbox, start));
             Lane { worker, sender, counters }
         };
         let lanes = (0..).zip(nets).map(lane).collect();

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ws_reactor::internal::{Command, Counters, Readiness, Sender, Shared, Token, Worker, mailbox};
+use ws_reactor::internal::{
+    Command, Counters, Readiness, Sender, Token, Worker, WorkerContext, mailbox,
+};
 use ws_reactor::{Config, Handler, Stats};
 
 use crate::scripted::{Kernel, Net, Socket, SocketId, Stream};
@@ -32,7 +34,7 @@ impl<H: Handler> World<H> {
         let now = Instant::now();
         let counters = Arc::new(Counters::default());
         let (sender, mailbox) = mailbox(config.mailbox_capacity);
-        let shared = Shared {
+        let context = WorkerContext {
             config: Arc::new(config),
             counters: Arc::clone(&counters),
             connections: Arc::new(AtomicUsize::new(0)),
@@ -40,7 +42,7 @@ impl<H: Handler> World<H> {
             index: 0,
             time_of_day,
         };
-        let worker = Worker::new(net.clone(), handler, shared, mailbox, now);
+        let worker = Worker::new(net.clone(), handler, context, mailbox, now);
         Self { worker, sender: Rc::new(sender), net, counters, now }
     }
 
