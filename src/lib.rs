@@ -35,7 +35,7 @@
 //!
 //! ```text
 //!   server                                                  4  the public entry: bind, threads, handle
-//!   reactor: worker, poll, listener, slots, timers, mailbox 3  one thread: epoll, tokens, the slab
+//!   reactor: worker, acceptor, poll, timers, mailbox, ...   3  one thread: epoll, tokens, the slab
 //!   conn: connection, opening, ending, liveness, ...        2  one connection between socket and protocol
 //!   handler, then peer, then config and stats               1  the types that a handler uses
 //!   protocol: session, handshake, frame                     0  bytes in, events and bytes out
@@ -117,8 +117,10 @@ pub struct Readme;
 #[doc(hidden)]
 pub mod internal {
     pub use crate::conn::transport::{Readiness, SendProgress, Transport};
+    pub use crate::reactor::context::WorkerContext;
+    pub use crate::reactor::driver::Driver;
     pub use crate::reactor::mailbox::{Command, Mailbox, OwnedMessage, Sender, mailbox};
     pub use crate::reactor::slots::Token;
-    pub use crate::reactor::worker::{Driver, READY_PER_TURN, Worker, WorkerContext};
+    pub use crate::reactor::worker::{READY_PER_TURN, Worker};
     pub use crate::stats::Counters;
 }

@@ -43,30 +43,3 @@ pub(crate) fn listen(socket: Socket, config: &Config) -> io::Result<TcpListener>
     socket.listen(i32::try_from(config.listen_backlog).unwrap_or(i32::MAX))?;
     Ok(TcpListener::from_std(socket.into()))
 }
-
-/// What an error of accept means for the listener.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum AcceptError {
-    /// No connection waits.
-    WouldBlock,
-    /// This connection failed before it was accepted, or a signal came: the next may not.
-    Next,
-    /// File descriptors or memory ran out (EMFILE, ENFILE, ENOBUFS, ENOMEM): accepting goes on
-    /// when some may be free again.
-    Exhausted,
-}
-
-/// Sorts an error of accept. What accept(2) says about pending network errors is for the next
-/// connection to show; any other error is treated like exhaustion, so that it cannot spin.
-pub(super) fn accept_error(error: &io::Error) -> AcceptError {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => AcceptError::WouldBlock,
-        io::ErrorKind::Interrupted
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::HostUnreachable
-        | io::ErrorKind::NetworkDown
-        | io::ErrorKind::NetworkUnreachable => AcceptError::Next,
-        _ => AcceptError::Exhausted,
-    }
-}

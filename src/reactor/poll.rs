@@ -9,9 +9,10 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry, Waker};
 use socket2::SockRef;
 
+use super::driver::Driver;
 use super::slots::Token;
 use super::tcp_info;
-use super::worker::{Driver, READY_PER_TURN, Worker};
+use super::worker::{READY_PER_TURN, Worker};
 use crate::conn::transport::{Readiness, SendProgress, Transport};
 use crate::handler::Handler;
 

@@ -8,27 +8,23 @@
 //! spent budget, a peer that is not read because it does not read) is remembered: by the
 //! connection, and on the `runnable` list if it can go on by itself.
 
-use std::fmt;
-use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use super::listener::{AcceptError, accept_error};
+use super::acceptor::{AcceptError, Acceptor};
+use super::context::WorkerContext;
+use super::driver::Driver;
 use super::mailbox::{Command, Mailbox};
 use super::slots::{Slots, Token};
 use super::timers::Timers;
-use crate::config::Config;
 use crate::conn::connection::{Connection, EVENTS_PER_TURN, Outcome, Turn};
 use crate::conn::date::Dates;
-use crate::conn::throttle::{Throttle, Throttles};
+use crate::conn::throttle::Throttles;
 use crate::conn::tick::Tick;
-use crate::conn::transport::{Readiness, Transport};
+use crate::conn::transport::Readiness;
 use crate::handler::{CloseCause, Handler};
 use crate::peer::{PeerId, Tally};
-use crate::protocol::{CloseCode, HEADROOM_BYTES, HeadReader, Response, Workspace};
-use crate::stats::Counters;
+use crate::protocol::{CloseCode, HEADROOM_BYTES, Workspace};
 
 /// Bytes of one read at most: below, pipelined frames take more calls; above, little is gained. It is
 /// a little more than a power of two, as are messages of such a size with their headers.
@@ -41,56 +37,10 @@ pub const READY_PER_TURN: usize = 1024;
 /// Connections accepted from one listener before others get their turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// How long accepting pauses when file descriptors or memory ran out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Where a worker's sockets come from.
-pub trait Driver {
-    /// A connection's byte stream.
-    type Stream: Transport;
-
-    /// Accepts a connection from listener number `listener`.
-    ///
-    /// # Errors
-    ///
-    /// As accept(2); `WouldBlock` if no connection waits.
-    fn accept(&mut self, listener: u32) -> io::Result<(Self::Stream, SocketAddr)>;
-
-    /// Asks for the edges of `stream`, both directions, for as long as it lives.
-    ///
-    /// # Errors
-    ///
-    /// As epoll_ctl(2).
-    fn register(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
-
-    /// How many listeners there are.
-    fn listeners(&self) -> u32;
-
-    /// Closes the listeners.
-    fn stop_listening(&mut self);
-}
-
-/// What the workers of a server have in common, and one of its own.
-#[derive(Debug)]
-pub struct WorkerContext {
-    /// The server's settings.
-    pub config: Arc<Config>,
-    /// This worker's counters.
-    pub counters: Arc<Counters>,
-    /// TCP connections of all workers; touched at accept and at the end only.
-    pub connections: Arc<AtomicUsize>,
-    /// The server's number, which no other server of the process has.
-    pub server: u32,
-    /// This worker's number.
-    pub index: u32,
-    /// Reads the system clock, for the `Date` of a response.
-    pub time_of_day: fn() -> SystemTime,
-}
-
 /// One thread's share of a server.
 #[derive(Debug)]
 pub struct Worker<D: Driver, H: Handler> {
-    driver: D,
+    acceptor: Acceptor<D>,
     handler: H,
     context: WorkerContext,
     mailbox: Mailbox<D::Stream>,
@@ -109,10 +59,7 @@ pub struct Worker<D: Driver, H: Handler> {
     dates: Dates,
     /// Since when every batch has been a full one, and the edges in them.
     full_batches: Option<(Tick, usize)>,
-    accept_paused_until: Option<Tick>,
     throttles: Throttles,
-    /// The log says that accepting is hampered, and not yet that it is no longer.
-    has_complained: bool,
     /// Commands may be left in the mailbox.
     has_mail: bool,
     drain_deadline: Option<Instant>,
@@ -129,7 +76,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     ) -> Self {
         let dates = Dates::new(context.time_of_day);
         Self {
-            driver,
+            acceptor: Acceptor::new(driver, context.clone()),
             handler,
             context,
             mailbox,
@@ -143,9 +90,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             tick: Tick::default(),
             dates,
             full_batches: None,
-            accept_paused_until: None,
             throttles: Throttles::default(),
-            has_complained: false,
             has_mail: false,
             drain_deadline: None,
         }
@@ -216,7 +161,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         if !self.runnable.is_empty() || self.has_mail {
             return Some(Duration::ZERO);
         }
-        let ticks = self.timers.next().into_iter().chain(self.accept_paused_until);
+        let ticks = self.timers.next().into_iter().chain(self.acceptor.paused_until());
         let due = ticks.map(|tick| self.start + tick.elapsed()).chain(self.drain_deadline).min();
         due.map(|due| due.saturating_duration_since(now))
     }
@@ -270,115 +215,38 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// Accepts what waits at a listener, up to `budget` connections.
+    /// Accepts up to `budget` connections from a listener.
     fn accept(&mut self, listener: Token, budget: usize) {
         for _ in 0..budget {
-            if self.accept_paused_until.is_some() || listener.index >= self.driver.listeners() {
-                return;
-            }
-            let error = match self.driver.accept(listener.index) {
-                Ok((stream, address)) => {
-                    self.admit(stream, address);
-                    continue;
-                }
-                Err(error) => error,
-            };
-            match accept_error(&error) {
-                AcceptError::WouldBlock => return,
-                AcceptError::Next => {}
-                AcceptError::Exhausted => {
-                    // The edge is spent and connections may wait: only time brings us back.
-                    self.complain(
-                        |throttles| &throttles.accept_errors,
-                        format_args!(
-                            "no connection can be accepted: {error}; raise the limit, or set connections_max"
-                        ),
-                    );
-                    self.context.counters.accept_pauses.add(1);
-                    self.accept_paused_until = Some(self.tick.after(ACCEPT_PAUSE));
-                    return;
-                }
+            match self.acceptor.accept(listener, self.tick, &self.throttles) {
+                Ok((stream, address)) => self.admit(stream, address),
+                Err(AcceptError::Interrupted) => {}
+                Err(AcceptError::WouldBlock | AcceptError::Exhausted) => return,
             }
         }
+        // More connections may be waiting, and epoll has reported their edge already.
         self.runnable.push(listener);
     }
 
-    /// Takes in an accepted socket, unless there are too many.
+    /// Takes over an accepted socket, or answers it 503.
     fn admit(&mut self, mut stream: D::Stream, address: SocketAddr) {
-        self.context.counters.accepted.add(1);
-        let others = self.context.connections.fetch_add(1, Ordering::Relaxed);
-        let is_full = self.context.config.connections_max.is_some_and(|max| others >= max);
-        if is_full || self.drain_deadline.is_some() {
-            if is_full {
-                self.complain(
-                    |throttles| &throttles.full,
-                    format_args!("connections_max is reached: connections are answered 503"),
-                );
-            }
-            let text = if is_full { "too many connections" } else { "the server is shutting down" };
-            return self.turn_away(stream, text);
-        }
         let token = self.slots.next_token();
-        if let Err(error) = self.driver.register(&mut stream, token) {
-            self.complain(
-                |throttles| &throttles.unwatched,
-                format_args!("the connection of {address} cannot be watched: {error}"),
-            );
-            return self.turn_away(stream, "no resources");
-        }
-        if std::mem::take(&mut self.has_complained) {
-            log::info!("worker {} accepts connections again", self.context.index);
+        let admitted = self.acceptor.admit(&mut stream, address, token, self.tick, &self.throttles);
+        if let Err(refusal) = admitted {
+            self.acceptor.turn_away(stream, refusal, &mut self.scratch, &mut self.dates);
+            return;
         }
         let mut connection = Connection::new(stream, address, self.tick);
         let due = connection.deadline(&self.context.config);
         connection.scheduled(self.timers.schedule(token, due));
-        self.slots.insert(connection);
-    }
-
-    /// Warns of a problem with accepting, as often as the throttle of its kind allows.
-    fn complain(&mut self, kind: fn(&Throttles) -> &Throttle, trouble: fmt::Arguments<'_>) {
-        // A server that shuts down accepts nothing any more.
-        if self.drain_deadline.is_some() {
-            return;
-        }
-        if let Some(suppressed) = kind(&self.throttles).admit(self.tick) {
-            self.has_complained = true;
-            log::warn!("worker {}: {trouble}{suppressed}", self.context.index);
-        }
-    }
-
-    /// Answers 503 as well as it can be without waiting, and drops the socket.
-    fn turn_away(&mut self, mut stream: D::Stream, text: &str) {
-        // Turning a client away must not wait: bytes that cannot be read or sent at once are lost.
-        // If the request has arrived, it shows whether the response may have a body.
-        let len = stream.read(&mut self.scratch).unwrap_or_default();
-        let mut reader = HeadReader::default();
-        let _ = reader.read(&self.scratch[..len], self.context.config.request_bytes_max);
-        let response = Response::text(503, text);
-        if reader.is_head_request() {
-            response.write_head(self.dates.now(), &mut self.workspace.out);
-        } else {
-            response.write(self.dates.now(), &mut self.workspace.out);
-        }
-        let _ = stream.write(&self.workspace.out);
-        let _ = stream.shutdown_write();
-        // Unread bytes would turn the close into a reset, which can destroy the response.
-        let _ = stream.read(&mut self.scratch);
-        self.workspace.clear();
-        self.context.counters.turned_away.add(1);
-        self.count_ended();
+        let inserted = self.slots.insert(connection);
+        debug_assert_eq!(inserted, token, "the socket is registered under the token of its slot");
     }
 
     fn remove(&mut self, token: Token) {
         if self.slots.remove(token).is_some() {
-            self.count_ended();
+            self.context.count_ended();
         }
-    }
-
-    /// A TCP connection is no more.
-    fn count_ended(&self) {
-        self.context.counters.ended.add(1);
-        self.context.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Does what other threads asked for: at most a full mailbox, then connections get their turn.
@@ -418,12 +286,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         // Connections that the kernel has completed are turned away: closing the listener would
         // reset them.
-        for index in 0..self.driver.listeners() {
-            self.accept_paused_until = None;
-            self.accept(Token::listener(index), self.context.config.listen_backlog as usize);
+        self.acceptor.begin_shutdown();
+        for listener in self.acceptor.listeners() {
+            self.accept(listener, self.context.config.listen_backlog as usize);
         }
-        self.accept_paused_until = None;
-        self.driver.stop_listening();
+        self.acceptor.stop_listening();
         for token in self.slots.tokens() {
             self.run_turn(token, |connection, _, turn| {
                 connection.close(CloseCode::GOING_AWAY, "the server is shutting down", turn)
@@ -459,10 +326,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Sees to the worker's own deadlines.
     fn expire(&mut self) {
-        if self.accept_paused_until.is_some_and(|until| until <= self.tick) {
-            self.accept_paused_until = None;
-            for index in 0..self.driver.listeners() {
-                self.accept(Token::listener(index), ACCEPTS_PER_TURN);
+        if self.acceptor.resume(self.tick) {
+            for listener in self.acceptor.listeners() {
+                self.accept(listener, ACCEPTS_PER_TURN);
             }
         }
         if self.drain_deadline.is_some_and(|deadline| deadline <= self.now) {

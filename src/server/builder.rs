@@ -16,10 +16,11 @@ use super::error::{StartError, WORKERS_MAX};
 use super::handle::{ServerHandle, WorkerRef};
 use crate::config::Config;
 use crate::handler::Handler;
+use crate::reactor::context::WorkerContext;
 use crate::reactor::listener::{Sharing, bind, listen};
 use crate::reactor::mailbox::mailbox;
 use crate::reactor::poll::Reactor;
-use crate::reactor::worker::{Worker, WorkerContext};
+use crate::reactor::worker::Worker;
 use crate::stats::Counters;
 
 /// The number of the next server of this process. It wraps after 2^32 servers; only then can an old

@@ -1,0 +1,256 @@
+//! Accepts connections, enforces `connections_max`, and answers the rest with 503.
+//!
+//! An acceptor does not store connections: its worker takes each socket from
+//! [`accept`](Acceptor::accept), has it [admitted](Acceptor::admit), and then stores it or has it
+//! [turned away](Acceptor::turn_away).
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::context::WorkerContext;
+use super::driver::Driver;
+use super::slots::Token;
+use crate::conn::date::Dates;
+use crate::conn::throttle::{Throttle, Throttles};
+use crate::conn::tick::Tick;
+use crate::conn::transport::Transport;
+use crate::protocol::{HeadReader, Response};
+
+/// How long accepting pauses when file descriptors or memory ran out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A worker's listeners.
+#[derive(Debug)]
+pub(super) struct Acceptor<D> {
+    driver: D,
+    context: WorkerContext,
+    state: State,
+    /// A warning about accepting has been logged, and no connection has been admitted since.
+    has_warned: bool,
+}
+
+/// ```text
+///   Accepting ◄──► Paused
+///       └─────┬──────┘
+///             ▼
+///       ShuttingDown
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    /// Connections are accepted, and admitted up to `connections_max`.
+    Accepting,
+    /// File descriptors or memory ran out: nothing is accepted before the tick `until`.
+    Paused { until: Tick },
+    /// Every connection is turned away, and no pause begins.
+    ShuttingDown,
+}
+
+/// A reason why [`Acceptor::accept`] returned no connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum AcceptError {
+    /// No connection is waiting.
+    WouldBlock,
+    /// This connection failed before it was accepted, or a signal interrupted the call. Another
+    /// connection may be waiting.
+    Interrupted,
+    /// File descriptors or memory ran out (EMFILE, ENFILE, ENOBUFS, ENOMEM).
+    Exhausted,
+}
+
+/// A reason for turning a connection away.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Refusal {
+    /// `connections_max` is reached.
+    TooManyConnections,
+    /// The worker is draining.
+    ShuttingDown,
+    /// The socket cannot be registered with epoll.
+    NoResources,
+}
+
+impl<D: Driver> Acceptor<D> {
+    pub(super) const fn new(driver: D, context: WorkerContext) -> Self {
+        Self { driver, context, state: State::Accepting, has_warned: false }
+    }
+
+    /// Accepts the next connection of a listener.
+    pub(super) fn accept(
+        &mut self,
+        listener: Token,
+        now: Tick,
+        throttles: &Throttles,
+    ) -> Result<(D::Stream, SocketAddr), AcceptError> {
+        debug_assert!(listener.index < u32::MAX && !listener.is_connection(), "{listener:?}");
+        if matches!(self.state, State::Paused { .. }) {
+            return Err(AcceptError::Exhausted);
+        }
+        // The listener may have been closed since its token became runnable.
+        if listener.index >= self.driver.listeners() {
+            return Err(AcceptError::WouldBlock);
+        }
+        self.driver.accept(listener.index).map_err(|error| {
+            let class = classify(&error);
+            if class == AcceptError::Exhausted {
+                self.pause(&error, now, throttles);
+            }
+            class
+        })
+    }
+
+    /// Stops accepting for a while. Only time resumes it: the edge has been consumed, so the kernel
+    /// does not report the connections that still wait.
+    fn pause(&mut self, error: &io::Error, now: Tick, throttles: &Throttles) {
+        self.warn(
+            &throttles.accept_errors,
+            now,
+            format_args!(
+                "no connection can be accepted: {error}; raise the limit, or set connections_max"
+            ),
+        );
+        self.context.counters.accept_pauses.add(1);
+        if self.state == State::Accepting {
+            self.state = State::Paused { until: now.after(ACCEPT_PAUSE) };
+        }
+    }
+
+    /// Counts an accepted connection, checks the limits, and registers its socket as `token`.
+    pub(super) fn admit(
+        &mut self,
+        stream: &mut D::Stream,
+        address: SocketAddr,
+        token: Token,
+        now: Tick,
+        throttles: &Throttles,
+    ) -> Result<(), Refusal> {
+        let others = self.context.count_accepted();
+        if self.context.config.connections_max.is_some_and(|max| others >= max) {
+            self.warn(
+                &throttles.full,
+                now,
+                format_args!("connections_max is reached: connections are answered 503"),
+            );
+            return Err(Refusal::TooManyConnections);
+        }
+        if self.state == State::ShuttingDown {
+            return Err(Refusal::ShuttingDown);
+        }
+        if let Err(error) = self.driver.register(stream, token) {
+            self.warn(
+                &throttles.unwatched,
+                now,
+                format_args!("the connection of {address} cannot be watched: {error}"),
+            );
+            return Err(Refusal::NoResources);
+        }
+        if std::mem::take(&mut self.has_warned) {
+            log::info!("worker {} accepts connections again", self.context.index);
+        }
+        Ok(())
+    }
+
+    /// Warns of a problem with accepting, as often as `throttle` allows.
+    fn warn(&mut self, throttle: &Throttle, now: Tick, problem: fmt::Arguments<'_>) {
+        // During a shutdown the operator expects that no connection is accepted.
+        if self.state == State::ShuttingDown {
+            return;
+        }
+        if let Some(suppressed) = throttle.admit(now) {
+            self.has_warned = true;
+            log::warn!("worker {}: {problem}{suppressed}", self.context.index);
+        }
+    }
+
+    /// Answers 503 and drops the socket.
+    ///
+    /// It does not wait for the client: bytes that cannot be read or written at once are lost. A
+    /// request that has already arrived shows whether the response may have a body.
+    pub(super) fn turn_away(
+        &self,
+        mut stream: D::Stream,
+        refusal: Refusal,
+        scratch: &mut [u8],
+        dates: &mut Dates,
+    ) {
+        let len = stream.read(scratch).unwrap_or_default();
+        let mut reader = HeadReader::default();
+        let _ = reader.read(&scratch[..len], self.context.config.request_bytes_max);
+        let response = Response::text(503, refusal.text());
+        let mut out = Vec::new();
+        if reader.is_head_request() {
+            response.write_head(dates.now(), &mut out);
+        } else {
+            response.write(dates.now(), &mut out);
+        }
+        let _ = stream.write(&out);
+        let _ = stream.shutdown_write();
+        // Closing a socket with unread bytes resets the connection, which can destroy the response.
+        let _ = stream.read(scratch);
+        self.context.counters.turned_away.add(1);
+        self.context.count_ended();
+    }
+
+    /// The tokens of the listeners.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = Token> + use<D> {
+        (0..self.driver.listeners()).map(Token::listener)
+    }
+
+    /// The end of the pause, if accepting is paused.
+    pub(super) const fn paused_until(&self) -> Option<Tick> {
+        match self.state {
+            State::Paused { until } => Some(until),
+            State::Accepting | State::ShuttingDown => None,
+        }
+    }
+
+    /// Ends a pause whose time is over; returns `false` if there is none.
+    pub(super) fn resume(&mut self, now: Tick) -> bool {
+        let is_over = self.paused_until().is_some_and(|until| until <= now);
+        if is_over {
+            self.state = State::Accepting;
+        }
+        is_over
+    }
+
+    /// From now on every connection is turned away.
+    pub(super) fn begin_shutdown(&mut self) {
+        debug_assert_ne!(self.state, State::ShuttingDown, "a shutdown begins once");
+        self.state = State::ShuttingDown;
+    }
+
+    /// Closes the listeners, which resets the connections that were not accepted.
+    pub(super) fn stop_listening(&mut self) {
+        debug_assert_eq!(self.state, State::ShuttingDown, "a worker that serves keeps listening");
+        self.driver.stop_listening();
+        debug_assert_eq!(self.driver.listeners(), 0, "all listeners are closed");
+    }
+}
+
+impl Refusal {
+    /// The body of the response.
+    const fn text(self) -> &'static str {
+        match self {
+            Self::TooManyConnections => "too many connections",
+            Self::ShuttingDown => "the server is shutting down",
+            Self::NoResources => "no resources",
+        }
+    }
+}
+
+/// Classifies an error of accept(2).
+///
+/// Linux passes pending network errors of the new connection on to the caller, so those concern one
+/// connection only. An unknown error counts as exhaustion: its pause prevents a busy loop.
+fn classify(error: &io::Error) -> AcceptError {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => AcceptError::WouldBlock,
+        io::ErrorKind::Interrupted
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::NetworkUnreachable => AcceptError::Interrupted,
+        _ => AcceptError::Exhausted,
+    }
+}

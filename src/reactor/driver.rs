@@ -1,0 +1,34 @@
+//! The interface between a worker and its sockets.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::slots::Token;
+use crate::conn::transport::Transport;
+
+/// Listens, accepts and registers sockets for a worker. `poll.rs` implements it for TCP, and a test
+/// implements it for scripted sockets.
+pub trait Driver {
+    /// A connection's byte stream.
+    type Stream: Transport;
+
+    /// Accepts a connection from listener number `listener`.
+    ///
+    /// # Errors
+    ///
+    /// The errors of accept(2); `WouldBlock` if no connection is waiting.
+    fn accept(&mut self, listener: u32) -> io::Result<(Self::Stream, SocketAddr)>;
+
+    /// Registers `stream` for edges in both directions, until it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The errors of epoll_ctl(2).
+    fn register(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
+
+    /// The number of listeners.
+    fn listeners(&self) -> u32;
+
+    /// Closes the listeners.
+    fn stop_listening(&mut self);
+}
