@@ -19,7 +19,7 @@ fn serve(session: &mut Session, buf: &mut [u8], workspace: &mut Workspace) -> us
     let mut window = session.window(buf);
     while let Ok(Some(event)) = session.next_event(&mut window, &LIMITS, workspace) {
         if let Event::Message(received) = event {
-            black_box(received.lend(&window));
+            black_box(received.lend(&mut window));
             received.echo(&mut window, workspace);
         }
     }

@@ -8,13 +8,12 @@
 
 use std::collections::BTreeSet;
 use std::io::BufRead;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ws_reactor::{
-    Answer, CloseEvent, Config, Handler, Message, Peer, PeerId, Reply, Request, Response,
-    SendError, Server, ServerHandle,
+    CloseEvent, Config, ConnectionInfo, Context, Handler, Message, Peer, PeerId, Reply, Request,
+    Response, SendError, Server, ServerHandle, Upgrade,
 };
 
 /// The connections that are open, for the thread that writes to all of them.
@@ -42,19 +41,19 @@ impl Handler for Numbered {
     type State = Client;
 
     /// The path is the client's name; without one it may not come in.
-    fn on_request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<Client> {
+    fn on_request(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Upgrade<Client> {
         match request.path().trim_start_matches('/') {
-            "" => Answer::reject(403, "ask for /your-name"),
-            name => Answer::accept(Client { name: name.to_owned(), messages: 0 }),
+            "" => Upgrade::reject(403, "ask for /your-name"),
+            name => Upgrade::accept(Client { name: name.to_owned(), messages: 0 }),
         }
     }
 
-    fn on_http(&mut self, request: &Request<'_>, _: SocketAddr) -> Option<Response> {
+    fn on_http(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Option<Response> {
         (request.path() == "/health").then(|| Response::text(200, "ok"))
     }
 
-    fn on_open(&mut self, peer: &mut Peer<'_, Client>, address: SocketAddr) {
-        let greeting = format!("Hello {}, you come from {address}.", peer.state.name);
+    fn on_open(&mut self, peer: &mut Peer<'_, Client>, info: ConnectionInfo<'_>) {
+        let greeting = format!("Hello {}, you come from {}.", peer.state.name, info.peer_address());
         peer.send(&greeting);
         self.update(|members| _ = members.insert(peer.id()));
     }
@@ -71,7 +70,13 @@ impl Handler for Numbered {
         }
     }
 
-    fn on_close(&mut self, id: PeerId, client: Client, event: &CloseEvent<'_>) {
+    fn on_close(
+        &mut self,
+        _: &mut Context<'_>,
+        id: PeerId,
+        client: Client,
+        event: &CloseEvent<'_>,
+    ) {
         self.update(|members| _ = members.remove(&id));
         println!("{} said {} things and left: {}", client.name, client.messages, event.cause);
     }

@@ -189,8 +189,8 @@ impl Config {
         Ok(())
     }
 
-    /// What a handler, or another thread, may have queued for a peer at most.
-    pub(crate) const fn owed_bytes_max(&self) -> usize {
+    /// The most bytes of the program that a backlog may hold.
+    pub(crate) const fn program_bytes_max(&self) -> usize {
         self.backlog_bytes_max.saturating_add(self.message_bytes_max)
     }
 

@@ -1,10 +1,12 @@
-//! What a server does with its connections: the trait that an embedding program implements.
+//! The behaviour of a server: the trait that an embedding program implements.
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 
-use crate::peer::{Peer, PeerId};
+use crate::connection_info::ConnectionInfo;
+use crate::context::Context;
+use crate::peer::Peer;
+use crate::peer_id::PeerId;
 use crate::protocol::{Accept, CloseCode, Delivery, Message, ProtocolError, Request, Response};
 
 /// The behaviour of a server. Each worker thread has a handler of its own, so a callback has it
@@ -42,9 +44,13 @@ pub trait Handler: 'static {
     /// checks, authentication and the choice of a subprotocol belong here.
     ///
     /// Default: accept.
-    fn on_request(&mut self, request: &Request<'_>, address: SocketAddr) -> Answer<Self::State> {
-        let _ = (request, address);
-        Answer::accept(Self::State::default())
+    fn on_request(
+        &mut self,
+        request: &Request<'_>,
+        info: ConnectionInfo<'_>,
+    ) -> Upgrade<Self::State> {
+        let _ = (request, info);
+        Upgrade::accept(Self::State::default())
     }
 
     /// A client sent a plain HTTP request, which does not ask for an upgrade, such as a health
@@ -56,22 +62,29 @@ pub trait Handler: 'static {
     /// methods with 405 and requests with a body with 400.
     ///
     /// `None`, the default, is answered 426.
-    fn on_http(&mut self, request: &Request<'_>, address: SocketAddr) -> Option<Response> {
-        let _ = (request, address);
+    fn on_http(&mut self, request: &Request<'_>, info: ConnectionInfo<'_>) -> Option<Response> {
+        let _ = (request, info);
         None
     }
 
     /// A connection is open. What is sent here is the first that the client gets.
-    fn on_open(&mut self, peer: &mut Peer<'_, Self::State>, address: SocketAddr) {
-        let _ = (peer, address);
+    fn on_open(&mut self, peer: &mut Peer<'_, Self::State>, info: ConnectionInfo<'_>) {
+        let _ = (peer, info);
     }
 
     /// A message arrived. What the peer is sent here goes out before the returned reply.
     fn on_message(&mut self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Reply;
 
-    /// A connection that was open has closed, for whatever reason. The last call for it.
-    fn on_close(&mut self, id: PeerId, state: Self::State, event: &CloseEvent<'_>) {
-        let _ = (id, state, event);
+    /// An open connection has closed, for whatever reason. This is the last call for it. `context`
+    /// reaches the other connections of this worker.
+    fn on_close(
+        &mut self,
+        context: &mut Context<'_>,
+        id: PeerId,
+        state: Self::State,
+        event: &CloseEvent<'_>,
+    ) {
+        let _ = (context, id, state, event);
     }
 
     /// How large binary messages are delivered; asked once for each connection.
@@ -86,14 +99,14 @@ pub trait Handler: 'static {
 /// What becomes of a client's request for an upgrade.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Answer<S> {
+pub enum Upgrade<S> {
     /// Open the connection, with this state.
     Accept(Accept, S),
     /// Do not: answer with this status, headers and body.
     Reject(Response),
 }
 
-impl<S> Answer<S> {
+impl<S> Upgrade<S> {
     /// Opens the connection without a subprotocol or further headers.
     #[must_use]
     pub fn accept(state: S) -> Self {

@@ -95,6 +95,10 @@
 pub mod protocol;
 mod config;
 mod stats;
+mod peer_id;
+mod open_peers;
+mod connection_info;
+mod context;
 mod peer;
 mod handler;
 mod conn;
@@ -102,9 +106,13 @@ mod reactor;
 mod server;
 
 pub use config::{Config, ConfigError};
-pub use handler::{Answer, CloseCause, CloseEvent, Echo, Handler, Reply};
-pub use peer::{Peer, PeerId};
-pub use protocol::{Accept, CloseCode, Delivery, Message, Method, Request, Response, Text};
+pub use connection_info::{Address, ConnectionInfo};
+pub use context::Context;
+pub use handler::{CloseCause, CloseEvent, Echo, Handler, Reply, Upgrade};
+pub use peer::Peer;
+pub use peer_id::PeerId;
+pub use protocol::{Accept, CloseCode, Delivery, EncodedMessage};
+pub use protocol::{Message, Method, Request, Response, Text};
 pub use server::{SendError, Server, ServerBuilder, ServerHandle, StartError};
 pub use stats::Stats;
 
@@ -117,9 +125,10 @@ pub struct Readme;
 #[doc(hidden)]
 pub mod internal {
     pub use crate::conn::transport::{Readiness, SendProgress, Transport};
+    pub use crate::connection_info::Endpoint;
     pub use crate::reactor::context::WorkerContext;
     pub use crate::reactor::driver::Driver;
-    pub use crate::reactor::mailbox::{Command, Mailbox, OwnedMessage, Sender, mailbox};
+    pub use crate::reactor::mailbox::{Command, Mailbox, Sender, mailbox};
     pub use crate::reactor::slots::Token;
     pub use crate::reactor::worker::{READY_PER_TURN, Worker};
     pub use crate::stats::Counters;

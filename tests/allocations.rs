@@ -6,15 +6,15 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use ws_reactor::internal::{
-    Driver, Readiness, SendProgress, Token, Transport, Worker, WorkerContext, mailbox,
+    Driver, Endpoint, Readiness, SendProgress, Token, Transport, Worker, WorkerContext, mailbox,
 };
-use ws_reactor::{Config, Echo};
+use ws_reactor::{Address, Config, Echo};
 
 const REQUEST: &[u8] =
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -83,6 +83,12 @@ impl Write for Socket {
     }
 }
 
+impl Endpoint for Socket {
+    fn local_address(&self) -> io::Result<Address> {
+        Ok(Address::Tcp(([192, 0, 2, 0], 80).into()))
+    }
+}
+
 impl Transport for Socket {
     fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
@@ -104,9 +110,9 @@ struct Door {
 impl Driver for Door {
     type Stream = Socket;
 
-    fn accept(&mut self, _: u32) -> io::Result<(Socket, SocketAddr)> {
+    fn accept(&mut self, _: u32) -> io::Result<(Socket, Address)> {
         let socket = self.waiting.take().ok_or(ErrorKind::WouldBlock)?;
-        Ok((socket, (Ipv4Addr::LOCALHOST, 1).into()))
+        Ok((socket, Address::Tcp((Ipv4Addr::LOCALHOST, 1).into())))
     }
 
     fn register(&mut self, _: &mut Socket, token: Token) -> io::Result<()> {

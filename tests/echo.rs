@@ -17,7 +17,7 @@ use support::frames;
 use support::random::{Random, seed};
 use support::servers::{LOCAL, address, local, serve, serve_with, stop};
 use tungstenite::Message;
-use ws_reactor::{Config, Echo, Handler, Peer, Reply, Server};
+use ws_reactor::{Config, ConnectionInfo, Echo, Handler, Peer, Reply, Server};
 
 const MIB: usize = 1024 * 1024;
 
@@ -46,7 +46,7 @@ struct Numbered(usize);
 impl Handler for Numbered {
     type State = ();
 
-    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
+    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: ConnectionInfo<'_>) {
         peer.send(self.0.to_string().as_str());
     }
 

@@ -20,7 +20,8 @@ use support::requests::GOOD_REQUEST;
 use support::servers::{address, serve, serve_with, stop};
 use tungstenite::Message;
 use ws_reactor::{
-    Answer, CloseCause, CloseEvent, Config, Echo, Handler, Peer, PeerId, Reply, Request, Response,
+    CloseCause, CloseEvent, Config, ConnectionInfo, Context, Echo, Handler, Peer, PeerId, Reply,
+    Request, Response, Upgrade,
 };
 
 /// Panics where it is told to.
@@ -29,16 +30,16 @@ struct Fragile;
 impl Handler for Fragile {
     type State = String;
 
-    fn on_request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<String> {
+    fn on_request(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Upgrade<String> {
         assert_ne!(request.path(), "/request", "told to");
-        Answer::accept(request.path().to_owned())
+        Upgrade::accept(request.path().to_owned())
     }
 
-    fn on_http(&mut self, _: &Request<'_>, _: SocketAddr) -> Option<Response> {
+    fn on_http(&mut self, _: &Request<'_>, _: ConnectionInfo<'_>) -> Option<Response> {
         panic!("told to");
     }
 
-    fn on_open(&mut self, peer: &mut Peer<'_, String>, _: SocketAddr) {
+    fn on_open(&mut self, peer: &mut Peer<'_, String>, _: ConnectionInfo<'_>) {
         assert_ne!(peer.state, "/open", "told to");
     }
 
@@ -54,7 +55,7 @@ impl Handler for Fragile {
         Reply::Echo
     }
 
-    fn on_close(&mut self, _: PeerId, state: String, _: &CloseEvent<'_>) {
+    fn on_close(&mut self, _: &mut Context<'_>, _: PeerId, state: String, _: &CloseEvent<'_>) {
         assert_ne!(state, "/close", "told to");
     }
 }
@@ -158,7 +159,7 @@ impl Handler for Coroner {
         Reply::Echo
     }
 
-    fn on_close(&mut self, _: PeerId, (): (), event: &CloseEvent<'_>) {
+    fn on_close(&mut self, _: &mut Context<'_>, _: PeerId, (): (), event: &CloseEvent<'_>) {
         self.0.send(event.cause).expect("the test listens");
     }
 }

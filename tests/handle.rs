@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -19,8 +19,8 @@ use support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 use support::servers::{LOCAL, address, serve, serve_with, stop};
 use tungstenite::Message;
 use ws_reactor::{
-    CloseCause, CloseCode, CloseEvent, Config, Echo, Handler, Peer, PeerId, Reply, SendError,
-    ServerHandle,
+    CloseCause, CloseCode, CloseEvent, Config, ConnectionInfo, Context, Echo, Handler, Peer,
+    PeerId, Reply, SendError, ServerHandle,
 };
 
 /// Hands out the ids of its peers, and tells why they went.
@@ -32,7 +32,7 @@ struct Register {
 impl Handler for Register {
     type State = ();
 
-    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
+    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: ConnectionInfo<'_>) {
         self.opened.send(peer.id()).expect("the test listens");
     }
 
@@ -40,7 +40,7 @@ impl Handler for Register {
         Reply::Echo
     }
 
-    fn on_close(&mut self, id: PeerId, (): (), event: &CloseEvent<'_>) {
+    fn on_close(&mut self, _: &mut Context<'_>, id: PeerId, (): (), event: &CloseEvent<'_>) {
         self.closed.send((id, event.cause)).expect("the test listens");
     }
 }
@@ -250,7 +250,7 @@ fn a_full_mailbox_is_an_error_and_what_it_holds_is_still_done() {
     impl Handler for Stuck {
         type State = ();
 
-        fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
+        fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: ConnectionInfo<'_>) {
             self.opened.send(peer.id()).expect("the test listens");
         }
 
@@ -293,7 +293,7 @@ fn a_socket_accepted_elsewhere_is_adopted_by_the_worker_that_is_named() {
     impl Handler for Numbered {
         type State = ();
 
-        fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
+        fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: ConnectionInfo<'_>) {
             peer.send(self.0.to_string().as_str());
         }
 
@@ -346,7 +346,7 @@ struct Announcer {
 impl Handler for Announcer {
     type State = ();
 
-    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
+    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: ConnectionInfo<'_>) {
         let mut peers = self.peers.lock().expect("no callback panics");
         for other in &*peers {
             let text = format!("a client of worker {}", self.worker);

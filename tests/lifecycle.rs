@@ -3,7 +3,6 @@
 mod support;
 
 use std::io::{ErrorKind, Write};
-use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -20,8 +19,8 @@ use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode as TheirCloseCode;
 use ws_reactor::{
-    Accept, Answer, CloseCause, CloseCode, CloseEvent, Config, Echo, Handler, Peer, PeerId, Reply,
-    Request, Response,
+    Accept, CloseCause, CloseCode, CloseEvent, Config, ConnectionInfo, Context, Echo, Handler,
+    Peer, PeerId, Reply, Request, Response, Upgrade,
 };
 
 /// Reports every callback.
@@ -51,18 +50,26 @@ impl Recorder {
     }
 }
 
+/// Both ends of a connection of these tests are on this machine.
+fn assert_loopback(info: ConnectionInfo<'_>) {
+    let local = info.local_address().expect("a connected socket");
+    for end in [info.peer_address(), &local] {
+        assert!(end.as_tcp().is_some_and(|end| end.ip().is_loopback()), "{end}");
+    }
+}
+
 impl Handler for Recorder {
     type State = Visit;
 
-    fn on_request(&mut self, request: &Request<'_>, address: SocketAddr) -> Answer<Visit> {
-        assert!(address.ip().is_loopback());
+    fn on_request(&mut self, request: &Request<'_>, info: ConnectionInfo<'_>) -> Upgrade<Visit> {
+        assert_loopback(info);
         let path = request.path().to_owned();
         self.saw(Seen::Request { path, query: request.query().map(str::to_owned) });
-        Answer::accept(Visit { path: request.path().to_owned(), messages: 0 })
+        Upgrade::accept(Visit { path: request.path().to_owned(), messages: 0 })
     }
 
-    fn on_open(&mut self, peer: &mut Peer<'_, Visit>, address: SocketAddr) {
-        assert!(address.ip().is_loopback());
+    fn on_open(&mut self, peer: &mut Peer<'_, Visit>, info: ConnectionInfo<'_>) {
+        assert_loopback(info);
         assert!(peer.is_open());
         peer.send(format!("welcome to {}", peer.state.path).as_str());
         self.saw(Seen::Open(peer.id()));
@@ -82,7 +89,7 @@ impl Handler for Recorder {
         Reply::Echo
     }
 
-    fn on_close(&mut self, id: PeerId, state: Visit, event: &CloseEvent<'_>) {
+    fn on_close(&mut self, _: &mut Context<'_>, id: PeerId, state: Visit, event: &CloseEvent<'_>) {
         self.saw(Seen::Close {
             id,
             messages: state.messages,
@@ -185,9 +192,9 @@ struct Chooser(&'static str);
 impl Handler for Chooser {
     type State = ();
 
-    fn on_request(&mut self, _: &Request<'_>, _: SocketAddr) -> Answer<()> {
+    fn on_request(&mut self, _: &Request<'_>, _: ConnectionInfo<'_>) -> Upgrade<()> {
         let accept = Accept::default().protocol(self.0).header("X-Served-By", "worker seven");
-        Answer::Accept(accept.header("Set-Cookie", "a=b").header("Set-Cookie", "c=d"), ())
+        Upgrade::Accept(accept.header("Set-Cookie", "a=b").header("Set-Cookie", "c=d"), ())
     }
 
     fn on_message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
@@ -228,11 +235,11 @@ struct Doorkeeper;
 impl Handler for Doorkeeper {
     type State = ();
 
-    fn on_request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<()> {
+    fn on_request(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Upgrade<()> {
         match request.header("Origin") {
-            Some(b"https://example.com") => Answer::accept(()),
-            Some(_) => Answer::reject(403, "unknown origin"),
-            None => Answer::Reject(
+            Some(b"https://example.com") => Upgrade::accept(()),
+            Some(_) => Upgrade::reject(403, "unknown origin"),
+            None => Upgrade::Reject(
                 Response::new(401)
                     .header("WWW-Authenticate", "Basic realm=\"tests\"")
                     .body("who are you?"),
@@ -240,7 +247,7 @@ impl Handler for Doorkeeper {
         }
     }
 
-    fn on_http(&mut self, request: &Request<'_>, _: SocketAddr) -> Option<Response> {
+    fn on_http(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Option<Response> {
         (request.path() == "/health").then(|| Response::text(200, "ok"))
     }
 
@@ -408,7 +415,7 @@ fn a_handler_closes_with_its_code_and_the_peer_agrees() {
             Reply::Echo
         }
 
-        fn on_close(&mut self, _: PeerId, (): (), event: &CloseEvent<'_>) {
+        fn on_close(&mut self, _: &mut Context<'_>, _: PeerId, (): (), event: &CloseEvent<'_>) {
             self.0.send((event.code.value(), event.cause)).expect("the test listens");
         }
     }

@@ -4,14 +4,17 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use support::client::{dial_narrow, expect_bytes, open_on, wait_until};
 use support::frames::{BINARY, PING, PONG, TEXT, client, server};
 use support::servers::{address, serve_with, stop};
-use ws_reactor::{CloseCause, CloseEvent, Config, Echo, Handler, Message, Peer, PeerId, Reply};
+use ws_reactor::{
+    CloseCause, CloseEvent, Config, ConnectionInfo, Context, Echo, Handler, Message, Peer, PeerId,
+    Reply,
+};
 
 /// What the client's kernel takes for a program that does not read. It is far less than the
 /// server's kernel accepts for such a peer.
@@ -37,7 +40,7 @@ impl Reporter {
 impl Handler for Reporter {
     type State = ();
 
-    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
+    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: ConnectionInfo<'_>) {
         self.opened.send(peer.id()).expect("the test waits for it");
     }
 
@@ -45,7 +48,7 @@ impl Handler for Reporter {
         Reply::None
     }
 
-    fn on_close(&mut self, _: PeerId, (): (), event: &CloseEvent<'_>) {
+    fn on_close(&mut self, _: &mut Context<'_>, _: PeerId, (): (), event: &CloseEvent<'_>) {
         self.closed.send(event.cause).expect("the test waits for it");
     }
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, Once};
 use std::thread;
@@ -14,7 +14,7 @@ use support::client::{DEADLINE, ask, close, connect, dial, expect_bytes, read_al
 use support::frames;
 use support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 use support::servers::{LOCAL, address, serve};
-use ws_reactor::{Handler, Message, Peer, PeerId, Reply, SendError, ServerHandle};
+use ws_reactor::{ConnectionInfo, Handler, Message, Peer, PeerId, Reply, SendError, ServerHandle};
 
 const FOREVER: Duration = Duration::from_secs(3600);
 
@@ -63,7 +63,7 @@ struct Named(Sender<PeerId>);
 impl Handler for Named {
     type State = ();
 
-    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: SocketAddr) {
+    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: ConnectionInfo<'_>) {
         self.0.send(peer.id()).expect("the test listens");
     }
 

@@ -1,8 +1,9 @@
 //! What the server answers: the message itself, or the message behind a prefix.
 
-use std::net::SocketAddr;
-
-use ws_reactor::{CloseEvent, Delivery, Handler, Message, Peer, PeerId, Reply, Request, Response};
+use ws_reactor::{
+    CloseEvent, ConnectionInfo, Context, Delivery, Handler, Message, Peer, PeerId, Reply, Request,
+    Response,
+};
 
 use crate::client::Client;
 
@@ -12,13 +13,12 @@ pub(crate) struct LoggedEcho;
 impl Handler for LoggedEcho {
     type State = Option<Client>;
 
-    fn on_http(&mut self, request: &Request<'_>, _: SocketAddr) -> Option<Response> {
+    fn on_http(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Option<Response> {
         health(request)
     }
 
-    fn on_open(&mut self, peer: &mut Peer<'_, Self::State>, address: SocketAddr) {
-        log_open(peer.id(), address);
-        *peer.state = Some(Client::new(address));
+    fn on_open(&mut self, peer: &mut Peer<'_, Self::State>, info: ConnectionInfo<'_>) {
+        *peer.state = log_open(peer.id(), info);
     }
 
     fn on_message(&mut self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Reply {
@@ -26,7 +26,13 @@ impl Handler for LoggedEcho {
         Reply::Echo
     }
 
-    fn on_close(&mut self, id: PeerId, client: Self::State, event: &CloseEvent<'_>) {
+    fn on_close(
+        &mut self,
+        _: &mut Context<'_>,
+        id: PeerId,
+        client: Self::State,
+        event: &CloseEvent<'_>,
+    ) {
         log_close(id, client, event);
     }
 
@@ -52,13 +58,12 @@ impl PrefixedEcho {
 impl Handler for PrefixedEcho {
     type State = Option<Client>;
 
-    fn on_http(&mut self, request: &Request<'_>, _: SocketAddr) -> Option<Response> {
+    fn on_http(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Option<Response> {
         health(request)
     }
 
-    fn on_open(&mut self, peer: &mut Peer<'_, Self::State>, address: SocketAddr) {
-        log_open(peer.id(), address);
-        *peer.state = Some(Client::new(address));
+    fn on_open(&mut self, peer: &mut Peer<'_, Self::State>, info: ConnectionInfo<'_>) {
+        *peer.state = log_open(peer.id(), info);
     }
 
     fn on_message(&mut self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Reply {
@@ -71,7 +76,13 @@ impl Handler for PrefixedEcho {
         Reply::None
     }
 
-    fn on_close(&mut self, id: PeerId, client: Self::State, event: &CloseEvent<'_>) {
+    fn on_close(
+        &mut self,
+        _: &mut Context<'_>,
+        id: PeerId,
+        client: Self::State,
+        event: &CloseEvent<'_>,
+    ) {
         log_close(id, client, event);
     }
 }
@@ -81,8 +92,11 @@ fn health(request: &Request<'_>) -> Option<Response> {
     (request.path() == "/healthz").then(|| Response::text(200, "ok"))
 }
 
-fn log_open(id: PeerId, address: SocketAddr) {
+/// Returns the client for the line at its end.
+fn log_open(id: PeerId, info: ConnectionInfo<'_>) -> Option<Client> {
+    let address = info.peer_address();
     log::info!("peer {id} connected from {address}");
+    address.as_tcp().map(Client::new)
 }
 
 fn log_message(id: PeerId, message: Message<'_>) {

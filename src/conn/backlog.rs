@@ -1,87 +1,125 @@
-//! Bytes that a peer is owed and the kernel has refused so far.
+//! Bytes that the kernel has refused so far.
 
-use std::io;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
 
 use super::transport::{self, Transport};
 use crate::peer::BacklogBytes;
-use crate::protocol::Workspace;
+use crate::protocol::{EncodedMessage, Workspace};
 
-/// A queue of bytes; empty, it holds no memory.
+/// A queue of unsent bytes, in segments.
 ///
 /// ```text
-/// | sent | owed … |
-///        ^ sent   ^ bytes.len()
+///    first segment      last segment
+///   | sent | unsent |  …  | unsent |
+///          ^ sent
 /// ```
 #[derive(Debug, Default)]
-pub(super) struct Backlog(Option<Box<Queue>>);
-
-/// A rest of up to this is moved to memory of its own size, and a larger one keeps the memory that
-/// it has. What a peer is held to counts what is owed: a rest that does not pause the peer (the
-/// default of `backlog_bytes_high`) must not hold a large message's memory while it sends the next.
-const MOVED_BYTES_MAX: usize = 64 * 1024;
-
-#[derive(Debug)]
-struct Queue {
-    bytes: Vec<u8>,
+pub(super) struct Backlog {
+    segments: VecDeque<Segment>,
+    /// The bytes of the first segment that the kernel has taken.
     sent: usize,
+    /// Unsent bytes of all segments.
+    unsent: usize,
     /// Unsent bytes that came from the program, see [`BacklogBytes`]. Only their number is stored,
     /// not their place in the queue. If the kernel takes echoes before them, the number is too low,
     /// but the queue stays bounded: reading pauses when too many echoes are queued.
     program_bytes: usize,
 }
 
+#[derive(Debug)]
+enum Segment {
+    /// Bytes for this connection alone.
+    Owned(Vec<u8>),
+    /// A frame whose memory other connections share.
+    Shared(EncodedMessage),
+}
+
+/// Up to this size, unsent bytes are copied to memory of their own size; above it they keep their
+/// memory. The limits count unsent bytes and not memory, so that without this a few unsent bytes
+/// could hold the memory of a large message while the peer (which `backlog_bytes_high` does not
+/// pause yet) sends the next.
+const MOVED_BYTES_MAX: usize = 64 * 1024;
+
+/// A shorter frame is copied, because a segment of its own would take about as much memory as the
+/// frame and count for less.
+const SHARED_BYTES_MIN: usize = 1024;
+
+/// Segments that one call writes. The kernel takes up to 1024 (IOV_MAX).
+const WRITTEN_SEGMENTS_MAX: usize = 16;
+
+impl Segment {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Owned(bytes) => bytes,
+            Self::Shared(message) => message.as_frame(),
+        }
+    }
+}
+
 impl Backlog {
-    /// Bytes owed.
-    #[inline]
-    pub(super) fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |queue| queue.bytes.len() - queue.sent)
+    /// The number of unsent bytes, and the part of them that came from the program.
+    pub(super) const fn bytes(&self) -> BacklogBytes {
+        BacklogBytes { total: self.unsent, program: self.program_bytes }
     }
 
-    /// The number of unsent bytes, and the part of them that came from the program.
-    #[inline]
-    pub(super) fn bytes(&self) -> BacklogBytes {
-        self.0.as_ref().map_or_else(BacklogBytes::default, |queue| BacklogBytes {
-            total: queue.bytes.len() - queue.sent,
-            program: queue.program_bytes,
-        })
+    pub(super) const fn is_empty(&self) -> bool {
+        self.unsent == 0
     }
 
     /// Records that `len` of the bytes queued last came from the program.
-    pub(super) fn count_for_program(&mut self, len: usize) {
-        if let Some(queue) = &mut self.0 {
-            queue.program_bytes += len;
-        }
+    pub(super) const fn count_for_program(&mut self, len: usize) {
+        self.program_bytes += len;
+        debug_assert!(self.program_bytes <= self.unsent, "the program's bytes are queued");
     }
 
-    #[inline]
-    pub(super) const fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// Queues `bytes` behind what is owed, in memory for no more than that.
+    /// Queues a copy of `bytes`, in memory for no more than that.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
-        let queue = self.0.get_or_insert_with(|| Box::new(Queue::new(Vec::new(), 0)));
-        if queue.bytes.len() + bytes.len() > queue.bytes.capacity() {
-            queue.forget_sent();
-            queue.bytes.reserve_exact(bytes.len());
+        self.unsent += bytes.len();
+        let is_first = self.segments.len() == 1;
+        match self.segments.back_mut() {
+            Some(Segment::Owned(tail)) => {
+                if tail.len() + bytes.len() > tail.capacity() {
+                    if is_first {
+                        tail.drain(..std::mem::take(&mut self.sent));
+                    }
+                    tail.reserve_exact(bytes.len());
+                }
+                tail.extend_from_slice(bytes);
+            }
+            _ => self.segments.push_back(Segment::Owned(bytes.to_vec())),
         }
-        queue.bytes.extend_from_slice(bytes);
     }
 
     /// Queues `workspace.out` without its first `sent` bytes. The backlog must be empty.
     pub(super) fn push_rest(&mut self, workspace: &mut Workspace, sent: usize) {
         debug_assert!(self.is_empty() && sent < workspace.out.len());
         if workspace.out.len() - sent <= MOVED_BYTES_MAX {
-            self.push(&workspace.out[sent..]);
-        } else {
-            let mut bytes = std::mem::take(&mut workspace.out);
-            // Memory that was grown may be several times what it holds.
-            bytes.shrink_to_fit();
-            self.0 = Some(Box::new(Queue::new(bytes, sent)));
+            return self.push(&workspace.out[sent..]);
         }
+        let mut bytes = std::mem::take(&mut workspace.out);
+        // Memory that grew by doubling may be several times larger than its contents.
+        bytes.shrink_to_fit();
+        self.unsent = bytes.len() - sent;
+        self.sent = sent;
+        self.segments.push_back(Segment::Owned(bytes));
+    }
+
+    /// Queues an encoded message without its first `sent` bytes, which only an empty backlog has.
+    pub(super) fn push_shared(&mut self, message: &EncodedMessage, sent: usize) {
+        debug_assert!(sent == 0 || self.is_empty());
+        let rest = &message.as_frame()[sent..];
+        if rest.len() < SHARED_BYTES_MIN {
+            return self.push(rest);
+        }
+        self.unsent += rest.len();
+        if self.segments.is_empty() {
+            self.sent = sent;
+        }
+        self.segments.push_back(Segment::Shared(message.clone()));
     }
 
     /// Writes as much as the kernel takes. Memory goes back to `workspace`.
@@ -90,30 +128,46 @@ impl Backlog {
         transport: &mut impl Transport,
         workspace: &mut Workspace,
     ) -> io::Result<()> {
-        let Some(queue) = &mut self.0 else { return Ok(()) };
-        let len = transport::write(transport, &queue.bytes[queue.sent..], &[])?;
-        queue.sent += len;
-        queue.program_bytes = queue.program_bytes.saturating_sub(len);
-        let left = queue.bytes.len() - queue.sent;
-        if left == 0 {
-            workspace.recycle(std::mem::take(&mut queue.bytes));
-            self.0 = None;
-        } else if left <= MOVED_BYTES_MAX && queue.sent > 0 {
-            queue.forget_sent();
-            queue.bytes.shrink_to_fit();
+        while !self.is_empty() {
+            let mut skip = self.sent;
+            let mut slices = [IoSlice::new(&[]); WRITTEN_SEGMENTS_MAX];
+            let mut asked = 0;
+            let count = self.segments.len().min(WRITTEN_SEGMENTS_MAX);
+            for (slice, segment) in slices.iter_mut().zip(&self.segments) {
+                let bytes = &segment.bytes()[std::mem::take(&mut skip)..];
+                asked += bytes.len();
+                *slice = IoSlice::new(bytes);
+            }
+            let written = transport::write_slices(transport, &slices[..count])?;
+            self.advance(written, workspace);
+            if written < asked {
+                break;
+            }
         }
         Ok(())
     }
-}
 
-impl Queue {
-    const fn new(bytes: Vec<u8>, sent: usize) -> Self {
-        Self { bytes, sent, program_bytes: 0 }
-    }
-
-    fn forget_sent(&mut self) {
-        self.bytes.drain(..self.sent);
-        self.sent = 0;
+    /// Removes `len` bytes that the kernel has taken.
+    fn advance(&mut self, len: usize, workspace: &mut Workspace) {
+        self.unsent -= len;
+        self.program_bytes = self.program_bytes.saturating_sub(len);
+        self.sent += len;
+        while let Some(first) = self.segments.front()
+            && self.sent >= first.bytes().len()
+        {
+            self.sent -= first.bytes().len();
+            if let Some(Segment::Owned(bytes)) = self.segments.pop_front() {
+                workspace.recycle(bytes);
+            }
+        }
+        if let Some(Segment::Owned(bytes)) = self.segments.front_mut()
+            && self.sent > 0
+            && bytes.len() - self.sent <= MOVED_BYTES_MAX
+        {
+            bytes.drain(..std::mem::take(&mut self.sent));
+            bytes.shrink_to_fit();
+        }
+        debug_assert!(self.segments.is_empty() == self.is_empty());
     }
 }
 
@@ -123,23 +177,30 @@ mod tests {
 
     use super::*;
     use crate::conn::transport::SendProgress;
+    use crate::connection_info::{Address, Endpoint};
 
-    /// Takes `room` bytes, then nothing.
-    struct Wire {
+    /// Takes `room` bytes, then refuses.
+    struct Kernel<'k> {
         room: usize,
+        taken: &'k mut Vec<u8>,
     }
 
-    impl Read for Wire {
+    impl Read for Kernel<'_> {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
             Err(io::ErrorKind::WouldBlock.into())
         }
     }
 
-    impl Write for Wire {
+    impl Write for Kernel<'_> {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let len = self.room.min(bytes.len());
             self.room -= len;
+            self.taken.extend_from_slice(&bytes[..len]);
             Ok(len)
+        }
+
+        fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+            buffers.iter().try_fold(0, |len, bytes| Ok(len + self.write(bytes)?))
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -147,7 +208,13 @@ mod tests {
         }
     }
 
-    impl Transport for Wire {
+    impl Endpoint for Kernel<'_> {
+        fn local_address(&self) -> io::Result<Address> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    impl Transport for Kernel<'_> {
         fn shutdown_write(&mut self) -> io::Result<()> {
             Ok(())
         }
@@ -165,14 +232,16 @@ mod tests {
         backlog.push(&[2; 500]);
         backlog.count_for_program(500);
         for (taken, total, program) in [(300, 1200, 200), (300, 900, 0), (899, 1, 0), (1, 0, 0)] {
-            backlog.write_to(&mut Wire { room: taken }, &mut workspace).unwrap();
+            backlog
+                .write_to(&mut Kernel { room: taken, taken: &mut Vec::new() }, &mut workspace)
+                .unwrap();
             assert_eq!(backlog.bytes(), BacklogBytes { total, program });
         }
         assert!(backlog.is_empty());
     }
 
     #[test]
-    fn what_is_queued_takes_no_more_memory_than_it_has_bytes() {
+    fn queued_bytes_take_no_more_memory_than_their_number() {
         for len in [1, MOVED_BYTES_MAX, MOVED_BYTES_MAX + 1, 4 * MOVED_BYTES_MAX] {
             let mut workspace = Workspace::default();
             workspace.out.reserve_exact(16 * MOVED_BYTES_MAX);
@@ -180,9 +249,53 @@ mod tests {
             let mut backlog = Backlog::default();
             backlog.push_rest(&mut workspace, 10);
             backlog.push(&[8; 100]);
-            assert_eq!(backlog.len(), len + 100);
-            let capacity = backlog.0.as_ref().map_or(0, |queue| queue.bytes.capacity());
+            assert_eq!(backlog.bytes().total, len + 100);
+            let capacity: usize = backlog.segments.iter().map(capacity).sum();
             assert!(capacity <= len + 10 + 100, "{capacity} for {len}");
+        }
+    }
+
+    fn capacity(segment: &Segment) -> usize {
+        match segment {
+            Segment::Owned(bytes) => bytes.capacity(),
+            Segment::Shared(message) => message.as_frame().len(),
+        }
+    }
+
+    #[test]
+    fn segments_go_out_in_order_whatever_the_kernel_takes() {
+        let large = EncodedMessage::new(&[3; 3000][..]);
+        let small = EncodedMessage::new("small");
+        let mut expected = vec![1; 500];
+        expected.extend_from_slice(large.as_frame());
+        expected.extend_from_slice(small.as_frame());
+        expected.extend_from_slice(&[2; 100]);
+        expected.extend_from_slice(&large.as_frame().repeat(40));
+        for room in [1, 499, 501, 1024, 3000, 50_000, usize::MAX] {
+            let (mut workspace, mut backlog) = (Workspace::default(), Backlog::default());
+            backlog.push(&[1; 500]);
+            backlog.push_shared(&large, 0);
+            backlog.push_shared(&small, 0);
+            backlog.push(&[2; 100]);
+            (0..40).for_each(|_| backlog.push_shared(&large, 0));
+            let mut taken = Vec::new();
+            while !backlog.is_empty() {
+                backlog.write_to(&mut Kernel { room, taken: &mut taken }, &mut workspace).unwrap();
+            }
+            assert_eq!(taken, expected, "{room} bytes at a time");
+        }
+    }
+
+    #[test]
+    fn a_large_encoded_message_is_queued_without_a_copy() {
+        let message = EncodedMessage::new(&[3; 3000][..]);
+        let mut backlog = Backlog::default();
+        backlog.push_shared(&message, 10);
+        backlog.push_shared(&message, 0);
+        let total = 2 * message.as_frame().len() - 10;
+        assert_eq!(backlog.bytes(), BacklogBytes { total, program: 0 });
+        for segment in &backlog.segments {
+            assert!(std::ptr::eq(segment.bytes(), message.as_frame()));
         }
     }
 }

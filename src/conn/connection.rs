@@ -1,567 +1,423 @@
-//! One connection: reads what its peer sent, lets the session and the handler answer, writes.
+//! One connection: reads bytes, lets its phase process them, writes the replies.
 //!
 //! The path of an echo, per turn one `recv` and one `send`:
 //!
-//! 1. [`Connection::ready`] remembers the edge, and [`advance`](Connection::advance) reads into the
+//! 1. [`Connection::ready`] records the edge, and [`read`](Connection::read) receives into the
 //!    worker's scratch, which all its connections share.
-//! 2. [`serve`](Connection::serve) takes frames from the [`Window`] over the read. The handler says
-//!    [`Reply::Echo`], and the reply is written in front of the payload, in the same buffer.
-//! 3. [`flush`](Connection::flush) sends the run of all replies at once. Only what the kernel
-//!    refuses is copied, to the backlog.
+//! 2. [`Open::serve`] takes frames from the [`Window`] over the read. The handler returns
+//!    [`Reply::Echo`](crate::Reply::Echo), and the reply is written in front of the payload, in the
+//!    same buffer.
+//! 3. [`flush`](Connection::flush) sends the run of all replies at once. Only bytes that the kernel
+//!    refuses are copied, to the backlog.
 
-use std::net::SocketAddr;
-
-use super::backlog::Backlog;
-use super::date::Dates;
-use super::guard::{Guard, guarded};
-use super::liveness::AckWatch;
-use super::throttle::Throttles;
+use super::deadlines::Stage;
+use super::lingering::Lingering;
+use super::open::{End, Open};
+use super::opening::{HandshakeOutcome, Opening};
+use super::schedule::Schedule;
 use super::tick::Tick;
-use super::transport::{self, ReadResult, Readiness, Transport};
+use super::transport::{Readiness, Transport};
+use super::turn::{Outcome, TurnContext};
+use super::wire::{Input, Wire};
 use crate::config::Config;
-use crate::handler::{CloseCause, CloseEvent, Handler, Reply};
-use crate::peer::{OpenPeers, Outbox, Peer, PeerId, Tally};
-use crate::protocol::{
-    CloseCode, Event, HEADROOM_BYTES, HeadReader, ReceivedMessage, Session, Window, Workspace,
-};
-use crate::stats::Counters;
+use crate::connection_info::{Address, ConnectionInfo};
+use crate::handler::{CloseCause, CloseEvent, Handler};
+use crate::protocol::{CloseCode, CloseFrame, EncodedMessage, HEADROOM_BYTES, Response, Window};
 
 /// Reads of one connection before the others get their turn. A large message is better taken at
 /// once than in turns with others: memory is used again while it is in the cache.
 const READS_PER_TURN: usize = 4;
 
-/// What is read at least, however little the backlog leaves of its high mark: less takes more calls
-/// than it saves memory.
-const READ_BYTES_MIN: usize = 16 * 1024;
-
 /// Events of one connection before the others get their turn. A read of ordinary messages has
 /// fewer; one of empty frames has ten times as many, and would keep the others waiting.
 pub(crate) const EVENTS_PER_TURN: u32 = 4096;
 
-/// What a worker lends to a connection for one turn.
-pub(crate) struct Turn<'t, H> {
-    pub(crate) id: PeerId,
-    pub(crate) handler: &'t mut H,
-    /// The list in which other threads look up open connections.
-    pub(crate) peers: &'t OpenPeers,
-    /// Its `out` goes on the wire before the window's run; empty between turns.
-    pub(crate) workspace: &'t mut Workspace,
-    pub(crate) config: &'t Config,
-    pub(crate) counters: &'t Counters,
-    pub(crate) throttles: &'t Throttles,
-    pub(crate) now: Tick,
-    pub(crate) dates: &'t mut Dates,
-    /// What is left of the budget.
-    pub(crate) events_left: u32,
-    pub(crate) tally: Tally,
-}
-
-impl<'t, H> Turn<'t, H> {
-    /// Who is to blame for a panic, and where it is reported.
-    #[inline]
-    pub(super) const fn guard(&self) -> Guard<'t> {
-        Guard { id: self.id, now: self.now, counters: self.counters, throttles: self.throttles }
-    }
-
-    /// Adds what came of the turn to the worker's counters.
-    #[inline]
-    pub(crate) fn count(&self) {
-        self.counters.messages_in.add(self.tally.messages_in);
-        self.counters.bytes_in.add(self.tally.bytes_in);
-        self.counters.messages_out.add(self.tally.messages_out);
-        self.counters.bytes_out.add(self.tally.bytes_out);
-    }
-}
-
-/// What the worker has to do after a connection's turn.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Outcome {
-    /// Nothing, until the next edge or deadline.
-    Wait,
-    /// Give it another turn: there is readiness that it has not used up.
-    Again,
-    /// Drop it.
-    Gone,
-}
-
 /// A connection of a worker.
 #[derive(Debug)]
-pub(crate) struct Connection<T, S> {
-    pub(super) transport: T,
-    pub(super) phase: Phase<S>,
-    pub(super) backlog: Backlog,
-    /// What was read and not looked at, because the peer does not take the answers to what came
-    /// before it, or because the turn was over: at most one read.
-    held: Option<Held>,
-    /// Set by the first check for acknowledgements; cleared when a byte is received, or when the
-    /// phase changes.
-    pub(super) watch: Option<Box<AckWatch>>,
-    /// When the last byte was received; in the handshake and after a close frame, when that phase
-    /// began.
-    pub(super) since: Tick,
-    /// When the worker's timers bring it up.
-    scheduled: Tick,
-    pub(super) flags: Flags,
+pub(crate) struct Connection<T, H: Handler> {
+    wire: Wire<T>,
+    phase: Phase<H>,
+    /// When the last byte was received; in other stages than `Open`, when the stage began.
+    since: Tick,
+    /// The stage at the end of the last turn.
+    stage: Stage,
+    pub(crate) schedule: Schedule,
 }
 
 /// ```text
-///   Handshake ───► Open ───► Lingering ───► (gone)
+///   Handshake ───► Open ───► Lingering ───► (dropped)
 ///       └── refused, answered ──▲
 /// ```
 #[derive(Debug)]
-pub(super) enum Phase<S> {
-    /// The request has not all arrived.
+enum Phase<H: Handler> {
+    /// The request is incomplete.
     Handshake(Box<Opening>),
-    /// Messages flow, or the closing handshake is under way.
-    Open { session: Session, state: S },
-    /// What is owed is sent, then the end of our direction; input is discarded until the peer ends
-    /// its own, since closing with unread input would reset the connection and might destroy what
-    /// is still in flight (RFC 6455 7.1.1).
-    Lingering,
+    /// Messages flow, or the closing handshake is in progress.
+    Open(Open<H>),
+    /// The last bytes are sent, and input is discarded.
+    Lingering(Lingering),
 }
 
-/// A connection whose request has not all arrived.
-#[derive(Debug)]
-pub(super) struct Opening {
-    pub(super) address: SocketAddr,
-    pub(super) reader: HeadReader,
-}
-
-/// Bytes of a read that wait for the next turn. Boxed twice, so that a connection without them is
-/// eight bytes smaller.
-#[derive(Debug)]
-struct Held(Box<Box<[u8]>>);
-
-/// What a connection remembers from turn to turn.
-#[derive(Debug, Default)]
-pub(super) struct Flags {
-    /// An edge said readable, and no read has found the end of it.
-    pub(super) readable: bool,
-    /// A short read does not mean that nothing is left: see [`Readiness::reads_to_end`].
-    pub(super) reads_to_end: bool,
-    /// The end of the stream has been read.
-    pub(super) end_of_stream: bool,
-    /// The end of our direction has been sent.
-    pub(super) write_closed: bool,
-    /// The backlog has exceeded its high mark and not yet fallen below the low one.
-    pub(super) paused: bool,
-    /// On the worker's list for another turn.
-    pub(super) queued: bool,
-    /// The deadline may be nearer than the one that the worker knows.
-    pub(super) deadline_moved: bool,
-}
-
-impl<T: Transport, S> Connection<T, S> {
-    pub(crate) fn new(transport: T, address: SocketAddr, now: Tick) -> Self {
-        let phase = Phase::Handshake(Box::new(Opening { address, reader: HeadReader::default() }));
+impl<T: Transport, H: Handler> Connection<T, H> {
+    pub(crate) fn new(transport: T, peer: Address, now: Tick) -> Self {
         Self {
-            transport,
-            phase,
-            backlog: Backlog::default(),
-            held: None,
-            watch: None,
+            wire: Wire::new(transport),
+            phase: Phase::Handshake(Box::new(Opening::new(peer))),
             since: now,
-            scheduled: now,
-            flags: Flags::default(),
+            stage: Stage::Handshake,
+            schedule: Schedule::new(now),
         }
     }
 
     /// An edge arrived.
-    pub(crate) fn ready<H: Handler<State = S>>(
+    pub(crate) fn ready(
         &mut self,
         readiness: Readiness,
         scratch: &mut [u8],
-        turn: &mut Turn<'_, H>,
+        turn: &mut TurnContext<'_, H>,
     ) -> Outcome {
-        self.flags.readable |= readiness.readable || readiness.reads_to_end;
-        self.flags.reads_to_end |= readiness.reads_to_end;
+        self.wire.on_edge(readiness);
         if readiness.writable
-            && !self.backlog.is_empty()
+            && self.wire.has_backlog()
             && let Err(cause) = self.write_backlog(turn)
         {
-            return self.gone(cause, turn);
+            return self.terminate(cause, turn);
         }
-        // On the list it has its turn anyway, and nobody has two.
-        if self.flags.queued { Outcome::Wait } else { self.resume(scratch, turn) }
+        // One on the runnable list gets its turn from there, and never two.
+        if self.schedule.is_runnable() { Outcome::Wait } else { self.resume(scratch, turn) }
     }
 
-    /// Whether this is news to the worker's `again` list.
-    pub(crate) const fn enqueue(&mut self) -> bool {
-        !std::mem::replace(&mut self.flags.queued, true)
-    }
-
-    /// The worker has taken it from its `again` list.
-    pub(crate) const fn dequeue(&mut self) {
-        self.flags.queued = false;
-    }
-
-    /// The deadline, if it is nearer than what is scheduled.
-    #[inline]
-    pub(crate) fn nearer_deadline(&mut self, config: &Config, now: Tick) -> Option<Tick> {
-        if !std::mem::replace(&mut self.flags.deadline_moved, false) {
-            return None;
-        }
-        self.watch_close_frame(now);
-        Some(self.deadline(config)).filter(|due| *due < self.scheduled)
-    }
-
-    /// The deadline is in the worker's timers, where it comes up at `due`.
-    pub(crate) const fn scheduled(&mut self, due: Tick) {
-        self.scheduled = due;
-    }
-
-    /// Whether the entry that came up at `due` is the one that counts.
-    pub(crate) fn is_scheduled(&self, due: Tick) -> bool {
-        self.scheduled == due
-    }
-
-    /// Goes on with what is readable.
-    pub(crate) fn resume<H: Handler<State = S>>(
-        &mut self,
-        scratch: &mut [u8],
-        turn: &mut Turn<'_, H>,
-    ) -> Outcome {
-        match self.advance(scratch, turn) {
-            Ok(()) if self.wants_read() => Outcome::Again,
-            Ok(()) => Outcome::Wait,
-            Err(cause) => self.gone(cause, turn),
-        }
-    }
-
-    /// Reads and answers until there is nothing to read, the peer does not take its replies, or the
-    /// budget is spent: what a peer has sent beyond that waits, so that it makes nobody else wait.
-    fn advance<H: Handler<State = S>>(
-        &mut self,
-        scratch: &mut [u8],
-        turn: &mut Turn<'_, H>,
-    ) -> Result<(), CloseCause> {
+    /// Processes input until there is none, the peer does not take its replies, or the budget is
+    /// spent: the rest waits for the next turn, so that other peers are not kept waiting.
+    pub(crate) fn resume(&mut self, scratch: &mut [u8], turn: &mut TurnContext<'_, H>) -> Outcome {
         for _ in 0..READS_PER_TURN {
-            if !self.wants_read() || turn.events_left == 0 {
+            if !self.wire.wants_read() || turn.events_left == 0 {
                 break;
             }
-            self.read(scratch, turn)?;
+            if let Err(cause) = self.read(scratch, turn) {
+                return self.terminate(cause, turn);
+            }
         }
-        Ok(())
+        if self.wire.wants_read() { Outcome::Again } else { Outcome::Wait }
     }
 
-    /// Takes what is held, or reads once.
+    /// Reads once, and processes the bytes.
     #[inline]
-    fn read<H: Handler<State = S>>(
+    fn read(
         &mut self,
         scratch: &mut [u8],
-        turn: &mut Turn<'_, H>,
+        turn: &mut TurnContext<'_, H>,
     ) -> Result<(), CloseCause> {
-        if let Some(Held(held)) = self.held.take() {
-            let read = &mut scratch[..HEADROOM_BYTES + held.len()];
-            read[HEADROOM_BYTES..].copy_from_slice(&held);
-            return self.receive(read, turn);
-        }
-        let room = match &mut self.phase {
-            Phase::Open { session, .. } => session.direct_buffer(&turn.config.limits()),
-            _ => None,
+        let direct = match &mut self.phase {
+            Phase::Open(open) => open.direct_buffer(&turn.config.limits()),
+            Phase::Handshake(_) | Phase::Lingering(_) => None,
         };
-        let is_room = room.is_some();
-        let free = match room {
-            Some(room) => room,
-            None if self.backlog.is_empty() => &mut scratch[HEADROOM_BYTES..],
-            // What is read now will be queued.
-            None => {
-                let left = turn.config.backlog_bytes_high.saturating_sub(self.backlog.len());
-                let len = left.max(READ_BYTES_MIN).min(scratch.len() - HEADROOM_BYTES);
-                &mut scratch[HEADROOM_BYTES..][..len]
+        let (len, is_direct, is_new) = match self.wire.receive(direct, scratch, turn.config)? {
+            Input::Scratch { len, is_new } => (len, false, is_new),
+            Input::Direct { len } => (len, true, true),
+            Input::EndOfStream => return self.on_end_of_stream(turn),
+            Input::WouldBlock => return Ok(()),
+        };
+        match &mut self.phase {
+            Phase::Open(open) => {
+                if is_new && open.is_open() {
+                    // A received byte proves that the peer is alive. In other stages it must not
+                    // extend the time.
+                    self.since = turn.now;
+                    self.wire.unwatch();
+                }
+                let mut window = match is_direct {
+                    true => open.commit(len),
+                    false => open.window(&mut scratch[..HEADROOM_BYTES + len]),
+                };
+                let end = open.serve(&mut window, &mut self.wire, turn)?;
+                self.finish_read(end, &window, turn)
             }
-        };
-        match transport::read(&mut self.transport, free) {
-            Ok(ReadResult::Bytes { len, is_drained }) => {
-                self.flags.readable = !is_drained || self.flags.reads_to_end;
-                self.note_received(turn.now);
-                if is_room {
-                    self.receive_in_room(len, turn)
-                } else {
-                    self.receive(&mut scratch[..HEADROOM_BYTES + len], turn)
+            Phase::Handshake(opening) => {
+                let read = &mut scratch[..HEADROOM_BYTES + len];
+                let input = &read[HEADROOM_BYTES..];
+                match opening.receive(input, self.wire.transport(), turn) {
+                    None => Ok(()),
+                    Some((HandshakeOutcome::Responded, _)) => self.linger_after_response(turn),
+                    Some((HandshakeOutcome::Open(open, peer), consumed)) => {
+                        let window = Window::new(read, HEADROOM_BYTES + consumed);
+                        self.open(open, &peer, window, turn)
+                    }
                 }
             }
-            Ok(ReadResult::EndOfStream) => self.end_of_stream(turn),
-            Ok(ReadResult::WouldBlock) => {
-                self.flags.readable = false;
+            Phase::Lingering(_) => Ok(()),
+        }
+    }
+
+    /// Sends the replies to a read.
+    #[inline]
+    fn finish_read(
+        &mut self,
+        end: Option<End>,
+        window: &Window<'_>,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<(), CloseCause> {
+        match end {
+            None => {
+                self.flush(window.run(), turn)?;
+                self.wire.unread(window.unread());
                 Ok(())
             }
-            Err(error) => Err(CloseCause::transport(error)),
-        }
-    }
-
-    /// Takes `len` bytes that were read to the room of a large message.
-    fn receive_in_room<H: Handler<State = S>>(
-        &mut self,
-        len: usize,
-        turn: &mut Turn<'_, H>,
-    ) -> Result<(), CloseCause> {
-        if let Phase::Open { session, .. } = &mut self.phase {
-            session.commit(len);
-        }
-        self.serve(Window::new(&mut [], 0), turn)
-    }
-
-    /// Takes what was read, which lies in `read` behind the headroom.
-    #[inline]
-    fn receive<H: Handler<State = S>>(
-        &mut self,
-        read: &mut [u8],
-        turn: &mut Turn<'_, H>,
-    ) -> Result<(), CloseCause> {
-        match &mut self.phase {
-            Phase::Open { session, .. } => {
-                let window = session.window(read);
-                self.serve(window, turn)
+            Some(end) => {
+                self.linger(&end.event(window), turn);
+                self.flush(window.run(), turn)
             }
-            Phase::Handshake(_) => self.receive_request(read, turn),
-            Phase::Lingering => Ok(()),
         }
     }
 
-    /// Takes the events from `window`, and sends the replies. What is left when the peer does not
-    /// take them, or when the turn is over, is held.
-    pub(super) fn serve<H: Handler<State = S>>(
+    /// Opens the connection. `window` holds the bytes behind the request.
+    fn open(
         &mut self,
+        mut open: Open<H>,
+        peer: &Address,
         mut window: Window<'_>,
-        turn: &mut Turn<'_, H>,
+        turn: &mut TurnContext<'_, H>,
     ) -> Result<(), CloseCause> {
-        let events = guarded(turn.guard(), || self.take_events(&mut window, turn));
-        match events {
-            Some(result) => result?,
-            None => {
-                self.panicked(&mut window, turn);
-                // The session skips messages now: the handler, which panicked, is left alone.
-                self.take_events(&mut window, turn)?;
+        turn.counters.opened.add(1);
+        // Before the callback, which may pass the id to other threads.
+        turn.peers.insert(turn.id);
+        let info = ConnectionInfo::new(peer, self.wire.transport());
+        let result = open
+            .on_open(info, &mut window, &self.wire, turn)
+            .and_then(|()| open.serve(&mut window, &mut self.wire, turn));
+        // Set in any case, since the handler must be told of the end of what it saw opened.
+        self.phase = Phase::Open(open);
+        self.finish_read(result?, &window, turn)
+    }
+
+    /// Sends the turn's bytes: the workspace's `out`, then `run`. The backlog takes those that the
+    /// kernel refuses.
+    fn flush(&mut self, run: &[u8], turn: &mut TurnContext<'_, H>) -> Result<(), CloseCause> {
+        match &mut self.phase {
+            Phase::Handshake(_) => self.wire.flush(run, turn),
+            Phase::Open(open) => open.flush(run, &mut self.wire, turn),
+            Phase::Lingering(lingering) => {
+                self.wire.flush(run, turn)?;
+                lingering.finish_if_flushed(&mut self.wire)
             }
         }
-        self.flush(window.run(), turn)?;
-        if !window.is_empty() && matches!(self.phase, Phase::Open { .. }) {
-            self.held = Some(Held(Box::new(window.unread().into())));
-        }
-        Ok(())
     }
 
-    fn take_events<H: Handler<State = S>>(
+    /// A writable edge: sends the backlog.
+    fn write_backlog(&mut self, turn: &mut TurnContext<'_, H>) -> Result<(), CloseCause> {
+        self.wire.write_backlog(turn)?;
+        match &mut self.phase {
+            Phase::Handshake(_) | Phase::Open(_) => Ok(()),
+            Phase::Lingering(lingering) => lingering.finish_if_flushed(&mut self.wire),
+        }
+    }
+
+    /// Sends a message from outside a callback.
+    pub(crate) fn send(
         &mut self,
-        window: &mut Window<'_>,
-        turn: &mut Turn<'_, H>,
-    ) -> Result<(), CloseCause> {
-        let limits = turn.config.limits();
-        while let Phase::Open { session, .. } = &mut self.phase
-            && session.has_input(window)
-            && !self.flags.paused
-            && turn.events_left > 0
-        {
-            turn.events_left -= 1;
-            let mut deferred_bytes = 0;
-            let event = match session.next_whole_message(window, &limits, turn.workspace) {
-                Ok(Some(received)) => {
-                    self.deliver(received, window, turn)?;
-                    continue;
-                }
-                Ok(None) => {
-                    deferred_bytes = session.deferred_bytes();
-                    session.next_event_slow(window, &limits, turn.workspace)
-                }
-                Err(error) => Err(error),
-            };
-            match event {
-                Ok(Some(Event::Message(received))) => self.deliver_late(received, window, turn)?,
-                Ok(Some(Event::Streamed { payload_len, message_end })) => {
-                    if session.is_open() {
-                        // Messages deferred to this end are in the workspace now.
-                        turn.tally.program_bytes += deferred_bytes - session.deferred_bytes();
-                    } else if session.is_closing() && !session.is_mid_frame() {
-                        // A close frame that waited for the end of this one goes out now.
-                        self.close_sent(turn.now);
-                    }
-                    turn.tally.messages_in += u64::from(message_end);
-                    turn.tally.messages_out += u64::from(message_end);
-                    turn.tally.bytes_in += payload_len as u64;
-                    turn.tally.bytes_out += payload_len as u64;
-                }
-                Ok(Some(Event::Fragment | Event::Ping | Event::Pong(_))) => {}
-                Ok(Some(Event::Close { code, reason, answers_ours })) => {
-                    let code = code.unwrap_or(CloseCode::NO_STATUS);
-                    let reason = std::str::from_utf8(window.bytes(&reason)).unwrap_or_default();
-                    let cause = if answers_ours { CloseCause::Local } else { CloseCause::Peer };
-                    self.leave_open(CloseEvent { code, reason, cause }, turn);
-                }
-                Ok(None) => break,
-                Err(error) => self.failed(error, turn),
+        message: &EncodedMessage,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Outcome {
+        let result = match &mut self.phase {
+            Phase::Open(open) if open.is_open() => open.send(message, &mut self.wire, turn),
+            _ => {
+                turn.counters.stale_sends.add(1);
+                Ok(())
             }
-        }
-        Ok(())
+        };
+        self.outcome(result, turn)
     }
 
-    /// As [`deliver`](Self::deliver), for a message that came in parts: apart, so that the loop
-    /// above stays small.
-    #[cold]
-    #[inline(never)]
-    fn deliver_late<H: Handler<State = S>>(
+    /// Starts the closing handshake from outside a callback; before the upgrade, refuses it.
+    pub(crate) fn close(
         &mut self,
-        received: ReceivedMessage,
-        window: &mut Window<'_>,
-        turn: &mut Turn<'_, H>,
-    ) -> Result<(), CloseCause> {
-        self.deliver(received, window, turn)
+        code: CloseCode,
+        reason: &str,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Outcome {
+        let result = match &mut self.phase {
+            Phase::Handshake(opening) => {
+                turn.counters.turned_away.add(1);
+                opening.write_response(&Response::text(503, "the server is shutting down"), turn);
+                self.linger_after_response(turn)
+            }
+            Phase::Open(open) => {
+                open.close(code, reason, turn);
+                self.flush(&[], turn)
+            }
+            Phase::Lingering(_) => Ok(()),
+        };
+        self.outcome(result, turn)
     }
 
-    /// Lends a message to the handler, and echoes it if it says so.
-    #[inline(always)]
-    fn deliver<H: Handler<State = S>>(
+    /// The deadline has come.
+    pub(crate) fn expire(&mut self, turn: &mut TurnContext<'_, H>) -> Outcome {
+        let result = match &mut self.phase {
+            Phase::Handshake(opening) => {
+                turn.counters.handshake_timeouts.add(1);
+                log::debug!("{} is refused with 408: its request took too long", opening.peer());
+                opening.write_response(&Response::text(408, "the request took too long"), turn);
+                self.linger_after_response(turn)
+            }
+            Phase::Open(open) if open.is_open() => {
+                match open.check_idle(self.since, &mut self.wire, turn) {
+                    Ok(Some(end)) => self.close_idle(&end, turn),
+                    Ok(None) => Ok(()),
+                    Err(cause) => Err(cause),
+                }
+            }
+            Phase::Open(open) => {
+                let deferred_bytes = open.deferred_bytes();
+                let result = self.check_close(deferred_bytes, turn);
+                let is_over = result == Err(CloseCause::CloseTimeout);
+                turn.counters.close_timeouts.add(u64::from(is_over));
+                result
+            }
+            Phase::Lingering(_) => self.check_close(0, turn),
+        };
+        self.outcome(result, turn)
+    }
+
+    /// Sends the close frame to a silent peer, unless the kernel refuses it.
+    fn close_idle(&mut self, end: &End, turn: &mut TurnContext<'_, H>) -> Result<(), CloseCause> {
+        // It ended by the clock, so its reason is in no window.
+        let window = Window::new(&mut [], 0);
+        let event = end.event(&window);
+        self.linger(&event, turn);
+        self.flush(&[], turn)?;
+        if self.wire.has_backlog() { Err(event.cause) } else { Ok(()) }
+    }
+
+    /// Checks whether the peer acknowledges the bytes up to our close frame or last response.
+    fn check_close(
         &mut self,
-        received: ReceivedMessage,
-        window: &mut Window<'_>,
-        turn: &mut Turn<'_, H>,
+        deferred_bytes: usize,
+        turn: &TurnContext<'_, H>,
     ) -> Result<(), CloseCause> {
-        let Phase::Open { session, state } = &mut self.phase else { return Ok(()) };
-        let message = received.lend(window);
-        let len = message.as_bytes().len();
-        turn.tally.messages_in += 1;
-        turn.tally.bytes_in += len as u64;
-        let outbox = Outbox::new(
-            session,
-            window.run(),
-            turn.workspace,
-            self.backlog.bytes(),
-            turn.config.backlog_bytes_max,
-            &mut turn.tally,
-        );
-        let reply = turn.handler.on_message(&mut Peer::new(turn.id, state, outbox), message);
-        if std::mem::take(&mut turn.tally.run_moved) {
-            window.clear_run();
+        let progress = self.wire.progress(deferred_bytes)?;
+        let (stage, since) = (self.stage, self.since);
+        let watch = self.wire.watch_mut(|| stage.watch(progress, since));
+        watch.look(progress, turn.now);
+        match stage.close_expiry(since, watch, turn.config) <= turn.now {
+            true => Err(CloseCause::CloseTimeout),
+            false => Ok(()),
         }
-        if !session.is_open() {
-            self.close_sent(turn.now);
-        } else if reply == Reply::Echo {
-            turn.tally.messages_out += 1;
-            turn.tally.bytes_out += len as u64;
-            received.echo(window, turn.workspace);
-        } else {
-            received.recycle(turn.workspace);
-        }
-        if turn.tally.overflowed {
-            return Err(CloseCause::BacklogOverflow);
-        }
-        // A handler may answer much to little: what it says goes out before more is asked.
-        if turn.workspace.out.len() >= turn.config.backlog_bytes_high {
-            self.flush(&[], turn)?;
-        }
-        Ok(())
     }
 
-    /// The handler panicked over a message: every reply before it goes out, then 1011.
-    #[cold]
-    fn panicked<H: Handler<State = S>>(&mut self, window: &mut Window<'_>, turn: &mut Turn<'_, H>) {
-        if std::mem::take(&mut turn.tally.run_moved) {
-            window.clear_run();
-        }
-        window.move_run(turn.workspace);
-        self.close_for_panic(turn);
-    }
-
-    pub(super) fn close_for_panic<H>(&mut self, turn: &mut Turn<'_, H>) {
-        let Phase::Open { session, .. } = &mut self.phase else { return };
-        // It may have closed the connection itself before it panicked.
-        session.close(CloseCode::INTERNAL_ERROR, "", turn.workspace);
-        self.close_sent(turn.now);
-    }
-
-    /// Sends what the turn has laid out: the out buffer, then `run`. What the kernel refuses is
-    /// queued, and above the high mark reading pauses.
-    pub(super) fn flush<H>(
-        &mut self,
-        run: &[u8],
-        turn: &mut Turn<'_, H>,
-    ) -> Result<(), CloseCause> {
-        let program_bytes = std::mem::take(&mut turn.tally.program_bytes);
-        let result = self.write_or_queue(turn.workspace, run, program_bytes);
-        turn.workspace.clear();
-        result?;
-        let backlog = self.backlog.bytes();
-        if backlog.program > turn.config.owed_bytes_max() {
-            return Err(CloseCause::BacklogOverflow);
-        }
-        // With nothing queued no writable edge would come to end the pause.
-        self.flags.paused |= backlog.total > 0
-            && backlog.total + self.under_way_bytes() > turn.config.backlog_bytes_high;
-        self.settle()
-    }
-
-    /// Bytes of a message that has not all arrived: they count as queued, since its echo will be.
-    fn under_way_bytes(&self) -> usize {
+    /// The peer's stream has ended. Bytes for the peer are still sent.
+    fn on_end_of_stream(&mut self, turn: &mut TurnContext<'_, H>) -> Result<(), CloseCause> {
+        let cause = CloseCause::EndOfStream;
         match &self.phase {
-            Phase::Open { session, .. } => session.in_progress_bytes(),
-            _ => 0,
+            Phase::Handshake(_) => return Err(cause),
+            Phase::Open(_) => self.linger(&CloseEvent::abnormal(cause), turn),
+            Phase::Lingering(_) => {}
         }
-    }
-
-    /// Writes `out`, of which `program_bytes` came from the program, then `run`. Queues the bytes
-    /// that the kernel refuses.
-    #[inline]
-    fn write_or_queue(
-        &mut self,
-        workspace: &mut Workspace,
-        run: &[u8],
-        mut program_bytes: usize,
-    ) -> Result<(), CloseCause> {
-        // With a backlog the kernel has refused bytes, and would again until a writable edge.
-        if self.backlog.is_empty() {
-            let written = transport::write(&mut self.transport, &workspace.out, run);
-            let sent = written.map_err(CloseCause::transport)?;
-            if let Some(run_sent) = sent.checked_sub(workspace.out.len()) {
-                if run_sent < run.len() {
-                    self.backlog.push(&run[run_sent..]);
-                }
-                return Ok(());
-            }
-            self.backlog.push_rest(workspace, sent);
-            program_bytes = program_bytes.saturating_sub(sent);
-        } else {
-            self.backlog.push(&workspace.out);
+        if let Phase::Lingering(lingering) = &mut self.phase {
+            lingering.on_end_of_stream();
+            lingering.finish_if_flushed(&mut self.wire)?;
         }
-        self.backlog.count_for_program(program_bytes);
-        self.backlog.push(run);
         Ok(())
     }
 
-    /// A writable edge: sends what is queued, and below the low mark reading resumes.
-    fn write_backlog<H>(&mut self, turn: &mut Turn<'_, H>) -> Result<(), CloseCause> {
-        self.backlog
-            .write_to(&mut self.transport, turn.workspace)
-            .map_err(CloseCause::transport)?;
-        self.flags.paused &= self.backlog.len() >= turn.config.backlog_bytes_low.max(1);
-        self.settle()
+    /// Sends the response in the workspace instead of opening the connection, and ends it.
+    fn linger_after_response(&mut self, turn: &mut TurnContext<'_, H>) -> Result<(), CloseCause> {
+        self.phase = Phase::Lingering(Lingering::default());
+        self.flush(&[], turn)
     }
 
-    /// Bytes have arrived, so the peer is alive. That does not extend the time for a handshake or
-    /// for a close.
-    #[inline]
-    fn note_received(&mut self, now: Tick) {
-        if let Phase::Open { session, .. } = &self.phase
-            && session.is_open()
-        {
-            self.since = now;
-            self.watch = None;
+    /// Messages end here: tells the handler, and discards input from now on.
+    fn linger(&mut self, event: &CloseEvent<'_>, turn: &mut TurnContext<'_, H>) {
+        self.wire.resume();
+        let phase = std::mem::replace(&mut self.phase, Phase::Lingering(Lingering::default()));
+        if let Phase::Open(open) = phase {
+            open.end(event, turn);
         }
     }
 
-    /// Whether there may be something to read, and it may be read.
+    /// Ends the connection at once: nothing more can be sent or received.
+    pub(crate) fn terminate(
+        &mut self,
+        cause: CloseCause,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Outcome {
+        turn.workspace.clear();
+        if cause == CloseCause::BacklogOverflow && matches!(self.phase, Phase::Open(_)) {
+            turn.counters.backlog_overflows.add(1);
+            let (id, max) = (turn.id, turn.config.backlog_bytes_max);
+            if let Some(suppressed) = turn.throttles.overflows.admit(turn.now) {
+                log::warn!(
+                    "peer {id} is lost: it left more than {max} bytes (backlog_bytes_max) of what the program sent{suppressed}"
+                );
+            }
+        }
+        self.linger(&CloseEvent::abnormal(cause), turn);
+        Outcome::Closed
+    }
+
+    fn outcome(
+        &mut self,
+        result: Result<(), CloseCause>,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Outcome {
+        match result {
+            Ok(()) => Outcome::Wait,
+            Err(cause) => self.terminate(cause, turn),
+        }
+    }
+
+    fn current_stage(&self) -> Stage {
+        match &self.phase {
+            Phase::Handshake(_) => Stage::Handshake,
+            Phase::Open(open) => match open.close_frame() {
+                CloseFrame::NotSent => Stage::Open,
+                CloseFrame::Deferred => Stage::CloseDeferred,
+                CloseFrame::Sent => Stage::CloseSent,
+            },
+            Phase::Lingering(_) => Stage::Lingering,
+        }
+    }
+
+    /// At the end of a turn: a new stage starts its time. Returns the deadline if it comes before
+    /// the connection's entry in the timing wheel. Without a change of the stage a deadline only
+    /// moves away, and the entry may stay.
     #[inline]
-    const fn wants_read(&self) -> bool {
-        (self.flags.readable || self.held.is_some())
-            && (!self.flags.paused || matches!(self.phase, Phase::Lingering))
+    pub(crate) fn end_turn(&mut self, config: &Config, now: Tick) -> Option<Tick> {
+        let stage = self.current_stage();
+        if stage == self.stage {
+            return None;
+        }
+        self.enter(stage, now);
+        Some(self.deadline(config)).filter(|deadline| self.schedule.is_late_for(*deadline))
+    }
+
+    fn enter(&mut self, stage: Stage, now: Tick) {
+        debug_assert!(stage != Stage::Handshake, "no connection returns to its handshake");
+        self.stage = stage;
+        self.since = now;
+        self.wire.unwatch();
+        let deferred_bytes = match &self.phase {
+            Phase::Open(open) if stage.awaits_close() => open.deferred_bytes(),
+            _ => return,
+        };
+        // If this fails, the next look reports the cause.
+        if let Ok(progress) = self.wire.progress(deferred_bytes) {
+            self.wire.watch_mut(|| stage.watch(progress, now)).look(progress, now);
+        }
+    }
+
+    /// When [`expire`](Self::expire) is due, unless something is received before.
+    pub(crate) fn deadline(&self, config: &Config) -> Tick {
+        self.stage.deadline(self.since, self.wire.watch(), config)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handler::Echo;
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert_eq!(size_of::<Connection<std::net::TcpStream, ()>>(), 64);
+        assert_eq!(size_of::<Connection<std::net::TcpStream, Echo>>(), 48);
     }
 }

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::throttle::Throttles;
 use super::tick::Tick;
-use crate::peer::PeerId;
+use crate::peer_id::PeerId;
 use crate::stats::Counters;
 
 /// The fields of a [`Turn`](super::connection::Turn) that are needed to report a panic. They are

@@ -2,12 +2,11 @@
 //!
 //! Bytes that the kernel accepted prove nothing, because a send buffer holds megabytes for a peer
 //! that has gone. Bytes that the peer's TCP acknowledged do. The kernel counts them
-//! ([`SendProgress`]), but reading the count is a system call, made only when a deadline comes up.
+//! ([`SendProgress`](super::transport::SendProgress)), but reading the count is a system call, made only when a deadline comes up.
 
 use std::time::Duration;
 
 use super::tick::Tick;
-use super::transport::SendProgress;
 
 /// Looks per timeout, at least: progress is noticed at most this fraction of the timeout late.
 const LOOKS_PER_TIMEOUT: u32 = 32;
@@ -15,6 +14,22 @@ const LOOKS_PER_TIMEOUT: u32 = 32;
 /// The pause before the next look is this fraction of the time since the start. An acknowledgement
 /// after a normal round trip is noticed at once, and a peer that stays silent costs few looks.
 const LOOK_GROWTH: u32 = 8;
+
+/// The progress of a connection's outgoing stream: two offsets from its start, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    /// The end of all bytes so far, whether or not the kernel has taken them.
+    pub(super) end: u64,
+    /// The bytes that the peer's TCP has acknowledged.
+    pub(super) acknowledged: u64,
+}
+
+impl Progress {
+    /// Whether all bytes so far are acknowledged.
+    pub(super) const fn is_complete(self) -> bool {
+        self.acknowledged >= self.end
+    }
+}
 
 /// Follows the acknowledgements of the bytes up to a ping, or up to a close frame.
 #[derive(Debug)]
@@ -37,14 +52,14 @@ impl AckWatch {
     }
 
     /// Also watches the bytes sent since the ping.
-    pub(super) fn extend(&mut self, progress: SendProgress, unsent_bytes: usize) {
-        self.end = self.end.map(|_| progress.written + unsent_bytes as u64);
+    pub(super) fn extend(&mut self, progress: Progress) {
+        self.end = self.end.map(|_| progress.end);
     }
 
-    /// Compares with the last look. The kernel has not taken `unsent_bytes` yet.
-    pub(super) fn look(&mut self, progress: SendProgress, unsent_bytes: usize, now: Tick) {
-        let SendProgress { written, acknowledged } = progress;
-        let is_all = acknowledged >= written + unsent_bytes as u64;
+    /// Compares with the last look.
+    pub(super) fn look(&mut self, progress: Progress, now: Tick) {
+        let acknowledged = progress.acknowledged;
+        let is_all = progress.is_complete();
         if is_all && let Some(end) = &mut self.end {
             // It may have been too high: see `SendProgress::written`.
             *end = acknowledged.min(*end);
@@ -86,8 +101,8 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(95);
 
-    const fn progress(written: u64, acknowledged: u64) -> SendProgress {
-        SendProgress { written, acknowledged }
+    const fn progress(end: u64, acknowledged: u64) -> Progress {
+        Progress { end, acknowledged }
     }
 
     fn tick(index: u32) -> Tick {
@@ -97,21 +112,21 @@ mod tests {
     #[test]
     fn only_bytes_up_to_the_end_are_progress() {
         let mut watch = AckWatch::new(Some(110), tick(0));
-        watch.look(progress(110, 50), 0, tick(100));
+        watch.look(progress(110, 50), tick(100));
         assert_eq!(watch.expiry(TIMEOUT), tick(100).after(TIMEOUT));
-        watch.look(progress(500, 400), 0, tick(200));
+        watch.look(progress(500, 400), tick(200));
         assert!(watch.is_complete());
         assert_eq!(watch.expiry(TIMEOUT), tick(200).after(TIMEOUT));
-        watch.look(progress(900, 900), 0, tick(300));
+        watch.look(progress(900, 900), tick(300));
         assert_eq!(watch.expiry(TIMEOUT), tick(200).after(TIMEOUT), "later bytes do not count");
     }
 
     #[test]
     fn without_an_end_progress_counts_while_bytes_are_unacknowledged() {
         let mut watch = AckWatch::new(None, tick(0));
-        watch.look(progress(100, 50), 0, tick(100));
+        watch.look(progress(100, 50), tick(100));
         assert_eq!(watch.expiry(TIMEOUT), tick(100).after(TIMEOUT));
-        watch.look(progress(100, 100), 0, tick(200));
+        watch.look(progress(100, 100), tick(200));
         assert_eq!(watch.expiry(TIMEOUT), tick(100).after(TIMEOUT), "nothing is left to wait for");
         assert!(!watch.is_complete());
     }
@@ -119,27 +134,27 @@ mod tests {
     #[test]
     fn an_extended_watch_does_not_date_earlier_acknowledgements_anew() {
         let mut watch = AckWatch::new(Some(100), tick(0));
-        watch.look(progress(100, 100), 0, tick(10));
-        watch.look(progress(500, 300), 0, tick(20));
-        watch.extend(progress(500, 300), 0);
-        watch.look(progress(500, 300), 0, tick(30));
+        watch.look(progress(100, 100), tick(10));
+        watch.look(progress(500, 300), tick(20));
+        watch.extend(progress(500, 300));
+        watch.look(progress(500, 300), tick(30));
         assert_eq!(
             watch.expiry(TIMEOUT),
             tick(10).after(TIMEOUT),
             "no progress since the last look"
         );
-        watch.look(progress(500, 301), 0, tick(40));
+        watch.look(progress(500, 301), tick(40));
         assert_eq!(watch.expiry(TIMEOUT), tick(40).after(TIMEOUT));
     }
 
     #[test]
     fn an_end_that_was_too_high_is_reached_when_all_is_acknowledged() {
         let mut watch = AckWatch::new(Some(5000), tick(0));
-        watch.look(progress(5000, 100), 0, tick(10));
+        watch.look(progress(5000, 100), tick(10));
         assert!(!watch.is_complete());
-        watch.look(progress(900, 900), 1, tick(20));
+        watch.look(progress(901, 900), tick(20));
         assert!(!watch.is_complete(), "a byte is unsent");
-        watch.look(progress(900, 900), 0, tick(30));
+        watch.look(progress(900, 900), tick(30));
         assert!(watch.is_complete());
         assert_eq!(watch.expiry(TIMEOUT), tick(20).after(TIMEOUT), "the last progress");
     }
@@ -150,7 +165,7 @@ mod tests {
         let mut looks = Vec::new();
         while watch.next_look(TIMEOUT, TIMEOUT) < tick(Tick::count(TIMEOUT)) {
             let now = watch.next_look(TIMEOUT, TIMEOUT);
-            watch.look(progress(100, 40), 0, now);
+            watch.look(progress(100, 40), now);
             looks.push(now);
         }
         assert_eq!(looks[0], tick(1));

@@ -1,26 +1,34 @@
-//! One socket's worth of glue between the protocol and the reactor.
+//! One connection between its socket and the protocol.
 //!
 //! **Architecture invariant:** nothing here knows epoll, tokens or threads. A connection is told
-//! that its transport may be ready, and by whom its time is counted.
+//! that its transport may be ready, and what time it is; it never asks.
 //!
-//! - [`connection`]: the hot path, from readiness to the reply's `send`
-//! - [`opening`]: the request, the handler's answer, the 101
-//! - [`ending`]: the ways out, and the deadlines
-//! - [`liveness`]: acknowledgements as proof that a peer is alive
-//! - [`guard`]: callbacks that panic
+//! - [`connection`]: a connection and its phases: the hot path, from readiness to the reply's `send`
+//! - [`opening`], [`open`], [`lingering`]: the three phases
+//! - [`deadlines`]: the stage of a connection, and its deadline
+//! - [`wire`]: the transport, its readiness, and the bytes that wait
 //! - [`backlog`]: bytes that the kernel refused
+//! - [`liveness`]: acknowledgements as proof that a peer is alive
 //! - [`transport`]: the byte stream below
+//! - [`turn`]: the context of a turn
+//! - [`guard`]: callbacks that panic
+//! - [`schedule`]: the worker's notes on a connection
 //! - [`tick`]: coarse time
-//! - [`throttle`]: log lines that a peer can provoke
+//! - [`throttle`]: the rate of log lines that a peer can provoke
 //! - [`date`]: the time of day, for responses
 
-mod opening;
-mod ending;
 pub(crate) mod connection;
-mod liveness;
-mod guard;
+mod opening;
+mod open;
+mod lingering;
+mod deadlines;
+mod wire;
 mod backlog;
+mod liveness;
+pub(crate) mod turn;
+mod guard;
 pub(crate) mod transport;
+pub(crate) mod schedule;
 pub(crate) mod throttle;
 pub(crate) mod tick;
 pub(crate) mod date;

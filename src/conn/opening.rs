@@ -1,146 +1,133 @@
-//! The request: read, checked, put to the handler, answered.
+//! The opening handshake: the request is read, checked and put to the handler.
 
-use std::net::SocketAddr;
-
-use super::connection::{Connection, Phase, Turn};
 use super::guard::guarded;
-use super::transport::Transport;
-use crate::handler::{Answer, CloseCause, Handler};
-use crate::peer::{Outbox, Peer};
-use crate::protocol::{
-    Delivery, HEADROOM_BYTES, HandshakeError, Request, Response, Session, Window,
-};
+use super::open::Open;
+use super::turn::TurnContext;
+use crate::connection_info::{Address, ConnectionInfo, Endpoint};
+use crate::handler::{Handler, Upgrade};
+use crate::protocol::{HandshakeError, HeadReader, Request, Response, Session};
 
-/// What becomes of a request.
-enum Verdict<S> {
-    Open(S, Delivery),
+/// A connection whose request is incomplete.
+#[derive(Debug)]
+pub(super) struct Opening {
+    peer: Address,
+    reader: HeadReader,
+}
+
+/// The result of a request.
+pub(super) enum HandshakeOutcome<H: Handler> {
+    /// The connection of this peer is open; the 101 is in the workspace.
+    Open(Open<H>, Address),
+    /// Another response is in the workspace, and the connection ends after it.
+    Responded,
+}
+
+/// The answer to a request.
+enum Answer<H: Handler> {
+    Open(Open<H>),
+    /// The protocol or the handler rejects the request.
     Refuse(Response),
-    Answer(Response),
+    /// The handler answers a plain HTTP request.
+    Http(Response),
 }
 
-impl<T: Transport, S> Connection<T, S> {
-    /// Takes what was read of the request; bytes behind its end are the first frames.
-    pub(super) fn receive_request<H: Handler<State = S>>(
+impl Opening {
+    pub(super) fn new(peer: Address) -> Self {
+        Self { peer, reader: HeadReader::default() }
+    }
+
+    pub(super) const fn peer(&self) -> &Address {
+        &self.peer
+    }
+
+    /// Takes the bytes of a read. Once the request is complete, returns the result and the number
+    /// of bytes up to the end of the request; those behind it are the first frames.
+    pub(super) fn receive<H: Handler>(
         &mut self,
-        read: &mut [u8],
-        turn: &mut Turn<'_, H>,
-    ) -> Result<(), CloseCause> {
-        let Phase::Handshake(opening) = &mut self.phase else { return Ok(()) };
-        let address = opening.address;
-        let input = &read[HEADROOM_BYTES..];
-        let (verdict, consumed) = match opening.reader.read(input, turn.config.request_bytes_max) {
-            Ok(Some(head)) => (judge(head.bytes, address, turn), head.consumed),
-            Ok(None) => return Ok(()),
-            Err(error) => (refuse(error, address), input.len()),
+        input: &[u8],
+        endpoint: &dyn Endpoint,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Option<(HandshakeOutcome<H>, usize)> {
+        let (answer, consumed) = match self.reader.read(input, turn.config.request_bytes_max) {
+            Ok(Some(head)) => {
+                let info = ConnectionInfo::new(&self.peer, endpoint);
+                (judge(head.bytes, info, turn), head.consumed)
+            }
+            Ok(None) => return None,
+            Err(error) => (refuse(error, &self.peer), input.len()),
         };
-        match verdict {
-            Verdict::Open(state, delivery) => {
-                self.phase = Phase::Open { session: Session::new(delivery), state };
-                self.since = turn.now;
-                self.flags.deadline_moved = true;
-                turn.counters.opened.add(1);
-                // Before the callback, which may pass the id to other threads.
-                turn.peers.insert(turn.id);
-                self.call_open(address, turn)?;
-                self.serve(Window::new(read, HEADROOM_BYTES + consumed), turn)
+        let (response, counter) = match answer {
+            Answer::Open(open) => {
+                return Some((HandshakeOutcome::Open(open, self.peer.clone()), consumed));
             }
-            Verdict::Refuse(response) => {
-                turn.counters.refused.add(1);
-                self.respond(&response, turn)
-            }
-            Verdict::Answer(response) => {
-                turn.counters.answered.add(1);
-                self.respond(&response, turn)
-            }
-        }
+            Answer::Refuse(response) => (response, &turn.counters.refused),
+            Answer::Http(response) => (response, &turn.counters.answered),
+        };
+        counter.add(1);
+        self.write_response(&response, turn);
+        Some((HandshakeOutcome::Responded, consumed))
     }
 
-    /// Tells the handler that the connection is open.
-    fn call_open<H: Handler<State = S>>(
-        &mut self,
-        address: SocketAddr,
-        turn: &mut Turn<'_, H>,
-    ) -> Result<(), CloseCause> {
-        let Phase::Open { session, state } = &mut self.phase else { return Ok(()) };
-        let backlog_bytes_max = turn.config.backlog_bytes_max;
-        let (guard, backlog) = (turn.guard(), self.backlog.bytes());
-        let tally = &mut turn.tally;
-        let outbox = Outbox::new(session, &[], turn.workspace, backlog, backlog_bytes_max, tally);
-        let mut peer = Peer::new(turn.id, state, outbox);
-        let opened = guarded(guard, || turn.handler.on_open(&mut peer, address));
-        if opened.is_none() {
-            self.close_for_panic(turn);
-        } else if !session.is_open() {
-            self.close_sent(turn.now);
-        }
-        turn.tally.run_moved = false;
-        if turn.tally.overflowed { Err(CloseCause::BacklogOverflow) } else { Ok(()) }
-    }
-
-    /// Sends a response instead of opening the connection, and ends it.
-    pub(super) fn respond<H: Handler<State = S>>(
-        &mut self,
-        response: &Response,
-        turn: &mut Turn<'_, H>,
-    ) -> Result<(), CloseCause> {
+    /// Puts a response into the workspace, without its body if the request is a HEAD.
+    pub(super) fn write_response<H>(&self, response: &Response, turn: &mut TurnContext<'_, H>) {
         let date = turn.dates.now();
-        match &self.phase {
-            Phase::Handshake(opening) if opening.reader.is_head_request() => {
-                response.write_head(date, &mut turn.workspace.out);
-            }
-            _ => response.write(date, &mut turn.workspace.out),
+        if self.reader.is_head_request() {
+            response.write_head(date, &mut turn.workspace.out);
+        } else {
+            response.write(date, &mut turn.workspace.out);
         }
-        self.linger(turn.now);
-        self.flush(&[], turn)
     }
 }
 
-/// Checks a request and asks the handler; the 101 of one that is accepted goes to the out buffer.
+/// Checks a request and asks the handler.
 fn judge<H: Handler>(
     head: &[u8],
-    address: SocketAddr,
-    turn: &mut Turn<'_, H>,
-) -> Verdict<H::State> {
+    info: ConnectionInfo<'_>,
+    turn: &mut TurnContext<'_, H>,
+) -> Answer<H> {
     let request = match Request::parse(head) {
         Ok(request) => request,
-        Err(error) => return refuse(error, address),
+        Err(error) => return refuse(error, info.peer_address()),
     };
-    let failed = || Verdict::Refuse(Response::text(500, "the server failed to answer"));
+    let failed = || Answer::Refuse(Response::text(500, "the server failed to answer"));
     if !request.is_upgrade() {
-        match guarded(turn.guard(), || turn.handler.on_http(&request, address)) {
-            Some(Some(response)) => return Verdict::Answer(response),
+        match guarded(turn.guard(), || turn.handler.on_http(&request, info)) {
+            Some(Some(response)) => return Answer::Http(response),
+            // Without an answer the client is told to upgrade: `upgrade_key` fails below.
             Some(None) => {}
             None => return failed(),
         }
     }
     let key = match request.upgrade_key() {
         Ok(key) => key,
-        Err(error) => return refuse(error, address),
+        Err(error) => return refuse(error, info.peer_address()),
     };
-    let answer = guarded(turn.guard(), || {
-        (turn.handler.on_request(&request, address), turn.handler.delivery())
+    let upgrade = guarded(turn.guard(), || {
+        (turn.handler.on_request(&request, info), turn.handler.delivery())
     });
-    match answer {
-        Some((Answer::Accept(accept, state), delivery)) => {
+    match upgrade {
+        Some((Upgrade::Accept(accept, state), delivery)) => {
             let protocol = accept.chosen_protocol();
             if protocol.is_some_and(|chosen| request.protocols().all(|offered| offered != chosen)) {
                 if let Some(suppressed) = turn.throttles.protocols.admit(turn.now) {
+                    let peer = info.peer_address();
                     log::error!(
-                        "the handler chose {protocol:?}, which {address} did not offer: 500{suppressed}"
+                        "the handler chose {protocol:?}, which {peer} did not offer: 500{suppressed}"
                     );
                 }
+                // The state's destructor is the handler's code.
                 let _ = guarded(turn.guard(), || drop(state));
                 return failed();
             }
             accept.write(key, &mut turn.workspace.out);
-            Verdict::Open(state, delivery)
+            Answer::Open(Open::new(Session::new(delivery), state))
         }
-        Some((Answer::Reject(response), _)) => Verdict::Refuse(response),
+        Some((Upgrade::Reject(response), _)) => Answer::Refuse(response),
         None => failed(),
     }
 }
 
-fn refuse<S>(error: HandshakeError, address: SocketAddr) -> Verdict<S> {
-    log::debug!("{address} is refused with {}: {error}", error.http_status());
-    Verdict::Refuse(error.into())
+fn refuse<H: Handler>(error: HandshakeError, peer: &Address) -> Answer<H> {
+    log::debug!("{peer} is refused with {}: {error}", error.http_status());
+    Answer::Refuse(error.into())
 }

@@ -1,6 +1,8 @@
-//! The byte stream under a connection, and what the readiness of one means.
+//! The byte stream under a connection, and the meaning of its readiness.
 
 use std::io::{self, IoSlice, Read, Write};
+
+use crate::connection_info::Endpoint;
 
 /// The progress of an outgoing stream: two offsets from its start, in bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -14,9 +16,9 @@ pub struct SendProgress {
 
 /// A nonblocking byte stream with two directions that end separately.
 ///
-/// Like a socket it reads and writes all that it can at once, with `write_vectored` too: less than
-/// asked means that there is no more, until the next edge.
-pub trait Transport: Read + Write {
+/// Like a socket it reads and writes as much as it can in one call, with `write_vectored` too. A
+/// shorter result means that nothing more is possible until the next edge.
+pub trait Transport: Read + Write + Endpoint {
     /// Ends the direction to the peer, once everything written is sent.
     ///
     /// # Errors
@@ -42,32 +44,32 @@ pub trait Transport: Read + Write {
     }
 }
 
-/// What an edge reported: something happened since the last time, perhaps less than it says.
+/// The report of an edge: a change since the last edge. It may announce more than has happened.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Readiness {
     /// There may be bytes, an end of the stream or an error to read.
     pub readable: bool,
     /// The kernel may take bytes again.
     pub writable: bool,
-    /// A short read does not mean that nothing is left: the peer has ended its direction, or the
-    /// connection has failed, and no further edge will tell; or there is urgent data, at which a
+    /// A short read does not mean that the socket is empty: the peer has ended its direction, or the
+    /// connection has failed, and no further edge will come; or there is urgent data, at which a
     /// read stops (tcp(7)).
     pub reads_to_end: bool,
 }
 
-/// What a read brought.
+/// The result of a read.
 pub(super) enum ReadResult {
     Bytes {
         len: usize,
-        /// The socket is empty: on Linux a short read of a stream means so (epoll(7), question 9),
-        /// which saves the read that would say WouldBlock.
+        /// The socket is empty: on Linux a short read of a stream means that (epoll(7), question 9),
+        /// which saves the read that would return WouldBlock.
         is_drained: bool,
     },
     EndOfStream,
     WouldBlock,
 }
 
-/// Reads once; an interrupted read is tried again.
+/// Reads once. A read that a signal interrupts is repeated.
 pub(super) fn read(transport: &mut impl Transport, buf: &mut [u8]) -> io::Result<ReadResult> {
     loop {
         return match transport.read(buf) {
@@ -80,23 +82,38 @@ pub(super) fn read(transport: &mut impl Transport, buf: &mut [u8]) -> io::Result
     }
 }
 
-/// Writes two buffers, one behind the other, with one call; says how much was taken. An interrupted
-/// write is tried again, and nothing is written with none.
-///
-/// Less than all of it means that the kernel's buffer is full: a writable edge will come.
+/// Writes two buffers, one behind the other, with one call; see [`write_slices`].
 #[inline]
 pub(super) fn write(
     transport: &mut impl Transport,
     first: &[u8],
     second: &[u8],
 ) -> io::Result<usize> {
+    match (first, second) {
+        ([], []) => Ok(0),
+        ([], bytes) | (bytes, []) => retry(|| transport.write(bytes)),
+        _ => write_slices(transport, &[IoSlice::new(first), IoSlice::new(second)]),
+    }
+}
+
+/// Writes buffers, one behind the other, with one call; returns how many bytes the kernel took.
+///
+/// Less than all of them means that its buffer is full: a writable edge will come.
+pub(super) fn write_slices(
+    transport: &mut impl Transport,
+    buffers: &[IoSlice<'_>],
+) -> io::Result<usize> {
+    match buffers {
+        [bytes] => retry(|| transport.write(bytes)),
+        _ => retry(|| transport.send_vectored(buffers)),
+    }
+}
+
+/// Repeats a write that a signal interrupted. A write that would block has written nothing.
+#[inline]
+fn retry(mut write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
-        let written = match (first, second) {
-            ([], []) => Ok(0),
-            ([], bytes) | (bytes, []) => transport.write(bytes),
-            _ => transport.send_vectored(&[IoSlice::new(first), IoSlice::new(second)]),
-        };
-        return match written {
+        return match write() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             written => written,

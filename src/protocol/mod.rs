@@ -33,6 +33,7 @@
 //! assert_eq!(echo(&mut session, &mut buf, &limits), b"\x81\x02hi");
 //! ```
 
+mod encoded;
 mod session;
 mod handshake;
 mod frame;
@@ -40,6 +41,7 @@ mod error;
 mod close_code;
 
 pub use close_code::CloseCode;
+pub use encoded::EncodedMessage;
 pub use error::ProtocolError;
 pub use frame::header::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader};
 pub use frame::mask::{MaskKey, unmask};
@@ -50,11 +52,13 @@ pub use handshake::headers::WEBSOCKET_VERSION;
 pub use handshake::request::{HEADERS_MAX, Request};
 pub use handshake::request_line::Method;
 pub use handshake::response::{Accept, Response, accept_value};
+pub(crate) use session::CloseFrame;
 pub use session::Session;
 pub use session::delivery::{Delivery, STREAM_BYTES_MIN};
 pub use session::event::{Event, ReceivedMessage};
 pub use session::in_progress::HEADROOM_BYTES;
 pub use session::limits::Limits;
 pub use session::message::{Message, Text};
+pub(crate) use session::window::Run;
 pub use session::window::Window;
 pub use session::workspace::Workspace;

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::context::WorkerContext;
@@ -16,6 +15,7 @@ use crate::conn::date::Dates;
 use crate::conn::throttle::{Throttle, Throttles};
 use crate::conn::tick::Tick;
 use crate::conn::transport::Transport;
+use crate::connection_info::Address;
 use crate::protocol::{HeadReader, Response};
 
 /// How long accepting pauses when file descriptors or memory ran out.
@@ -81,7 +81,7 @@ impl<D: Driver> Acceptor<D> {
         listener: Token,
         now: Tick,
         throttles: &Throttles,
-    ) -> Result<(D::Stream, SocketAddr), AcceptError> {
+    ) -> Result<(D::Stream, Address), AcceptError> {
         debug_assert!(listener.index < u32::MAX && !listener.is_connection(), "{listener:?}");
         if matches!(self.state, State::Paused { .. }) {
             return Err(AcceptError::Exhausted);
@@ -119,7 +119,7 @@ impl<D: Driver> Acceptor<D> {
     pub(super) fn admit(
         &mut self,
         stream: &mut D::Stream,
-        address: SocketAddr,
+        peer: &Address,
         token: Token,
         now: Tick,
         throttles: &Throttles,
@@ -140,7 +140,7 @@ impl<D: Driver> Acceptor<D> {
             self.warn(
                 &throttles.unwatched,
                 now,
-                format_args!("the connection of {address} cannot be watched: {error}"),
+                format_args!("the connection of {peer} cannot be watched: {error}"),
             );
             return Err(Refusal::NoResources);
         }

@@ -1,10 +1,10 @@
 //! The interface between a worker and its sockets.
 
 use std::io;
-use std::net::SocketAddr;
 
 use super::slots::Token;
 use crate::conn::transport::Transport;
+use crate::connection_info::Address;
 
 /// Listens, accepts and registers sockets for a worker. `poll.rs` implements it for TCP, and a test
 /// implements it for scripted sockets.
@@ -17,7 +17,7 @@ pub trait Driver {
     /// # Errors
     ///
     /// The errors of accept(2); `WouldBlock` if no connection is waiting.
-    fn accept(&mut self, listener: u32) -> io::Result<(Self::Stream, SocketAddr)>;
+    fn accept(&mut self, listener: u32) -> io::Result<(Self::Stream, Address)>;
 
     /// Registers `stream` for edges in both directions, until it is dropped.
     ///

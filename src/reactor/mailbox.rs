@@ -1,53 +1,24 @@
 //! What other threads ask of a worker: a bounded queue of commands, in order.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::slots::Token;
-use crate::peer::OpenPeers;
-use crate::protocol::{CloseCode, Message};
+use crate::connection_info::Address;
+use crate::open_peers::OpenPeers;
+use crate::protocol::{CloseCode, EncodedMessage};
 
 /// Something to do between two turns. `T` is a socket.
 #[derive(Debug)]
 pub enum Command<T> {
     /// Send a message to a connection.
-    Send(Token, OwnedMessage),
+    Send(Token, EncodedMessage),
     /// Start the closing handshake of a connection.
     Close(Token, CloseCode, Box<str>),
     /// Take over a socket that was accepted elsewhere.
-    Adopt(T, SocketAddr),
-}
-
-/// A message on its way between threads.
-#[derive(Debug)]
-pub enum OwnedMessage {
-    /// Text.
-    Text(Box<str>),
-    /// Binary.
-    Binary(Box<[u8]>),
-}
-
-impl OwnedMessage {
-    /// The message, borrowed.
-    #[must_use]
-    pub fn as_message(&self) -> Message<'_> {
-        match self {
-            Self::Text(text) => Message::from(&**text),
-            Self::Binary(bytes) => Message::Binary(bytes),
-        }
-    }
-}
-
-impl From<Message<'_>> for OwnedMessage {
-    fn from(message: Message<'_>) -> Self {
-        match message {
-            Message::Text(text) => Self::Text(text.as_str().into()),
-            Message::Binary(bytes) => Self::Binary(bytes.into()),
-        }
-    }
+    Adopt(T, Address),
 }
 
 /// Makes both ends of a mailbox for `capacity` commands.
@@ -151,17 +122,20 @@ mod tests {
     #[test]
     fn a_full_mailbox_is_an_error_and_loses_nothing() {
         let (sender, mailbox) = mailbox::<char>(2);
-        let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        assert!(sender.post(Command::Adopt('a', address)).unwrap(), "the first wakes");
-        assert!(!sender.post(Command::Adopt('b', address)).unwrap(), "one wake is enough");
-        assert!(matches!(sender.post(Command::Adopt('c', address)), Err(TrySendError::Full(_))));
+        let address = Address::Tcp(([127, 0, 0, 1], 1).into());
+        assert!(sender.post(Command::Adopt('a', address.clone())).unwrap(), "the first wakes");
+        assert!(!sender.post(Command::Adopt('b', address.clone())).unwrap(), "one wake is enough");
+        assert!(matches!(
+            sender.post(Command::Adopt('c', address.clone())),
+            Err(TrySendError::Full(_))
+        ));
         mailbox.acknowledge_wake();
         assert!(matches!(mailbox.take(), Some(Command::Adopt('a', _))));
         assert!(matches!(mailbox.take(), Some(Command::Adopt('b', _))));
         assert!(mailbox.take().is_none());
-        assert!(sender.post(Command::Adopt('d', address)).unwrap(), "wakes again");
+        assert!(sender.post(Command::Adopt('d', address.clone())).unwrap(), "wakes again");
         drop(mailbox);
-        let gone = sender.post(Command::Adopt('e', address));
+        let gone = sender.post(Command::Adopt('e', address.clone()));
         assert!(matches!(gone, Err(TrySendError::Disconnected(_))));
     }
 }

@@ -1,7 +1,7 @@
 //! The kernel's side of a worker: epoll, the clock, the sockets. No decision is made here.
 
 use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -14,6 +14,7 @@ use super::slots::Token;
 use super::tcp_info;
 use super::worker::{READY_PER_TURN, Worker};
 use crate::conn::transport::{Readiness, SendProgress, Transport};
+use crate::connection_info::{Address, Endpoint};
 use crate::handler::Handler;
 
 /// An epoll instance, and room for what it reports.
@@ -99,6 +100,12 @@ fn readiness(event: &Event) -> Readiness {
     }
 }
 
+impl Endpoint for TcpStream {
+    fn local_address(&self) -> io::Result<Address> {
+        self.local_addr().map(Address::Tcp)
+    }
+}
+
 impl Transport for TcpStream {
     fn send_progress(&self) -> io::Result<SendProgress> {
         tcp_info::send_progress(self)
@@ -125,8 +132,9 @@ pub(crate) struct TcpDriver {
 impl Driver for TcpDriver {
     type Stream = TcpStream;
 
-    fn accept(&mut self, listener: u32) -> io::Result<(TcpStream, SocketAddr)> {
-        self.listeners[listener as usize].accept()
+    fn accept(&mut self, listener: u32) -> io::Result<(TcpStream, Address)> {
+        let (stream, peer) = self.listeners[listener as usize].accept()?;
+        Ok((stream, Address::Tcp(peer)))
     }
 
     fn register(&mut self, stream: &mut TcpStream, token: Token) -> io::Result<()> {

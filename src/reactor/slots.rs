@@ -2,6 +2,8 @@
 
 use slab::Slab;
 
+use crate::peer_id::PeerId;
+
 /// Names what an event is for, in the eight bytes that epoll hands back.
 ///
 /// ```text
@@ -26,6 +28,12 @@ impl Token {
     #[must_use]
     pub const fn listener(index: u32) -> Self {
         Self { index, generation: 0 }
+    }
+
+    /// The token of a connection of this worker.
+    #[must_use]
+    pub const fn of(peer: PeerId) -> Self {
+        Self { index: peer.slot, generation: peer.generation }
     }
 
     /// Whether a connection has this token, or had it.

@@ -8,7 +8,6 @@
 //! spent budget, a peer that is not read because it does not read) is remembered: by the
 //! connection, and on the `runnable` list if it can go on by itself.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::acceptor::{AcceptError, Acceptor};
@@ -17,14 +16,18 @@ use super::driver::Driver;
 use super::mailbox::{Command, Mailbox};
 use super::slots::{Slots, Token};
 use super::timers::Timers;
-use crate::conn::connection::{Connection, EVENTS_PER_TURN, Outcome, Turn};
+use crate::conn::connection::{Connection, EVENTS_PER_TURN};
 use crate::conn::date::Dates;
 use crate::conn::throttle::Throttles;
 use crate::conn::tick::Tick;
 use crate::conn::transport::Readiness;
+use crate::conn::turn::{Outcome, TurnContext};
+use crate::connection_info::Address;
+use crate::context::Effect;
 use crate::handler::{CloseCause, Handler};
-use crate::peer::{PeerId, Tally};
-use crate::protocol::{CloseCode, HEADROOM_BYTES, Workspace};
+use crate::peer::{SendState, TurnCounts};
+use crate::peer_id::PeerId;
+use crate::protocol::{CloseCode, EncodedMessage, HEADROOM_BYTES, Workspace};
 
 /// Bytes of one read at most: below, pipelined frames take more calls; above, little is gained. It is
 /// a little more than a power of two, as are messages of such a size with their headers.
@@ -44,7 +47,7 @@ pub struct Worker<D: Driver, H: Handler> {
     handler: H,
     context: WorkerContext,
     mailbox: Mailbox<D::Stream>,
-    slots: Slots<Connection<D::Stream, H::State>>,
+    slots: Slots<Connection<D::Stream, H>>,
     timers: Timers,
     /// Connections and listeners with readiness that they have not used up.
     runnable: Vec<Token>,
@@ -52,6 +55,8 @@ pub struct Worker<D: Driver, H: Handler> {
     scratch: Box<[u8]>,
     /// Lent to each connection in its turn; its `out` is empty between turns.
     workspace: Workspace,
+    /// Requests of callbacks about other connections, until they are carried out.
+    effects: Vec<Effect>,
     start: Instant,
     /// When the turn began: the time is not asked for again.
     now: Instant,
@@ -85,6 +90,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             runnable: Vec::new(),
             scratch: vec![0; HEADROOM_BYTES + READ_BYTES].into_boxed_slice(),
             workspace: Workspace::default(),
+            effects: Vec::new(),
             start: now,
             now,
             tick: Tick::default(),
@@ -119,7 +125,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         for token in runnable {
             if token.is_connection() {
                 self.run_turn(token, |connection, scratch, turn| {
-                    connection.dequeue();
+                    connection.schedule.clear_runnable();
                     connection.resume(scratch, turn)
                 });
             } else {
@@ -172,15 +178,53 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.drain_deadline.is_some() && self.slots.is_empty()
     }
 
-    /// Gives a connection its turn, if `token` still names one, and sees to what comes of it.
+    /// Gives a connection a turn, if `token` still names one. Then carries out the requests that
+    /// its callbacks made about other connections.
     #[inline]
     fn run_turn(
         &mut self,
         token: Token,
-        act: impl FnOnce(&mut Connection<D::Stream, H::State>, &mut [u8], &mut Turn<'_, H>) -> Outcome,
+        act: impl FnOnce(&mut Connection<D::Stream, H>, &mut [u8], &mut TurnContext<'_, H>) -> Outcome,
+    ) {
+        self.run_own_turn(token, act);
+        if !self.effects.is_empty() {
+            self.carry_out_effects();
+        }
+    }
+
+    /// Carries out the requests of callbacks in order, and then those that this causes.
+    #[cold]
+    fn carry_out_effects(&mut self) {
+        while !self.effects.is_empty() {
+            for effect in std::mem::take(&mut self.effects) {
+                match effect {
+                    Effect::Send(peer, message) => self.send(Token::of(peer), &message),
+                    Effect::Close(peer, code, reason) => {
+                        self.run_own_turn(Token::of(peer), |connection, _, turn| {
+                            connection.close(code, &reason, turn)
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a message of the program to a connection.
+    fn send(&mut self, token: Token, message: &EncodedMessage) {
+        if self.slots.get_mut(token).is_none() {
+            self.context.counters.stale_sends.add(1);
+        }
+        self.run_own_turn(token, |connection, _, turn| connection.send(message, turn));
+    }
+
+    #[inline]
+    fn run_own_turn(
+        &mut self,
+        token: Token,
+        act: impl FnOnce(&mut Connection<D::Stream, H>, &mut [u8], &mut TurnContext<'_, H>) -> Outcome,
     ) {
         let Some(connection) = self.slots.get_mut(token) else { return };
-        let mut turn = Turn {
+        let mut turn = TurnContext {
             id: PeerId {
                 server: self.context.server,
                 worker: self.context.index,
@@ -190,13 +234,15 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             handler: &mut self.handler,
             peers: self.mailbox.peers(),
             workspace: &mut self.workspace,
+            effects: &mut self.effects,
             config: &self.context.config,
             counters: &self.context.counters,
             throttles: &self.throttles,
             now: self.tick,
             dates: &mut self.dates,
             events_left: EVENTS_PER_TURN,
-            tally: Tally::default(),
+            counts: TurnCounts::default(),
+            sends: SendState::default(),
         };
         let outcome = act(connection, &mut self.scratch, &mut turn);
         turn.count();
@@ -204,14 +250,14 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         match outcome {
             Outcome::Wait => {}
             Outcome::Again => {
-                if connection.enqueue() {
+                if connection.schedule.set_runnable() {
                     self.runnable.push(token);
                 }
             }
-            Outcome::Gone => return self.remove(token),
+            Outcome::Closed => return self.remove(token),
         }
-        if let Some(due) = connection.nearer_deadline(&self.context.config, self.tick) {
-            connection.scheduled(self.timers.schedule(token, due));
+        if let Some(due) = connection.end_turn(&self.context.config, self.tick) {
+            connection.schedule.set_due(self.timers.schedule(token, due));
         }
     }
 
@@ -219,7 +265,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     fn accept(&mut self, listener: Token, budget: usize) {
         for _ in 0..budget {
             match self.acceptor.accept(listener, self.tick, &self.throttles) {
-                Ok((stream, address)) => self.admit(stream, address),
+                Ok((stream, peer)) => self.admit(stream, peer),
                 Err(AcceptError::Interrupted) => {}
                 Err(AcceptError::WouldBlock | AcceptError::Exhausted) => return,
             }
@@ -229,16 +275,16 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     /// Takes over an accepted socket, or answers it 503.
-    fn admit(&mut self, mut stream: D::Stream, address: SocketAddr) {
+    fn admit(&mut self, mut stream: D::Stream, peer: Address) {
         let token = self.slots.next_token();
-        let admitted = self.acceptor.admit(&mut stream, address, token, self.tick, &self.throttles);
+        let admitted = self.acceptor.admit(&mut stream, &peer, token, self.tick, &self.throttles);
         if let Err(refusal) = admitted {
             self.acceptor.turn_away(stream, refusal, &mut self.scratch, &mut self.dates);
             return;
         }
-        let mut connection = Connection::new(stream, address, self.tick);
+        let mut connection = Connection::new(stream, peer, self.tick);
         let due = connection.deadline(&self.context.config);
-        connection.scheduled(self.timers.schedule(token, due));
+        connection.schedule.set_due(self.timers.schedule(token, due));
         let inserted = self.slots.insert(connection);
         debug_assert_eq!(inserted, token, "the socket is registered under the token of its slot");
     }
@@ -260,18 +306,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 break;
             };
             match command {
-                Command::Send(token, message) => match self.slots.get_mut(token) {
-                    Some(_) => self.run_turn(token, |connection, _, turn| {
-                        connection.send(message.as_message(), turn)
-                    }),
-                    None => self.context.counters.stale_sends.add(1),
-                },
+                Command::Send(token, message) => self.send(token, &message),
                 Command::Close(token, code, reason) => {
                     self.run_turn(token, |connection, _, turn| {
                         connection.close(code, &reason, turn)
                     });
                 }
-                Command::Adopt(stream, address) => self.admit(stream, address),
+                Command::Adopt(stream, peer) => self.admit(stream, peer),
             }
         }
         if let Some(deadline) = drain_deadline {
@@ -301,17 +342,17 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// An entry of the wheel has come up: the connection's deadline has come, or has moved away.
     fn expire_connection(&mut self, token: Token, due: Tick, until: Tick) {
         let Some(connection) = self.slots.get_mut(token) else { return };
-        if !connection.is_scheduled(due) {
+        if !connection.schedule.is_due(due) {
             return;
         }
         if connection.deadline(&self.context.config) <= until {
             self.run_turn(token, |connection, _, turn| connection.expire(turn));
         }
         if let Some(connection) = self.slots.get_mut(token)
-            && connection.is_scheduled(due)
+            && connection.schedule.is_due(due)
         {
             let due = connection.deadline(&self.context.config);
-            connection.scheduled(self.timers.schedule(token, due));
+            connection.schedule.set_due(self.timers.schedule(token, due));
         }
     }
 
@@ -334,7 +375,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         if self.drain_deadline.is_some_and(|deadline| deadline <= self.now) {
             for token in self.slots.tokens() {
                 self.run_turn(token, |connection, _, turn| {
-                    connection.gone(CloseCause::Shutdown, turn)
+                    connection.terminate(CloseCause::Shutdown, turn)
                 });
             }
         }

@@ -11,8 +11,9 @@ use mio::Waker;
 use mio::net::TcpStream as Stream;
 
 use super::error::SendError;
-use crate::peer::PeerId;
-use crate::protocol::{CloseCode, Message};
+use crate::connection_info::Address;
+use crate::peer_id::PeerId;
+use crate::protocol::{CloseCode, EncodedMessage, Message};
 use crate::reactor::mailbox::{Command, Sender};
 use crate::reactor::slots::Token;
 use crate::stats::{Counters, Stats};
@@ -120,8 +121,20 @@ impl ServerHandle {
     /// - [`SendError::MailboxFull`] if the worker's mailbox is full
     /// - [`SendError::Stopped`] if the worker has failed
     pub fn send<'m>(&self, peer: PeerId, message: impl Into<Message<'m>>) -> Result<(), SendError> {
+        // Looked up first, so that a message to a stale id is not encoded.
         let (worker, token) = self.find(peer)?;
-        worker.post(Command::Send(token, message.into().into()))
+        worker.post(Command::Send(token, EncodedMessage::new(message)))
+    }
+
+    /// As [`send`](Self::send), for a message that goes to many connections: its frame is encoded
+    /// once and shared by all of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_encoded(&self, peer: PeerId, message: &EncodedMessage) -> Result<(), SendError> {
+        let (worker, token) = self.find(peer)?;
+        worker.post(Command::Send(token, message.clone()))
     }
 
     /// Starts the closing handshake of a connection, from any thread; of a longer reason the first
@@ -146,11 +159,11 @@ impl ServerHandle {
     /// The system's, about the socket; or a [`SendError`] inside an [`io::Error`], and then the
     /// connection is dropped.
     pub fn adopt(&self, worker: usize, stream: TcpStream) -> io::Result<()> {
-        let address = stream.peer_addr()?;
+        let peer = Address::Tcp(stream.peer_addr()?);
         stream.set_nonblocking(true)?;
         stream.set_nodelay(self.inner.tcp_nodelay)?;
         let worker = &self.inner.workers[worker % self.inner.workers.len()];
-        worker.post(Command::Adopt(Stream::from_std(stream), address)).map_err(io::Error::other)
+        worker.post(Command::Adopt(Stream::from_std(stream), peer)).map_err(io::Error::other)
     }
 
     /// Stops the server: no connection is accepted any more, every peer gets a close frame (1001),
@@ -199,7 +212,7 @@ impl ServerHandle {
         if peer.server != self.inner.number {
             return Err(SendError::Stale);
         }
-        let token = Token { index: peer.slot, generation: peer.generation };
+        let token = Token::of(peer);
         let worker = self.inner.workers.get(peer.worker as usize).ok_or(SendError::Stale)?;
         if worker.sender.is_open(token) { Ok((worker, token)) } else { Err(SendError::Stale) }
     }

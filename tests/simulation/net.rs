@@ -10,11 +10,11 @@
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
+use ws_reactor::Address;
 
-use ws_reactor::internal::{Driver, Readiness, SendProgress, Token, Transport};
+use ws_reactor::internal::{Driver, Endpoint, Readiness, SendProgress, Token, Transport};
 
 use crate::faults::{Fault, Faults};
 use crate::memory::outside;
@@ -100,7 +100,7 @@ impl Net {
 impl Driver for Net {
     type Stream = Stream;
 
-    fn accept(&mut self, _: u32) -> io::Result<(Stream, SocketAddr)> {
+    fn accept(&mut self, _: u32) -> io::Result<(Stream, Address)> {
         let id = outside(|| self.kernel().accept(self.worker))?;
         Ok((self.stream(id), address(id)))
     }
@@ -267,8 +267,8 @@ fn report(edge: &mut Option<u32>, weather: &mut Weather) -> bool {
 }
 
 /// The address that socket `id` is connected from.
-pub(crate) fn address(id: SocketId) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, 1], 1024 + (id % 60_000) as u16))
+pub(crate) fn address(id: SocketId) -> Address {
+    Address::Tcp(([192, 0, 2, 1], 1024 + (id % 60_000) as u16).into())
 }
 
 /// The server's end of a socket.
@@ -316,6 +316,12 @@ impl Write for Stream {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Endpoint for Stream {
+    fn local_address(&self) -> io::Result<Address> {
+        Ok(Address::Tcp(([192, 0, 2, 0], 80).into()))
     }
 }
 

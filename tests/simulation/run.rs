@@ -6,17 +6,15 @@
 //! the peers finish, and nothing may be left.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use ws_reactor::internal::{
-    Command, Counters, OwnedMessage, Sender, Worker, WorkerContext, mailbox,
-};
+use ws_reactor::internal::{Command, Counters, Sender, Worker, WorkerContext, mailbox};
 use ws_reactor::{
-    CloseCode, CloseEvent, Delivery, Handler, Message, Peer as HandlersPeer, PeerId, Reply, Stats,
+    CloseCode, CloseEvent, ConnectionInfo, Context, Delivery, EncodedMessage, Handler, Message,
+    Peer as HandlersPeer, PeerId, Reply, Stats,
 };
 
 use crate::faults::{Fault, Faults};
@@ -244,8 +242,8 @@ impl Simulation {
         let text = format!("\0post {} {}", self.posts, "p".repeat(len));
         self.posts += 1;
         let (opcode, message) = match self.dice.below(2) {
-            0 => (0x1, OwnedMessage::Text(text.as_str().into())),
-            _ => (0x2, OwnedMessage::Binary(text.as_bytes().into())),
+            0 => (0x1, EncodedMessage::new(text.as_str())),
+            _ => (0x2, EncodedMessage::new(text.as_bytes())),
         };
         let is_posted = self.post(lane, Command::Send(token, message));
         self.say(|s| format!("message {} to socket {id}: {is_posted}", s.posts - 1));
@@ -505,7 +503,7 @@ struct Servant {
 impl Handler for Servant {
     type State = ();
 
-    fn on_open(&mut self, _: &mut HandlersPeer<'_, ()>, _: SocketAddr) {
+    fn on_open(&mut self, _: &mut HandlersPeer<'_, ()>, _: ConnectionInfo<'_>) {
         self.open.set(self.open.get() + 1);
     }
 
@@ -526,7 +524,7 @@ impl Handler for Servant {
         Reply::Echo
     }
 
-    fn on_close(&mut self, _: PeerId, (): (), _: &CloseEvent<'_>) {
+    fn on_close(&mut self, _: &mut Context<'_>, _: PeerId, (): (), _: &CloseEvent<'_>) {
         self.open.set(self.open.get() - 1);
     }
 

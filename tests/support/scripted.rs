@@ -12,10 +12,12 @@
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::SocketAddr;
 use std::rc::Rc;
+use ws_reactor::Address;
 
-use ws_reactor::internal::{Driver, READY_PER_TURN, Readiness, SendProgress, Token, Transport};
+use ws_reactor::internal::{
+    Driver, Endpoint, READY_PER_TURN, Readiness, SendProgress, Token, Transport,
+};
 
 /// Names a socket, also after its end.
 pub type SocketId = usize;
@@ -38,7 +40,7 @@ impl Net {
 impl Driver for Net {
     type Stream = Stream;
 
-    fn accept(&mut self, _: u32) -> io::Result<(Stream, SocketAddr)> {
+    fn accept(&mut self, _: u32) -> io::Result<(Stream, Address)> {
         let id = {
             let kernel = &mut *self.kernel();
             kernel.accepts += 1;
@@ -70,8 +72,8 @@ impl Driver for Net {
 }
 
 /// The address that socket `id` is connected from.
-pub fn address(id: SocketId) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, 1], 1024 + (id % 60_000) as u16))
+pub fn address(id: SocketId) -> Address {
+    Address::Tcp(([192, 0, 2, 1], 1024 + (id % 60_000) as u16).into())
 }
 
 /// Everything outside the worker.
@@ -388,6 +390,12 @@ impl Write for Stream {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Endpoint for Stream {
+    fn local_address(&self) -> io::Result<Address> {
+        Ok(Address::Tcp(([192, 0, 2, 0], 80).into()))
     }
 }
 

@@ -1,13 +1,14 @@
 //! The ways out: half-closed peers, draining, and what is left behind.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ws_reactor::internal::{Command, Sender, Token};
 use ws_reactor::protocol::Request;
-use ws_reactor::{Answer, CloseEvent, Config, Handler, Message, Peer, PeerId, Reply};
+use ws_reactor::{
+    CloseEvent, Config, ConnectionInfo, Context, Handler, Message, Peer, PeerId, Reply, Upgrade,
+};
 
 use crate::probe::{
     Probe, ask, binary, close, close_reply, echo_world, has_status, open, text, text_reply,
@@ -267,15 +268,15 @@ struct Will {
 impl Handler for Executor {
     type State = ();
 
-    fn on_request(&mut self, _: &Request<'_>, _: SocketAddr) -> Answer<()> {
-        Answer::accept(())
+    fn on_request(&mut self, _: &Request<'_>, _: ConnectionInfo<'_>) -> Upgrade<()> {
+        Upgrade::accept(())
     }
 
     fn on_message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
         Reply::Echo
     }
 
-    fn on_close(&mut self, _: PeerId, (): (), _: &CloseEvent<'_>) {
+    fn on_close(&mut self, _: &mut Context<'_>, _: PeerId, (): (), _: &CloseEvent<'_>) {
         let Some(Will { sender, heir }) = self.0.take() else { return };
         assert!(sender.post(Command::Send(heir, Message::from("news").into())).is_ok());
         sender.drain(Instant::now() + DRAIN);

@@ -1,13 +1,13 @@
 //! What other threads ask for through the mailbox.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ws_reactor::internal::{Command, OwnedMessage, Sender, Token};
+use ws_reactor::internal::{Command, Sender, Token};
 use ws_reactor::{
-    Answer, CloseCode, CloseEvent, Config, Echo, Handler, Message, Peer, PeerId, Reply, Request,
+    CloseCode, CloseEvent, Config, ConnectionInfo, Context, Echo, Handler, Message, Peer, PeerId,
+    Reply, Request, Upgrade,
 };
 
 use crate::probe::{
@@ -118,12 +118,12 @@ impl Witness {
 impl Handler for Witness {
     type State = ();
 
-    fn on_request(&mut self, _: &Request<'_>, _: SocketAddr) -> Answer<()> {
+    fn on_request(&mut self, _: &Request<'_>, _: ConnectionInfo<'_>) -> Upgrade<()> {
         self.note("request");
-        Answer::accept(())
+        Upgrade::accept(())
     }
 
-    fn on_open(&mut self, _: &mut Peer<'_, ()>, _: SocketAddr) {
+    fn on_open(&mut self, _: &mut Peer<'_, ()>, _: ConnectionInfo<'_>) {
         self.note("open");
     }
 
@@ -132,7 +132,7 @@ impl Handler for Witness {
         Reply::None
     }
 
-    fn on_close(&mut self, _: PeerId, (): (), _: &CloseEvent<'_>) {
+    fn on_close(&mut self, _: &mut Context<'_>, _: PeerId, (): (), _: &CloseEvent<'_>) {
         self.note("close");
     }
 }
@@ -356,13 +356,6 @@ fn messages_behind_a_backlog_keep_their_order() {
     world.socket(id).peer_reads = true;
     world.run_until_quiet();
     assert_eq!(world.take_received(id), reply);
-}
-
-#[test]
-fn an_owned_message_is_the_message() {
-    for message in [Message::from("é"), Message::Binary(b"\xff")] {
-        assert_eq!(OwnedMessage::from(message).as_message(), message);
-    }
 }
 
 #[test]

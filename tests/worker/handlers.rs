@@ -1,12 +1,11 @@
 //! Handlers that say more than echo, and handlers that fail.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ws_reactor::protocol::{Accept, Request};
-use ws_reactor::{Answer, CloseCode, Config, Handler, Message, Peer, Reply};
+use ws_reactor::{CloseCode, Config, ConnectionInfo, Handler, Message, Peer, Reply, Upgrade};
 
 use crate::probe::{
     Probe, ask, assert_echoes, close, close_reply, has_status, open, text, text_reply,
@@ -139,7 +138,7 @@ fn what_is_sent_in_open_comes_first() {
     struct Greeter;
     impl Handler for Greeter {
         type State = u32;
-        fn on_open(&mut self, peer: &mut Peer<'_, u32>, _: SocketAddr) {
+        fn on_open(&mut self, peer: &mut Peer<'_, u32>, _: ConnectionInfo<'_>) {
             *peer.state = 7;
             peer.send("welcome");
         }
@@ -306,12 +305,12 @@ struct Fragile(Arc<AtomicUsize>);
 impl Handler for Fragile {
     type State = Grenade;
 
-    fn on_request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<Grenade> {
+    fn on_request(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Upgrade<Grenade> {
         let accept = match request.path() {
             "/bad" => Accept::default().protocol("unoffered"),
             _ => Accept::default(),
         };
-        Answer::Accept(accept, Grenade(Arc::clone(&self.0)))
+        Upgrade::Accept(accept, Grenade(Arc::clone(&self.0)))
     }
 
     fn on_message(&mut self, _: &mut Peer<'_, Grenade>, _: Message<'_>) -> Reply {

@@ -2,13 +2,14 @@
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::sync::Once;
 use std::time::Duration;
 
 use log::{LevelFilter, Log, Metadata, Record};
 use ws_reactor::internal::Command;
-use ws_reactor::{Accept, Answer, Config, Echo, Handler, Message, Peer, Reply, Request};
+use ws_reactor::{
+    Accept, Config, ConnectionInfo, Echo, Handler, Message, Peer, Reply, Request, Upgrade,
+};
 
 use crate::probe::{Probe, binary, echo_world, open, text};
 use crate::scripted::Call;
@@ -114,8 +115,8 @@ struct Chooser;
 impl Handler for Chooser {
     type State = ();
 
-    fn on_request(&mut self, _: &Request<'_>, _: SocketAddr) -> Answer<()> {
-        Answer::Accept(Accept::default().protocol("chat"), ())
+    fn on_request(&mut self, _: &Request<'_>, _: ConnectionInfo<'_>) -> Upgrade<()> {
+        Upgrade::Accept(Accept::default().protocol("chat"), ())
     }
 
     fn on_message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {

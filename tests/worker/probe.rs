@@ -1,13 +1,12 @@
 //! A handler that writes down what it is told, and the small words of these tests.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use ws_reactor::{
-    Answer, CloseEvent, Config, Delivery, Echo, Handler, Message, Peer, PeerId, Reply, Request,
-    Response,
+    CloseEvent, Config, ConnectionInfo, Context, Delivery, Echo, Handler, Message, Peer, PeerId,
+    Reply, Request, Response, Upgrade,
 };
 
 use crate::scripted::SocketId;
@@ -87,18 +86,18 @@ impl Probe {
 impl Handler for Probe {
     type State = ();
 
-    fn on_request(&mut self, request: &Request<'_>, _: SocketAddr) -> Answer<()> {
+    fn on_request(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Upgrade<()> {
         self.note(format!("request {}", request.path()));
-        Answer::accept(())
+        Upgrade::accept(())
     }
 
-    fn on_http(&mut self, request: &Request<'_>, _: SocketAddr) -> Option<Response> {
+    fn on_http(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Option<Response> {
         self.note(format!("http {}", request.path()));
         Some(Response::text(200, "fine"))
     }
 
-    fn on_open(&mut self, _: &mut Peer<'_, ()>, address: SocketAddr) {
-        self.note(format!("open {address}"));
+    fn on_open(&mut self, _: &mut Peer<'_, ()>, info: ConnectionInfo<'_>) {
+        self.note(format!("open {}", info.peer_address()));
     }
 
     fn on_message(&mut self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Reply {
@@ -109,7 +108,7 @@ impl Handler for Probe {
         (self.on_message)(peer, message)
     }
 
-    fn on_close(&mut self, _: PeerId, (): (), event: &CloseEvent<'_>) {
+    fn on_close(&mut self, _: &mut Context<'_>, _: PeerId, (): (), event: &CloseEvent<'_>) {
         self.note(format!("close {} {:?} {}", event.code, event.reason, event.cause));
     }
 

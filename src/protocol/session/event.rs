@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::assembly::Assembled;
 use super::message::{Message, Text};
-use super::window::Window;
+use super::window::{Run, Window};
 use super::workspace::Workspace;
 use crate::protocol::close_code::CloseCode;
 use crate::protocol::frame::header::ServerHeader;
@@ -60,14 +60,25 @@ impl ReceivedMessage {
     /// The message. `window` is the one that it was taken from.
     #[inline(always)]
     #[must_use]
-    pub fn lend<'m>(&'m self, window: &'m Window<'_>) -> Message<'m> {
-        match &self.0 {
+    pub fn lend<'m>(&'m self, window: &'m mut Window<'_>) -> Message<'m> {
+        self.lend_with_run(window).0
+    }
+
+    /// The message, and the replies before it, which a callback may have to move.
+    #[inline(always)]
+    pub(crate) fn lend_with_run<'m>(
+        &'m self,
+        window: &'m mut Window<'_>,
+    ) -> (Message<'m>, Run<'m>) {
+        let (bytes, run) = window.split();
+        let message = match &self.0 {
             Storage::Window { opcode: OpCode::Text, payload } => {
-                Message::Text(Text::checked(window.bytes(payload)))
+                Message::Text(Text::checked(&bytes[payload.clone()]))
             }
-            Storage::Window { payload, .. } => Message::Binary(window.bytes(payload)),
+            Storage::Window { payload, .. } => Message::Binary(&bytes[payload.clone()]),
             Storage::Assembled(assembled) => assembled.message(),
-        }
+        };
+        (message, run)
     }
 
     /// Echoes the message. In the window the reply's header goes in front of the payload. An

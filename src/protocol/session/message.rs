@@ -36,7 +36,7 @@ impl<'m> Message<'m> {
         }
     }
 
-    pub(super) const fn opcode(&self) -> OpCode {
+    pub(in crate::protocol) const fn opcode(&self) -> OpCode {
         match self {
             Self::Text(_) => OpCode::Text,
             Self::Binary(_) => OpCode::Binary,

@@ -67,6 +67,16 @@ enum State {
     Closed,
 }
 
+/// The state of our close frame.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum CloseFrame {
+    NotSent,
+    /// It waits for the end of a streamed frame.
+    Deferred,
+    /// It is in the workspace, in the backlog or on the wire.
+    Sent,
+}
+
 impl Session {
     /// Starts a session, right after the opening handshake.
     #[must_use]
@@ -342,6 +352,15 @@ impl Session {
         true
     }
 
+    /// Defers an encoded data frame to the end of the streamed message in progress. Returns `false` if
+    /// none is in progress: then the frame may be sent at once, behind all earlier replies.
+    pub(crate) fn defer(&mut self, frame: &[u8]) -> bool {
+        debug_assert!(self.is_open(), "no message follows our close frame (RFC 6455 5.5.1)");
+        let Some((deferred, _)) = self.deferred() else { return false };
+        deferred.messages.extend_from_slice(frame);
+        true
+    }
+
     /// Sends a ping: at the end of the workspace's `out`, or behind the streamed frame in progress.
     /// Only the first 125 bytes of the payload are sent (RFC 6455 5.5). Returns `false`, and does
     /// nothing, once a close frame has been sent.
@@ -374,6 +393,16 @@ impl Session {
         }
         debug_assert!(self.is_mid_frame() || self.in_progress_bytes() + self.deferred_bytes() == 0);
         true
+    }
+
+    /// Where the closing handshake stands.
+    #[inline]
+    pub(crate) fn close_frame(&self) -> CloseFrame {
+        match self.state {
+            State::Open => CloseFrame::NotSent,
+            _ if self.is_mid_frame() => CloseFrame::Deferred,
+            _ => CloseFrame::Sent,
+        }
     }
 
     /// Whether a message can still be sent.

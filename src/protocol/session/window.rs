@@ -59,17 +59,17 @@ impl<'b> Window<'b> {
         &self.buf[self.run.clone()]
     }
 
-    /// Empties the run, which the caller has written or copied.
-    #[inline]
-    pub fn clear_run(&mut self) {
-        self.run.end = self.run.start;
-    }
-
     /// Moves the run to the end of the workspace's `out`, so that bytes appended there later follow
     /// it on the wire.
     pub fn move_run(&mut self, workspace: &mut Workspace) {
-        workspace.out.extend_from_slice(self.run());
-        self.clear_run();
+        self.split().1.move_to(workspace);
+    }
+
+    /// Lends the bytes and, apart from them, the run: a payload can be read while the run is moved.
+    #[inline]
+    pub(crate) fn split(&mut self) -> (&[u8], Run<'_>) {
+        let buf = &*self.buf;
+        (buf, Run { buf, range: &mut self.run })
     }
 
     /// Whether every byte was consumed.
@@ -137,5 +137,24 @@ impl<'b> Window<'b> {
     /// Consumes the unread bytes without looking at them.
     pub(super) const fn discard(&mut self) {
         self.next = self.buf.len();
+    }
+}
+
+/// The run of a window whose bytes are lent at the same time.
+#[derive(Debug)]
+pub(crate) struct Run<'w> {
+    buf: &'w [u8],
+    range: &'w mut Range<usize>,
+}
+
+impl Run<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Moves the run to the end of the workspace's `out`.
+    pub(crate) fn move_to(&mut self, workspace: &mut Workspace) {
+        workspace.out.extend_from_slice(&self.buf[self.range.clone()]);
+        self.range.end = self.range.start;
     }
 }

@@ -156,7 +156,7 @@ fn take(
         };
         let seen = match event {
             Event::Message(received) => {
-                let message = received.lend(&window);
+                let message = received.lend(&mut window);
                 assert!(message.as_bytes().len() <= limits.message_bytes_max);
                 let seen = match message {
                     Message::Text(text) => {

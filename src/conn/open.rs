@@ -1,0 +1,347 @@
+//! An open connection: takes frames from a window, lets the handler answer, lays out the replies.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::guard::guarded;
+use super::liveness::AckWatch;
+use super::tick::Tick;
+use super::transport::Transport;
+use super::turn::TurnContext;
+use super::wire::Wire;
+use crate::connection_info::ConnectionInfo;
+use crate::context::Context;
+use crate::handler::{CloseCause, CloseEvent, Handler, Reply};
+use crate::peer::{Outbox, Peer};
+use crate::protocol::{
+    CloseCode, CloseFrame, EncodedMessage, Event, Limits, ProtocolError, ReceivedMessage, Session,
+    Window,
+};
+
+/// A connection after its opening handshake: the protocol's state and the handler's.
+pub(super) struct Open<H: Handler> {
+    session: Session,
+    state: H::State,
+}
+
+impl<H: Handler> fmt::Debug for Open<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Open").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+/// The end of a session, by its last event.
+#[derive(Debug)]
+pub(super) struct End {
+    code: CloseCode,
+    /// The place of the peer's reason in the window.
+    reason: Range<usize>,
+    cause: CloseCause,
+}
+
+impl End {
+    /// An end without a close frame from the peer.
+    const fn new(code: CloseCode, cause: CloseCause) -> Self {
+        Self { code, reason: 0..0, cause }
+    }
+
+    /// The event for the handler. `window` is the one that the session ended in.
+    pub(super) fn event<'w>(&self, window: &'w Window<'_>) -> CloseEvent<'w> {
+        // The session has validated it.
+        let reason = std::str::from_utf8(window.bytes(&self.reason)).unwrap_or_default();
+        CloseEvent { code: self.code, reason, cause: self.cause }
+    }
+}
+
+impl<H: Handler> Open<H> {
+    pub(super) const fn new(session: Session, state: H::State) -> Self {
+        Self { session, state }
+    }
+
+    /// Whether messages can still be sent: no close frame has been sent yet.
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
+        self.session.is_open()
+    }
+
+    #[inline]
+    pub(super) fn close_frame(&self) -> CloseFrame {
+        self.session.close_frame()
+    }
+
+    /// Bytes in the session that wait for the end of a streamed frame or message.
+    pub(super) fn deferred_bytes(&self) -> usize {
+        self.session.deferred_bytes()
+    }
+
+    /// Memory of a large incomplete message, for the next read.
+    #[inline]
+    pub(super) fn direct_buffer(&mut self, limits: &Limits) -> Option<&mut [u8]> {
+        self.session.direct_buffer(limits)
+    }
+
+    /// Takes `len` bytes that were read into the direct buffer. They have no window.
+    pub(super) fn commit(&mut self, len: usize) -> Window<'static> {
+        self.session.commit(len);
+        Window::new(&mut [], 0)
+    }
+
+    /// Opens a window over a read, which lies in `read` behind the headroom.
+    #[inline]
+    pub(super) fn window<'b>(&mut self, read: &'b mut [u8]) -> Window<'b> {
+        self.session.window(read)
+    }
+
+    /// Tells the handler that the connection is open.
+    pub(super) fn on_open<T: Transport>(
+        &mut self,
+        info: ConnectionInfo<'_>,
+        window: &mut Window<'_>,
+        wire: &Wire<T>,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<(), CloseCause> {
+        let guard = turn.guard();
+        let outbox = Outbox {
+            session: &mut self.session,
+            run: window.split().1,
+            workspace: turn.workspace,
+            backlog: wire.backlog_bytes(),
+            backlog_bytes_max: turn.config.backlog_bytes_max,
+            sends: &mut turn.sends,
+            counts: &mut turn.counts,
+        };
+        let context = Context::new(turn.id, turn.effects);
+        let mut peer = Peer::new(turn.id, &mut self.state, outbox, context);
+        if guarded(guard, || turn.handler.on_open(&mut peer, info)).is_none() {
+            self.close_after_panic(turn);
+        }
+        if turn.sends.overflowed { Err(CloseCause::BacklogOverflow) } else { Ok(()) }
+    }
+
+    /// Takes the events of `window` and lays out the replies. Returns how the session ended, if it
+    /// did.
+    #[inline]
+    pub(super) fn serve<T: Transport>(
+        &mut self,
+        window: &mut Window<'_>,
+        wire: &mut Wire<T>,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<Option<End>, CloseCause> {
+        match guarded(turn.guard(), || self.take_events(window, wire, turn)) {
+            Some(result) => result,
+            None => {
+                // Every reply before the panic goes out, then 1011.
+                window.move_run(turn.workspace);
+                self.close_after_panic(turn);
+                // After the close frame messages are skipped, so the handler is not called again.
+                self.take_events(window, wire, turn)
+            }
+        }
+    }
+
+    fn take_events<T: Transport>(
+        &mut self,
+        window: &mut Window<'_>,
+        wire: &mut Wire<T>,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<Option<End>, CloseCause> {
+        let limits = turn.config.limits();
+        while self.session.has_input(window) && !wire.is_paused() && turn.events_left > 0 {
+            turn.events_left -= 1;
+            let mut deferred_bytes = 0;
+            let event = match self.session.next_whole_message(window, &limits, turn.workspace) {
+                Ok(Some(received)) => {
+                    self.deliver(received, window, wire, turn)?;
+                    continue;
+                }
+                Ok(None) => {
+                    deferred_bytes = self.session.deferred_bytes();
+                    self.session.next_event_slow(window, &limits, turn.workspace)
+                }
+                Err(error) => Err(error),
+            };
+            match event {
+                Ok(Some(Event::Message(received))) => {
+                    self.deliver_late(received, window, wire, turn)?;
+                }
+                Ok(Some(Event::Streamed { payload_len, message_end })) => {
+                    if self.session.is_open() {
+                        // Messages that waited for this end are in the workspace now.
+                        turn.sends.bytes += deferred_bytes - self.session.deferred_bytes();
+                    }
+                    turn.counts.messages_in += u64::from(message_end);
+                    turn.counts.messages_out += u64::from(message_end);
+                    turn.counts.bytes_in += payload_len as u64;
+                    turn.counts.bytes_out += payload_len as u64;
+                }
+                Ok(Some(Event::Fragment | Event::Ping | Event::Pong(_))) => {}
+                Ok(Some(Event::Close { code, reason, answers_ours })) => {
+                    let code = code.unwrap_or(CloseCode::NO_STATUS);
+                    let cause = if answers_ours { CloseCause::Local } else { CloseCause::Peer };
+                    return Ok(Some(End { code, reason, cause }));
+                }
+                Ok(None) => break,
+                Err(error) => return Ok(Some(fail(error, turn))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// [`deliver`](Self::deliver) for a message that came in parts, out of line to keep the loop
+    /// above small.
+    #[cold]
+    #[inline(never)]
+    fn deliver_late<T: Transport>(
+        &mut self,
+        received: ReceivedMessage,
+        window: &mut Window<'_>,
+        wire: &mut Wire<T>,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<(), CloseCause> {
+        self.deliver(received, window, wire, turn)
+    }
+
+    /// Lends a message to the handler, and echoes it if the handler asks for that.
+    #[inline(always)]
+    fn deliver<T: Transport>(
+        &mut self,
+        received: ReceivedMessage,
+        window: &mut Window<'_>,
+        wire: &mut Wire<T>,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<(), CloseCause> {
+        debug_assert!(self.session.is_open(), "no message is delivered after our close frame");
+        let (message, run) = received.lend_with_run(window);
+        let len = message.as_bytes().len();
+        turn.counts.messages_in += 1;
+        turn.counts.bytes_in += len as u64;
+        let outbox = Outbox {
+            session: &mut self.session,
+            run,
+            workspace: turn.workspace,
+            backlog: wire.backlog_bytes(),
+            backlog_bytes_max: turn.config.backlog_bytes_max,
+            sends: &mut turn.sends,
+            counts: &mut turn.counts,
+        };
+        let context = Context::new(turn.id, turn.effects);
+        let mut peer = Peer::new(turn.id, &mut self.state, outbox, context);
+        let reply = turn.handler.on_message(&mut peer, message);
+        // The callback may have closed the connection: then the echo would follow the close frame.
+        if reply == Reply::Echo && self.session.is_open() {
+            turn.counts.messages_out += 1;
+            turn.counts.bytes_out += len as u64;
+            received.echo(window, turn.workspace);
+        } else {
+            received.recycle(turn.workspace);
+        }
+        if turn.sends.overflowed {
+            return Err(CloseCause::BacklogOverflow);
+        }
+        // A handler may send much for each message: this bounds the workspace.
+        if turn.workspace.out.len() >= turn.config.backlog_bytes_high {
+            self.flush(&[], wire, turn)?;
+        }
+        Ok(())
+    }
+
+    /// Sends the workspace's `out`, then `run`. Reading pauses if the peer takes too little.
+    #[inline]
+    pub(super) fn flush<T: Transport>(
+        &self,
+        run: &[u8],
+        wire: &mut Wire<T>,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<(), CloseCause> {
+        wire.flush(run, turn)?;
+        wire.pause_if_above_high_mark(self.session.in_progress_bytes(), turn.config);
+        Ok(())
+    }
+
+    /// Sends a message from outside a callback.
+    pub(super) fn send<T: Transport>(
+        &mut self,
+        message: &EncodedMessage,
+        wire: &mut Wire<T>,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<(), CloseCause> {
+        debug_assert!(turn.workspace.out.is_empty(), "no earlier bytes of this turn are unsent");
+        let refused_bytes = wire.backlog_bytes().program + self.session.deferred_bytes();
+        if refused_bytes > turn.config.backlog_bytes_max {
+            return Err(CloseCause::BacklogOverflow);
+        }
+        turn.counts.messages_out += 1;
+        turn.counts.bytes_out += message.payload_len() as u64;
+        if !self.session.defer(message.as_frame()) {
+            wire.send_encoded(message, turn.config)?;
+        }
+        wire.pause_if_above_high_mark(self.session.in_progress_bytes(), turn.config);
+        Ok(())
+    }
+
+    /// Starts the closing handshake: the close frame goes to the workspace.
+    pub(super) fn close(&mut self, code: CloseCode, reason: &str, turn: &mut TurnContext<'_, H>) {
+        self.session.close(code, reason, turn.workspace);
+    }
+
+    fn close_after_panic(&mut self, turn: &mut TurnContext<'_, H>) {
+        // Does nothing if the callback had closed the connection before it panicked.
+        self.session.close(CloseCode::INTERNAL_ERROR, "", turn.workspace);
+    }
+
+    /// The peer has been silent, at least since `since`: sends a ping, and checks for
+    /// acknowledgements. If they too have stopped for long enough, the connection ends: after a
+    /// close frame if the peer's TCP has acknowledged everything before it, otherwise at once.
+    pub(super) fn check_idle<T: Transport>(
+        &mut self,
+        since: Tick,
+        wire: &mut Wire<T>,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<Option<End>, CloseCause> {
+        let sends_pings = turn.config.sends_pings();
+        if wire.watch().is_none() && sends_pings {
+            self.session.ping(b"", turn.workspace);
+            self.flush(&[], wire, turn)?;
+        }
+        let progress = wire.progress(self.session.deferred_bytes())?;
+        let holds_back_input = wire.holds_back_input();
+        let watch = wire.watch_mut(|| match sends_pings {
+            true => AckWatch::new(Some(progress.end), turn.now),
+            false => AckWatch::new(None, since),
+        });
+        if holds_back_input {
+            // The pong may be among the unread bytes.
+            watch.extend(progress);
+        }
+        watch.look(progress, turn.now);
+        if watch.expiry(turn.config.unanswered_timeout()) > turn.now {
+            return Ok(None);
+        }
+        let listens = watch.is_complete() || progress.is_complete();
+        let cause = CloseCause::IdleTimeout;
+        turn.counters.idle_timeouts.add(1);
+        if !listens || wire.has_backlog() || self.session.is_mid_frame() {
+            return Err(cause);
+        }
+        self.session.close(CloseCode::GOING_AWAY, "idle timeout", turn.workspace);
+        Ok(Some(End::new(CloseCode::ABNORMAL, cause)))
+    }
+
+    /// The connection has ended: tells the handler.
+    pub(super) fn end(self, event: &CloseEvent<'_>, turn: &mut TurnContext<'_, H>) {
+        turn.counters.closed.add(1);
+        // Before the callback: a thread that knows of the end must not find the id open.
+        turn.peers.remove(turn.id);
+        log::debug!("peer {} closed with {}: {}", turn.id, event.code, event.cause);
+        let (guard, id) = (turn.guard(), turn.id);
+        let mut context = Context::new(id, turn.effects);
+        guarded(guard, || turn.handler.on_close(&mut context, id, self.state, event));
+    }
+}
+
+/// The peer broke the protocol or a limit; the close frame is in the workspace.
+#[cold]
+fn fail<H>(error: ProtocolError, turn: &TurnContext<'_, H>) -> End {
+    turn.counters.protocol_errors.add(1);
+    End::new(error.close_code(), CloseCause::Protocol(error))
+}

@@ -1,0 +1,62 @@
+//! The context that a worker lends to a connection for one turn.
+
+use super::date::Dates;
+use super::guard::Guard;
+use super::throttle::Throttles;
+use super::tick::Tick;
+use crate::config::Config;
+use crate::context::Effect;
+use crate::open_peers::OpenPeers;
+use crate::peer::{SendState, TurnCounts};
+use crate::peer_id::PeerId;
+use crate::protocol::Workspace;
+use crate::stats::Counters;
+
+/// The worker's resources, and the state of the turn.
+pub(crate) struct TurnContext<'t, H> {
+    pub(crate) id: PeerId,
+    pub(crate) handler: &'t mut H,
+    /// The list in which other threads look up open connections.
+    pub(crate) peers: &'t OpenPeers,
+    /// Its `out` goes on the wire before the window's run; empty between turns.
+    pub(crate) workspace: &'t mut Workspace,
+    /// Requests of callbacks, which the worker carries out after the turn.
+    pub(crate) effects: &'t mut Vec<Effect>,
+    pub(crate) config: &'t Config,
+    pub(crate) counters: &'t Counters,
+    pub(crate) throttles: &'t Throttles,
+    pub(crate) now: Tick,
+    pub(crate) dates: &'t mut Dates,
+    /// The events that the connection may still take in this turn.
+    pub(crate) events_left: u32,
+    pub(crate) counts: TurnCounts,
+    pub(crate) sends: SendState,
+}
+
+/// The worker's next step after a connection's turn.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Outcome {
+    /// Wait for the next edge or deadline.
+    Wait,
+    /// Give the connection another turn: it has not used up its readiness.
+    Again,
+    /// Drop the connection.
+    Closed,
+}
+
+impl<'t, H> TurnContext<'t, H> {
+    /// The report of a panic in a callback of this turn.
+    #[inline]
+    pub(super) const fn guard(&self) -> Guard<'t> {
+        Guard { id: self.id, now: self.now, counters: self.counters, throttles: self.throttles }
+    }
+
+    /// Adds the turn's counts to the worker's counters.
+    #[inline]
+    pub(crate) fn count(&self) {
+        self.counters.messages_in.add(self.counts.messages_in);
+        self.counters.bytes_in.add(self.counts.bytes_in);
+        self.counters.messages_out.add(self.counts.messages_out);
+        self.counters.bytes_out.add(self.counts.bytes_out);
+    }
+}

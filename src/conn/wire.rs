@@ -1,0 +1,307 @@
+//! The transport of a connection, with the bytes that wait in either direction.
+
+use super::backlog::Backlog;
+use super::liveness::{AckWatch, Progress};
+use super::transport::{self, ReadResult, Readiness, Transport};
+use super::turn::TurnContext;
+use crate::config::Config;
+use crate::handler::CloseCause;
+use crate::peer::BacklogBytes;
+use crate::protocol::{EncodedMessage, HEADROOM_BYTES, Workspace};
+
+/// The shortest buffer for a read, however close the backlog is to its high mark: smaller reads
+/// cost more calls than they save memory.
+const READ_BYTES_MIN: usize = 16 * 1024;
+
+/// A transport, its readiness, and the bytes that wait.
+#[derive(Debug)]
+pub(super) struct Wire<T> {
+    transport: T,
+    pending: Option<Box<Pending>>,
+    /// An edge announced input, and no read has found its end since.
+    readable: bool,
+    /// A short read does not mean that the socket is empty: see [`Readiness::reads_to_end`].
+    reads_to_end: bool,
+    /// Reading is paused: the backlog exceeded its high mark, and is not below the low mark yet.
+    paused: bool,
+}
+
+/// The parts of a wire that are empty while it is idle. They share one box, so that an idle
+/// connection has one pointer for all of them.
+#[derive(Debug, Default)]
+struct Pending {
+    /// Bytes that the kernel has refused so far.
+    backlog: Backlog,
+    /// The rest of a read that the connection did not process, because the peer does not take the
+    /// replies or the turn was over. At most one read.
+    unread: Vec<u8>,
+    /// Acknowledgements that a deadline depends on.
+    watch: Option<AckWatch>,
+}
+
+/// The result of [`Wire::receive`].
+pub(super) enum Input {
+    /// The first `len` bytes of the direct buffer were read.
+    Direct {
+        len: usize,
+    },
+    /// `len` bytes lie in the scratch, behind the headroom. If `is_new`, they were read just now.
+    Scratch {
+        len: usize,
+        is_new: bool,
+    },
+    EndOfStream,
+    WouldBlock,
+}
+
+impl<T: Transport> Wire<T> {
+    pub(super) const fn new(transport: T) -> Self {
+        Self { transport, pending: None, readable: false, reads_to_end: false, paused: false }
+    }
+
+    pub(super) const fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    /// An edge arrived.
+    pub(super) const fn on_edge(&mut self, readiness: Readiness) {
+        self.readable |= readiness.readable || readiness.reads_to_end;
+        self.reads_to_end |= readiness.reads_to_end;
+    }
+
+    /// Whether there may be input, and reading is not paused.
+    #[inline]
+    pub(super) fn wants_read(&self) -> bool {
+        (self.readable || self.has_unread()) && !self.paused
+    }
+
+    /// Whether the kernel may hold input that a pause keeps there.
+    pub(super) const fn holds_back_input(&self) -> bool {
+        self.paused && self.readable
+    }
+
+    fn has_unread(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| !pending.unread.is_empty())
+    }
+
+    /// Returns the bytes of [`unread`](Self::unread), or reads once: into `direct` if the session
+    /// has a direct buffer, otherwise into the scratch.
+    #[inline]
+    pub(super) fn receive(
+        &mut self,
+        direct: Option<&mut [u8]>,
+        scratch: &mut [u8],
+        config: &Config,
+    ) -> Result<Input, CloseCause> {
+        let space = &mut scratch[HEADROOM_BYTES..];
+        if self.pending.is_some()
+            && let Some(len) = self.take_unread(space)
+        {
+            return Ok(Input::Scratch { len, is_new: false });
+        }
+        let is_direct = direct.is_some();
+        let buf = match direct {
+            Some(buf) => buf,
+            None if !self.has_backlog() => space,
+            // The replies to this read will be queued.
+            None => {
+                let left = config.backlog_bytes_high.saturating_sub(self.backlog_bytes().total);
+                let len = left.max(READ_BYTES_MIN).min(space.len());
+                &mut space[..len]
+            }
+        };
+        match transport::read(&mut self.transport, buf).map_err(CloseCause::transport)? {
+            ReadResult::Bytes { len, is_drained } => {
+                self.readable = !is_drained || self.reads_to_end;
+                Ok(if is_direct {
+                    Input::Direct { len }
+                } else {
+                    Input::Scratch { len, is_new: true }
+                })
+            }
+            ReadResult::EndOfStream => {
+                self.readable = false;
+                Ok(Input::EndOfStream)
+            }
+            ReadResult::WouldBlock => {
+                self.readable = false;
+                Ok(Input::WouldBlock)
+            }
+        }
+    }
+
+    /// Keeps the unprocessed end of a read for the next [`receive`](Self::receive).
+    pub(super) fn unread(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let pending = self.pending.get_or_insert_default();
+            debug_assert!(pending.unread.is_empty(), "unread bytes are received before others");
+            pending.unread = bytes.into();
+        }
+    }
+
+    #[cold]
+    fn take_unread(&mut self, space: &mut [u8]) -> Option<usize> {
+        let bytes = std::mem::take(&mut self.pending.as_mut()?.unread);
+        self.release_if_idle();
+        space[..bytes.len()].copy_from_slice(&bytes);
+        (!bytes.is_empty()).then_some(bytes.len())
+    }
+
+    pub(super) fn has_backlog(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| !pending.backlog.is_empty())
+    }
+
+    #[inline]
+    pub(super) fn backlog_bytes(&self) -> BacklogBytes {
+        self.pending.as_ref().map_or_else(BacklogBytes::default, |pending| pending.backlog.bytes())
+    }
+
+    /// Sends the bytes that the turn has laid out: the workspace's `out`, then `run`. Queues the
+    /// bytes that the kernel refuses.
+    pub(super) fn flush<H>(
+        &mut self,
+        run: &[u8],
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<(), CloseCause> {
+        let program_bytes = std::mem::take(&mut turn.sends.bytes);
+        let result = self.write_or_queue(turn.workspace, run, program_bytes);
+        turn.workspace.clear();
+        result?;
+        self.check_program_bytes(turn.config)
+    }
+
+    /// Writes `out`, of which `program_bytes` came from the program, then `run`. Queues the bytes
+    /// that the kernel refuses.
+    #[inline]
+    fn write_or_queue(
+        &mut self,
+        workspace: &mut Workspace,
+        run: &[u8],
+        mut program_bytes: usize,
+    ) -> Result<(), CloseCause> {
+        // With a backlog the kernel has refused bytes, and would again until a writable edge.
+        if !self.has_backlog() {
+            let written = transport::write(&mut self.transport, &workspace.out, run);
+            let sent = written.map_err(CloseCause::transport)?;
+            if let Some(run_sent) = sent.checked_sub(workspace.out.len()) {
+                if run_sent < run.len() {
+                    self.backlog_mut().push(&run[run_sent..]);
+                }
+                return Ok(());
+            }
+            self.backlog_mut().push_rest(workspace, sent);
+            program_bytes = program_bytes.saturating_sub(sent);
+        } else {
+            self.backlog_mut().push(&workspace.out);
+        }
+        let backlog = self.backlog_mut();
+        backlog.count_for_program(program_bytes);
+        backlog.push(run);
+        Ok(())
+    }
+
+    /// Sends an encoded message of the program, or queues a share of it.
+    pub(super) fn send_encoded(
+        &mut self,
+        message: &EncodedMessage,
+        config: &Config,
+    ) -> Result<(), CloseCause> {
+        let frame = message.as_frame();
+        let mut sent = 0;
+        if !self.has_backlog() {
+            let written = transport::write(&mut self.transport, frame, &[]);
+            sent = written.map_err(CloseCause::transport)?;
+        }
+        if sent < frame.len() {
+            let backlog = self.backlog_mut();
+            backlog.push_shared(message, sent);
+            backlog.count_for_program(frame.len() - sent);
+        }
+        self.check_program_bytes(config)
+    }
+
+    fn check_program_bytes(&self, config: &Config) -> Result<(), CloseCause> {
+        if self.backlog_bytes().program > config.program_bytes_max() {
+            return Err(CloseCause::BacklogOverflow);
+        }
+        Ok(())
+    }
+
+    /// A writable edge: sends the backlog. Below the low mark reading resumes.
+    pub(super) fn write_backlog<H>(
+        &mut self,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<(), CloseCause> {
+        if let Some(pending) = &mut self.pending {
+            pending
+                .backlog
+                .write_to(&mut self.transport, turn.workspace)
+                .map_err(CloseCause::transport)?;
+            self.paused &= pending.backlog.bytes().total >= turn.config.backlog_bytes_low.max(1);
+            self.release_if_idle();
+        }
+        Ok(())
+    }
+
+    /// Pauses reading if the backlog, together with the `arrived` bytes of an incomplete message
+    /// (whose echo will be queued), is above the high mark.
+    #[inline]
+    pub(super) fn pause_if_above_high_mark(&mut self, arrived: usize, config: &Config) {
+        let queued = self.backlog_bytes().total;
+        // Without a backlog no writable edge would come to end the pause.
+        self.paused |= queued > 0 && queued + arrived > config.backlog_bytes_high;
+    }
+
+    #[inline]
+    pub(super) const fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Ends a pause for good: from now on input is discarded, and needs no replies.
+    pub(super) const fn resume(&mut self) {
+        self.paused = false;
+    }
+
+    pub(super) fn shutdown_write(&mut self) -> Result<(), CloseCause> {
+        debug_assert!(!self.has_backlog(), "all bytes precede the end of the stream");
+        self.transport.shutdown_write().map_err(CloseCause::transport)
+    }
+
+    /// The progress of all bytes so far, including those of the backlog and `deferred_bytes` that
+    /// wait in the session.
+    pub(super) fn progress(&self, deferred_bytes: usize) -> Result<Progress, CloseCause> {
+        let sent = self.transport.send_progress().map_err(CloseCause::transport)?;
+        let unsent = self.backlog_bytes().total + deferred_bytes;
+        Ok(Progress { end: sent.written + unsent as u64, acknowledged: sent.acknowledged })
+    }
+
+    pub(super) fn watch(&self) -> Option<&AckWatch> {
+        self.pending.as_ref()?.watch.as_ref()
+    }
+
+    /// The watch of acknowledgements; `start` makes one if there is none.
+    pub(super) fn watch_mut(&mut self, start: impl FnOnce() -> AckWatch) -> &mut AckWatch {
+        self.pending.get_or_insert_default().watch.get_or_insert_with(start)
+    }
+
+    /// Ends the watch of acknowledgements.
+    #[inline]
+    pub(super) fn unwatch(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.watch = None;
+            self.release_if_idle();
+        }
+    }
+
+    fn backlog_mut(&mut self) -> &mut Backlog {
+        &mut self.pending.get_or_insert_default().backlog
+    }
+
+    fn release_if_idle(&mut self) {
+        if self.pending.as_ref().is_some_and(|pending| {
+            pending.backlog.is_empty() && pending.unread.is_empty() && pending.watch.is_none()
+        }) {
+            self.pending = None;
+        }
+    }
+}
