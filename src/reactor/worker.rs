@@ -67,7 +67,28 @@ pub struct Worker<D: Driver, H: Handler> {
     throttles: Throttles,
     /// Commands may be left in the mailbox.
     has_mail: bool,
-    drain_deadline: Option<Instant>,
+    lifecycle: Lifecycle,
+}
+
+/// ```text
+///   Serving ──drain──► Draining ──last connection gone──► (done)
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Lifecycle {
+    /// Connections are accepted and served.
+    Serving,
+    /// The listeners are closed, and every peer has been asked to close its connection. The
+    /// connections that remain at `deadline` are dropped.
+    Draining { deadline: Instant },
+}
+
+impl Lifecycle {
+    const fn drain_deadline(self) -> Option<Instant> {
+        match self {
+            Self::Serving => None,
+            Self::Draining { deadline } => Some(deadline),
+        }
+    }
 }
 
 impl<D: Driver, H: Handler> Worker<D, H> {
@@ -98,7 +119,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             full_batches: None,
             throttles: Throttles::default(),
             has_mail: false,
-            drain_deadline: None,
+            lifecycle: Lifecycle::Serving,
         }
     }
 
@@ -168,14 +189,17 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             return Some(Duration::ZERO);
         }
         let ticks = self.timers.next().into_iter().chain(self.acceptor.paused_until());
-        let due = ticks.map(|tick| self.start + tick.elapsed()).chain(self.drain_deadline).min();
+        let due = ticks
+            .map(|tick| self.start + tick.elapsed())
+            .chain(self.lifecycle.drain_deadline())
+            .min();
         due.map(|due| due.saturating_duration_since(now))
     }
 
     /// Whether the worker has been drained: nothing is left to do.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.drain_deadline.is_some() && self.slots.is_empty()
+        matches!(self.lifecycle, Lifecycle::Draining { .. }) && self.slots.is_empty()
     }
 
     /// Gives a connection a turn, if `token` still names one. Then carries out the requests that
@@ -322,7 +346,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Stops accepting and asks every peer to go.
     fn drain(&mut self, deadline: Instant) {
-        if self.drain_deadline.replace(deadline).is_some() {
+        let before = std::mem::replace(&mut self.lifecycle, Lifecycle::Draining { deadline });
+        if let Lifecycle::Draining { deadline: earlier } = before {
+            debug_assert!(deadline <= earlier, "a later request only shortens a drain");
             return;
         }
         // Connections that the kernel has completed are turned away: closing the listener would
@@ -372,7 +398,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 self.accept(listener, ACCEPTS_PER_TURN);
             }
         }
-        if self.drain_deadline.is_some_and(|deadline| deadline <= self.now) {
+        if self.lifecycle.drain_deadline().is_some_and(|deadline| deadline <= self.now) {
             for token in self.slots.tokens() {
                 self.run_turn(token, |connection, _, turn| {
                     connection.terminate(CloseCause::Shutdown, turn)
