@@ -30,9 +30,14 @@ impl Token {
         Self { index, generation: 0 }
     }
 
-    /// The token of a connection of this worker.
-    #[must_use]
-    pub const fn of(peer: PeerId) -> Self {
+    /// The id of the connection with this token on worker number `worker` of `server`.
+    #[inline]
+    pub(super) const fn peer_id(self, server: u32, worker: u32) -> PeerId {
+        PeerId { server, worker, slot: self.index, generation: self.generation }
+    }
+
+    /// The token of a connection on its own worker.
+    pub(crate) const fn of_peer(peer: PeerId) -> Self {
         Self { index: peer.slot, generation: peer.generation }
     }
 
@@ -134,6 +139,14 @@ mod tests {
         assert_eq!(slots.get_mut(first), None);
         assert_eq!(slots.remove(first), None);
         assert_eq!(slots.get_mut(second), Some(&mut 'b'));
+    }
+
+    #[test]
+    fn the_id_of_a_token_leads_back_to_it() {
+        let token = Token { index: 3, generation: 9 };
+        let id = token.peer_id(1, 2);
+        assert_eq!((id.server, id.worker), (1, 2));
+        assert_eq!(Token::of_peer(id), token);
     }
 
     #[test]

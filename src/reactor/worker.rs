@@ -26,7 +26,6 @@ use crate::connection_info::Address;
 use crate::context::Effect;
 use crate::handler::{CloseCause, Handler};
 use crate::peer::{SendState, TurnCounts};
-use crate::peer_id::PeerId;
 use crate::protocol::{CloseCode, EncodedMessage, HEADROOM_BYTES, Workspace};
 
 /// Bytes of one read at most: below, pipelined frames take more calls; above, little is gained. It is
@@ -222,9 +221,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         while !self.effects.is_empty() {
             for effect in std::mem::take(&mut self.effects) {
                 match effect {
-                    Effect::Send(peer, message) => self.send(Token::of(peer), &message),
+                    Effect::Send(peer, message) => self.send(Token::of_peer(peer), &message),
                     Effect::Close(peer, code, reason) => {
-                        self.run_own_turn(Token::of(peer), |connection, _, turn| {
+                        self.run_own_turn(Token::of_peer(peer), |connection, _, turn| {
                             connection.close(code, &reason, turn)
                         });
                     }
@@ -249,12 +248,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     ) {
         let Some(connection) = self.slots.get_mut(token) else { return };
         let mut turn = TurnContext {
-            id: PeerId {
-                server: self.context.server,
-                worker: self.context.index,
-                slot: token.index,
-                generation: token.generation,
-            },
+            id: token.peer_id(self.context.server, self.context.index),
             handler: &mut self.handler,
             peers: self.mailbox.peers(),
             workspace: &mut self.workspace,

@@ -212,7 +212,7 @@ impl ServerHandle {
         if peer.server != self.inner.number {
             return Err(SendError::Stale);
         }
-        let token = Token::of(peer);
+        let token = Token::of_peer(peer);
         let worker = self.inner.workers.get(peer.worker as usize).ok_or(SendError::Stale)?;
         if worker.sender.is_open(token) { Ok((worker, token)) } else { Err(SendError::Stale) }
     }
