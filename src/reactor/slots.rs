@@ -103,6 +103,12 @@ impl<T> Slots<T> {
         }
     }
 
+    /// The token of the value in slot number `index`, if the slot is occupied.
+    pub(super) fn token_at(&self, index: u32) -> Option<Token> {
+        let slot = self.slab.get(index as usize)?;
+        Some(Token { index, generation: slot.generation })
+    }
+
     pub(super) fn remove(&mut self, token: Token) -> Option<T> {
         self.get_mut(token)?;
         Some(self.slab.remove(token.index as usize).value)
@@ -139,6 +145,8 @@ mod tests {
         assert_eq!(slots.get_mut(first), None);
         assert_eq!(slots.remove(first), None);
         assert_eq!(slots.get_mut(second), Some(&mut 'b'));
+        assert_eq!(slots.token_at(second.index), Some(second));
+        assert_eq!(slots.token_at(second.index + 1), None);
     }
 
     #[test]

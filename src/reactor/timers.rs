@@ -1,22 +1,28 @@
-//! Deadlines of connections, in a wheel that is told late.
+//! Deadlines of connections: a timing wheel with lazy rescheduling.
 //!
-//! A connection whose deadline moves away does not touch the wheel: its entry comes up at the old
-//! time, the worker asks for the new one, and schedules again. So a message costs a store of the
-//! time, and nothing here. Only a deadline that moves nearer is scheduled at once; the entry that
-//! it leaves behind is known by its time when it comes up, and dropped.
+//! A deadline that moves further away does not touch the wheel. Its entry comes up at the old time,
+//! and the worker schedules the connection again at the new one. So a message costs no timer
+//! operation, only a store of the time. A deadline that moves nearer gets another entry at once. The
+//! superseded entry still comes up, and the worker ignores it because the connection is
+//! [scheduled](crate::conn::connection::Connection::is_scheduled) for another tick.
+//!
+//! **Invariant:** each connection has an entry at the tick it is scheduled for. An entry holds only
+//! a slot, to keep an idle connection small, and may outlive the connection that it was made for.
+//! If it comes up at the tick for which the slot's next connection is scheduled, then that
+//! connection is due at this tick anyway.
 
-use super::slots::Token;
 use crate::conn::tick::Tick;
 
-/// Buckets of the wheel, each a tick wide. What lies further ahead waits in the last one for
-/// another round.
+/// The number of buckets, each one tick wide. An entry further ahead waits in the last one and is
+/// then scheduled again.
 const BUCKETS: u32 = 2048;
 
 /// The wheel.
 #[derive(Debug)]
 pub(super) struct Timers {
-    buckets: Box<[Vec<Token>]>,
-    /// Every bucket of a tick before this one is empty.
+    /// The slots of the connections that are due, by tick modulo `BUCKETS`.
+    buckets: Box<[Vec<u32>]>,
+    /// The buckets of all ticks before this one are empty.
     cursor: Tick,
     /// No entry comes up before this tick.
     next: Option<Tick>,
@@ -28,30 +34,32 @@ impl Timers {
         Self { buckets, cursor: Tick::default(), next: None }
     }
 
-    /// Brings `token` up at `due`, or earlier if that is too far ahead; returns when.
-    pub(super) fn schedule(&mut self, token: Token, due: Tick) -> Tick {
+    /// Adds an entry for the connection in `slot`. Returns the tick at which it comes up: `due`,
+    /// clamped to the range of the wheel.
+    pub(super) fn schedule(&mut self, slot: u32, due: Tick) -> Tick {
         let due = due.clamp(self.cursor, self.cursor.plus(BUCKETS - 1));
-        self.bucket(due).push(token);
+        self.bucket(due).push(slot);
         self.next = Some(self.next.map_or(due, |next| next.min(due)));
         due
     }
 
-    /// When the next entry comes up.
+    /// The tick of the next entry.
     pub(super) const fn next(&self) -> Option<Tick> {
         self.next
     }
 
-    /// Takes the first entries that come up at `now` or before, all of one tick; `None` if there
-    /// are no more.
-    pub(super) fn pop(&mut self, now: Tick) -> Option<(Tick, Vec<Token>)> {
+    /// Takes the entries of the first tick that has any, unless that is after `now`.
+    pub(super) fn pop(&mut self, now: Tick) -> Option<(Tick, Vec<u32>)> {
         let Some(due) = self.next.filter(|due| *due <= now) else {
             self.cursor = self.cursor.max(now);
             return None;
         };
-        let tokens = std::mem::take(self.bucket(due));
+        debug_assert!(due >= self.cursor, "the cursor does not pass an entry");
+        let slots = std::mem::take(self.bucket(due));
+        debug_assert!(!slots.is_empty(), "`next` is the tick of an entry");
         self.cursor = due;
         self.next = self.next_entry();
-        Some((due, tokens))
+        Some((due, slots))
     }
 
     /// The first tick from the cursor on whose bucket has an entry.
@@ -60,7 +68,7 @@ impl Timers {
         (0..BUCKETS).map(|ahead| cursor.plus(ahead)).find(|tick| !self.bucket(*tick).is_empty())
     }
 
-    fn bucket(&mut self, tick: Tick) -> &mut Vec<Token> {
+    fn bucket(&mut self, tick: Tick) -> &mut Vec<u32> {
         &mut self.buckets[(tick.index() % BUCKETS) as usize]
     }
 }
@@ -69,43 +77,39 @@ impl Timers {
 mod tests {
     use super::*;
 
-    const fn token(index: u32) -> Token {
-        Token { index, generation: 1 }
-    }
-
     const fn tick(index: u32) -> Tick {
         Tick::from_index(index)
     }
 
-    fn expired(timers: &mut Timers, now: Tick) -> Vec<Token> {
-        std::iter::from_fn(|| timers.pop(now)).flat_map(|(_, tokens)| tokens).collect()
+    fn expired(timers: &mut Timers, now: Tick) -> Vec<u32> {
+        std::iter::from_fn(|| timers.pop(now)).flat_map(|(_, slots)| slots).collect()
     }
 
     #[test]
-    fn entries_come_up_at_their_tick_and_once() {
+    fn each_entry_comes_up_once_at_its_tick() {
         let mut timers = Timers::new();
-        timers.schedule(token(3), tick(30));
-        timers.schedule(token(1), tick(10));
-        timers.schedule(token(2), tick(10));
+        timers.schedule(3, tick(30));
+        timers.schedule(1, tick(10));
+        timers.schedule(2, tick(10));
         assert_eq!(timers.next(), Some(tick(10)));
         assert_eq!(expired(&mut timers, tick(9)), []);
-        assert_eq!(expired(&mut timers, tick(10)), [token(1), token(2)]);
+        assert_eq!(expired(&mut timers, tick(10)), [1, 2]);
         assert_eq!(timers.next(), Some(tick(30)));
-        assert_eq!(expired(&mut timers, tick(1000)), [token(3)]);
+        assert_eq!(expired(&mut timers, tick(1000)), [3]);
         assert_eq!(timers.next(), None);
         assert_eq!(expired(&mut timers, tick(9000)), []);
     }
 
     #[test]
-    fn what_is_far_ahead_comes_up_early_and_what_is_past_at_once() {
+    fn a_distant_entry_comes_up_early_and_a_past_one_at_once() {
         let mut timers = Timers::new();
         assert_eq!(expired(&mut timers, tick(5000)), []);
-        timers.schedule(token(1), tick(90_000));
-        timers.schedule(token(2), tick(3));
+        timers.schedule(1, tick(90_000));
+        timers.schedule(2, tick(3));
         assert_eq!(timers.next(), Some(tick(5000)));
-        assert_eq!(expired(&mut timers, tick(5000)), [token(2)]);
+        assert_eq!(expired(&mut timers, tick(5000)), [2]);
         assert_eq!(timers.next(), Some(tick(5000 + BUCKETS - 1)));
-        assert_eq!(expired(&mut timers, tick(5000 + BUCKETS)), [token(1)]);
+        assert_eq!(expired(&mut timers, tick(5000 + BUCKETS)), [1]);
     }
 
     #[test]
@@ -115,13 +119,13 @@ mod tests {
         let mut came_up = 0;
         for round in 0..10_000 {
             let now = round * 31;
-            for entry in expired(&mut timers, tick(now)) {
-                let due: u32 = due[entry.index as usize];
-                assert!(due <= now && now < due + 31, "entry {} at {now}", entry.index);
+            for slot in expired(&mut timers, tick(now)) {
+                let due: u32 = due[slot as usize];
+                assert!(due <= now && now < due + 31, "entry {slot} at {now}");
                 came_up += 1;
             }
             due.push(now + 1 + round * 7 % (BUCKETS - 1));
-            timers.schedule(token(round), tick(due[round as usize]));
+            timers.schedule(round, tick(due[round as usize]));
         }
         came_up += expired(&mut timers, tick(10_000 * 31 + BUCKETS)).len();
         assert_eq!(came_up, due.len());

@@ -275,7 +275,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             Outcome::Closed => return self.remove(token),
         }
         if let Some(due) = connection.end_turn(&self.context.config, self.tick) {
-            connection.schedule.set_due(self.timers.schedule(token, due));
+            connection.schedule.set_due(self.timers.schedule(token.index, due));
         }
     }
 
@@ -302,7 +302,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         let mut connection = Connection::new(stream, peer, self.tick);
         let due = connection.deadline(&self.context.config);
-        connection.schedule.set_due(self.timers.schedule(token, due));
+        connection.schedule.set_due(self.timers.schedule(token.index, due));
         let inserted = self.slots.insert(connection);
         debug_assert_eq!(inserted, token, "the socket is registered under the token of its slot");
     }
@@ -359,8 +359,19 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// An entry of the wheel has come up: the connection's deadline has come, or has moved away.
-    fn expire_connection(&mut self, token: Token, due: Tick, until: Tick) {
+    /// Handles the timer entries of connections up to `until`.
+    fn expire_connections(&mut self, until: Tick) {
+        while let Some((due, slots)) = self.timers.pop(until) {
+            for slot in slots {
+                self.expire_connection(slot, due, until);
+            }
+        }
+    }
+
+    /// Handles a timer entry of tick `due`: if the deadline of the connection has passed, the
+    /// connection acts on it. If it has moved further away, the connection is scheduled again.
+    fn expire_connection(&mut self, slot: u32, due: Tick, until: Tick) {
+        let Some(token) = self.slots.token_at(slot) else { return };
         let Some(connection) = self.slots.get_mut(token) else { return };
         if !connection.schedule.is_due(due) {
             return;
@@ -368,20 +379,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         if connection.deadline(&self.context.config) <= until {
             self.run_turn(token, |connection, _, turn| connection.expire(turn));
         }
+        // The turn may have removed the connection, or scheduled a nearer deadline.
         if let Some(connection) = self.slots.get_mut(token)
             && connection.schedule.is_due(due)
         {
             let due = connection.deadline(&self.context.config);
-            connection.schedule.set_due(self.timers.schedule(token, due));
-        }
-    }
-
-    /// Sees to the deadlines of connections up to `until`.
-    fn expire_connections(&mut self, until: Tick) {
-        while let Some((due, tokens)) = self.timers.pop(until) {
-            for token in tokens {
-                self.expire_connection(token, due, until);
-            }
+            connection.schedule.set_due(self.timers.schedule(slot, due));
         }
     }
 

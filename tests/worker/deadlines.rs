@@ -447,3 +447,23 @@ fn deadlines_come_however_much_is_ready() {
     assert!(world.is_gone(late), "it has not sent its request for 20 s");
     assert_eq!(world.stats().open(), ids.len() as u64);
 }
+
+/// A timer entry names a slot, and may come up after a new connection has taken the slot.
+#[test]
+fn a_timer_of_an_earlier_connection_in_the_slot_does_not_end_a_later_one() {
+    for gap in [seconds(0), seconds(1)] {
+        let mut world = echo_world();
+        let earlier = world.connect();
+        world.run_until_quiet();
+        world.reset(earlier);
+        world.run_until_quiet();
+        assert!(world.is_gone(earlier));
+        world.advance(gap);
+        let later = world.connect();
+        world.advance(seconds(10) - JUST);
+        assert_eq!(world.stats().handshake_timeouts, 0, "{gap:?}: not before its own deadline");
+        world.advance(GRAIN + JUST);
+        assert_eq!(world.stats().handshake_timeouts, 1, "{gap:?}: once at its own deadline");
+        assert!(has_status(&world.received(later), 408));
+    }
+}
