@@ -10,7 +10,8 @@ use std::sync::mpsc::{self, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use mio::net::TcpListener;
+use mio::Waker;
+use mio::net::{TcpListener, TcpStream};
 
 use super::error::{StartError, WORKERS_MAX};
 use super::handle::{ServerHandle, WorkerRef};
@@ -18,8 +19,8 @@ use crate::config::Config;
 use crate::handler::Handler;
 use crate::reactor::context::WorkerContext;
 use crate::reactor::listener::{Sharing, bind, listen};
-use crate::reactor::mailbox::mailbox;
-use crate::reactor::poll::Reactor;
+use crate::reactor::mailbox::{Mailbox, mailbox};
+use crate::reactor::poll::{Reactor, TcpDriver};
 use crate::reactor::worker::Worker;
 use crate::stats::Counters;
 
@@ -107,13 +108,9 @@ impl ServerBuilder {
         let (addresses, groups) = listen_all(&self.addresses, workers, self.share_port, &config)?;
         let connections = Arc::new(AtomicUsize::new(0));
         let number = NEXT_SERVER.fetch_add(1, Ordering::Relaxed);
+        let mut starts = Vec::new();
         let mut refs = Vec::new();
-        let mut parts = Vec::new();
         for (index, listeners) in (0..).zip(groups) {
-            let (reactor, driver, waker) =
-                Reactor::new(listeners, config.busy_poll).map_err(StartError::Worker)?;
-            let waker = Arc::new(waker);
-            let (sender, mailbox) = mailbox(config.mailbox_capacity);
             let context = WorkerContext {
                 config: Arc::clone(&config),
                 counters: Arc::new(Counters::default()),
@@ -122,42 +119,71 @@ impl ServerBuilder {
                 index,
                 time_of_day: SystemTime::now,
             };
-            let counters = Arc::clone(&context.counters);
-            refs.push(WorkerRef { sender, waker: Arc::clone(&waker), counters });
-            parts.push((reactor, driver, mailbox, waker, context));
+            let (start, worker) = Start::new(listeners, context).map_err(StartError::Worker)?;
+            starts.push(start);
+            refs.push(worker);
         }
         let (report, ends) = channel();
         let server = ServerHandle::new(number, addresses, config.tcp_nodelay, refs, ends);
         // All handlers are made before any worker runs, so a panic in `handler` starts nothing.
-        let starts: Vec<_> = (0..)
-            .zip(parts)
-            .map(|(index, (mut reactor, driver, mailbox, waker, context))| {
-                let handler = handler(&server, index);
-                move || {
-                    let mut worker = Worker::new(driver, handler, context, mailbox, Instant::now());
-                    let result = reactor.run(&mut worker);
-                    // Closing a waker discards its event. The worker keeps it open, so that commands
-                    // posted before the last handle is dropped are still carried out.
-                    drop(waker);
-                    result
-                }
-            })
-            .collect();
-        for (index, run) in starts.into_iter().enumerate() {
-            match spawn(index, report.clone(), run) {
-                Ok(thread) => server.add_thread(thread),
-                Err(error) => {
-                    // The channel closes when the last worker has ended.
-                    drop(report);
-                    server.shutdown(Duration::ZERO);
-                    // The caller gets the error that prevented the start, not those of the shutdown.
-                    while server.join().is_err() {}
-                    return Err(StartError::Worker(error));
-                }
-            }
-        }
+        let starts =
+            (0..).zip(starts).map(|(index, start)| (start, handler(&server, index))).collect();
+        spawn_all(&server, starts, report).map_err(StartError::Worker)?;
         Ok(server)
     }
+}
+
+/// A worker before its start: everything but its handler.
+struct Start {
+    reactor: Reactor,
+    driver: TcpDriver,
+    mailbox: Mailbox<TcpStream>,
+    waker: Arc<Waker>,
+    context: WorkerContext,
+}
+
+impl Start {
+    fn new(listeners: Vec<TcpListener>, context: WorkerContext) -> io::Result<(Self, WorkerRef)> {
+        let (reactor, driver, waker) = Reactor::new(listeners, context.config.busy_poll)?;
+        let waker = Arc::new(waker);
+        let (sender, mailbox) = mailbox(context.config.mailbox_capacity);
+        let counters = Arc::clone(&context.counters);
+        let worker = WorkerRef { sender, waker: Arc::clone(&waker), counters };
+        Ok((Self { reactor, driver, mailbox, waker, context }, worker))
+    }
+
+    /// Runs the worker in this thread until it has been drained.
+    fn run<H: Handler>(mut self, handler: H) -> io::Result<()> {
+        let mut worker =
+            Worker::new(self.driver, handler, self.context, self.mailbox, Instant::now());
+        let result = self.reactor.run(&mut worker);
+        // Closing a waker discards its event. The worker keeps it open, so that commands posted
+        // before the last handle is dropped are still carried out.
+        drop(self.waker);
+        result
+    }
+}
+
+/// Starts a thread for each worker. If one cannot be started, stops the others.
+fn spawn_all<H: Handler + Send>(
+    server: &ServerHandle,
+    starts: Vec<(Start, H)>,
+    report: mpsc::Sender<io::Result<()>>,
+) -> io::Result<()> {
+    for (index, (start, handler)) in starts.into_iter().enumerate() {
+        match spawn(index, report.clone(), move || start.run(handler)) {
+            Ok(thread) => server.add_thread(thread),
+            Err(error) => {
+                // The channel closes when the last worker has ended.
+                drop(report);
+                server.shutdown(Duration::ZERO);
+                // The caller gets the error that prevented the start, not those of the shutdown.
+                while server.join().is_err() {}
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The number of workers to start: the number asked for, or one for each core.
