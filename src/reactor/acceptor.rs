@@ -204,7 +204,7 @@ impl<D: Driver> Acceptor<D> {
         }
     }
 
-    /// Ends a pause whose time is over; returns `false` if there is none.
+    /// Ends the pause if its time is over; returns whether it did.
     pub(super) fn resume(&mut self, now: Tick) -> bool {
         let is_over = self.paused_until().is_some_and(|until| until <= now);
         if is_over {

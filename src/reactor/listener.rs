@@ -1,4 +1,4 @@
-//! Listening sockets: one for each address and worker, in a SO_REUSEPORT group.
+//! Listening sockets: each worker has one per address, in a SO_REUSEPORT group.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,23 +8,24 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Config;
 
-/// Whether other sockets may be bound to the same address, and share its connections.
+/// Whether other sockets may be bound to the same address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Sharing {
-    /// No: the address is ours or in use.
+    /// Binding fails if another socket has the address.
     Exclusive,
-    /// Yes: SO_REUSEPORT. The kernel spreads connections over the group by a hash of the address.
+    /// SO_REUSEPORT: the kernel distributes connections over the sockets of the group by a hash of
+    /// their addresses.
     Shared,
 }
 
-/// Binds a socket to `address`, not yet listening.
+/// Binds a socket to `address`, without listening.
 ///
-/// An IPv6 address means IPv6 only, also `[::]`: every address is what it says, and IPv4 can be
-/// bound beside it.
+/// A socket on an IPv6 address, `[::]` too, accepts IPv6 only. So `0.0.0.0` can be bound to the
+/// same port.
 pub(crate) fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
-    // Connections of a server that has just ended must not keep its address (socket(7)).
+    // Otherwise connections in TIME_WAIT would block the address after a restart (socket(7)).
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -36,9 +37,9 @@ pub(crate) fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> 
     Ok(socket)
 }
 
-/// Lets a bound socket listen.
+/// Starts listening on a bound socket.
 pub(crate) fn listen(socket: Socket, config: &Config) -> io::Result<TcpListener> {
-    // Linux passes the option on to accepted sockets, which saves a call for each.
+    // Accepted sockets inherit the option on Linux, which saves a call for each of them.
     socket.set_tcp_nodelay(config.tcp_nodelay)?;
     socket.listen(i32::try_from(config.listen_backlog).unwrap_or(i32::MAX))?;
     Ok(TcpListener::from_std(socket.into()))

@@ -1,4 +1,4 @@
-//! What other threads ask of a worker: a bounded queue of commands, in order.
+//! A bounded queue of commands from other threads to a worker.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -10,18 +10,18 @@ use crate::connection_info::Address;
 use crate::open_peers::OpenPeers;
 use crate::protocol::{CloseCode, EncodedMessage};
 
-/// Something to do between two turns. `T` is a socket.
+/// An action that another thread asks of a worker. `T` is the type of sockets.
 #[derive(Debug)]
 pub enum Command<T> {
     /// Send a message to a connection.
     Send(Token, EncodedMessage),
     /// Start the closing handshake of a connection.
     Close(Token, CloseCode, Box<str>),
-    /// Take over a socket that was accepted elsewhere.
+    /// Take over a socket that another thread accepted.
     Adopt(T, Address),
 }
 
-/// Makes both ends of a mailbox for `capacity` commands.
+/// Creates the two ends of a mailbox for `capacity` commands.
 #[must_use]
 pub fn mailbox<T>(capacity: usize) -> (Sender<T>, Mailbox<T>) {
     let (sender, receiver) = sync_channel(capacity);
@@ -29,15 +29,16 @@ pub fn mailbox<T>(capacity: usize) -> (Sender<T>, Mailbox<T>) {
     (Sender { sender, common: Arc::clone(&common) }, Mailbox { receiver, common })
 }
 
-/// What both ends see.
+/// The state that both ends share.
 #[derive(Debug, Default)]
 struct Common {
-    /// Whether the worker has been woken and has not looked yet: one wake serves many commands.
+    /// Set when a sender wakes the worker, cleared when the worker reads the mailbox. So one wake
+    /// serves many commands.
     woken: AtomicBool,
     /// The connections that other threads can send to.
     peers: OpenPeers,
-    /// When the worker has to be done, if it has been asked to end. Beside the queue, so that a
-    /// full one cannot stand in its way.
+    /// The deadline of the drain, if a shutdown has begun. It is not a command, so a full queue
+    /// cannot block a shutdown.
     drain_deadline: Mutex<Option<Instant>>,
 }
 
@@ -49,18 +50,19 @@ pub struct Mailbox<T> {
 }
 
 impl<T> Mailbox<T> {
-    /// The next command; `None` if there is none now.
+    /// Takes the next command, if the queue is not empty.
     pub(super) fn take(&self) -> Option<Command<T>> {
-        // Without a handle left nothing will come, and the server runs on.
+        // A server whose last handle has been dropped keeps running, so a disconnect is no error.
         self.receiver.try_recv().ok()
     }
 
-    /// The worker is about to look: from now on a sender wakes it again.
+    /// Lets the next command wake the worker again. Called before the worker reads the mailbox;
+    /// otherwise a command posted in between would wait for the next wake.
     pub(super) fn acknowledge_wake(&self) {
         self.common.woken.store(false, Ordering::SeqCst);
     }
 
-    /// When the worker has to be done, if it has been asked to end.
+    /// The deadline of the drain, if a shutdown has begun.
     pub(super) fn drain_deadline(&self) -> Option<Instant> {
         *lock(&self.common.drain_deadline)
     }
@@ -79,21 +81,22 @@ pub struct Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Puts a command at the end of the queue. `Ok(true)` if the worker must be woken.
+    /// Appends a command to the queue. `Ok(true)` means that the caller must wake the worker.
     ///
     /// # Errors
     ///
-    /// The command, if the queue is full or the worker has ended.
+    /// Returns the command if the queue is full or the worker has ended.
     pub fn post(&self, command: Command<T>) -> Result<bool, TrySendError<Command<T>>> {
         self.sender.try_send(command)?;
         Ok(self.must_wake())
     }
 
-    /// Asks the worker to stop accepting, close every connection with 1001, and end when the last
-    /// is gone, at the latest at `deadline`. What was posted before is done before. `true` if the
-    /// worker must be woken.
+    /// Begins a shutdown: the worker carries out the commands posted before, stops accepting,
+    /// closes every connection with 1001, and ends after the last one, at the latest at `deadline`.
+    /// `true` means that the caller must wake the worker.
     pub fn drain(&self, deadline: Instant) -> bool {
         let mut current = lock(&self.common.drain_deadline);
+        // A worker that drains relies on this: its deadline only moves nearer.
         *current = Some(current.map_or(deadline, |current| current.min(deadline)));
         self.must_wake()
     }
@@ -102,15 +105,15 @@ impl<T> Sender<T> {
         !self.common.woken.swap(true, Ordering::SeqCst)
     }
 
-    /// Whether `token` belongs to an open connection: its handshake has succeeded, and its `close`
-    /// callback has not been called.
+    /// Whether `token` belongs to an open connection: its handshake has succeeded, and its
+    /// `on_close` callback has not been called.
     #[must_use]
     pub fn is_open(&self, token: Token) -> bool {
         self.common.peers.contains(token.index, token.generation)
     }
 }
 
-/// What these locks guard is whole at every moment: a thread that panicked with one is no matter.
+/// Ignores poisoning: the locked value is replaced in one step, so a panic leaves it consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -123,8 +126,14 @@ mod tests {
     fn a_full_mailbox_is_an_error_and_loses_nothing() {
         let (sender, mailbox) = mailbox::<char>(2);
         let address = Address::Tcp(([127, 0, 0, 1], 1).into());
-        assert!(sender.post(Command::Adopt('a', address.clone())).unwrap(), "the first wakes");
-        assert!(!sender.post(Command::Adopt('b', address.clone())).unwrap(), "one wake is enough");
+        assert!(
+            sender.post(Command::Adopt('a', address.clone())).unwrap(),
+            "the first command wakes the worker"
+        );
+        assert!(
+            !sender.post(Command::Adopt('b', address.clone())).unwrap(),
+            "one wake serves both commands"
+        );
         assert!(matches!(
             sender.post(Command::Adopt('c', address.clone())),
             Err(TrySendError::Full(_))
@@ -133,7 +142,10 @@ mod tests {
         assert!(matches!(mailbox.take(), Some(Command::Adopt('a', _))));
         assert!(matches!(mailbox.take(), Some(Command::Adopt('b', _))));
         assert!(mailbox.take().is_none());
-        assert!(sender.post(Command::Adopt('d', address.clone())).unwrap(), "wakes again");
+        assert!(
+            sender.post(Command::Adopt('d', address.clone())).unwrap(),
+            "the next command wakes the worker again"
+        );
         drop(mailbox);
         let gone = sender.post(Command::Adopt('e', address.clone()));
         assert!(matches!(gone, Err(TrySendError::Disconnected(_))));

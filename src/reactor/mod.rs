@@ -1,7 +1,7 @@
-//! One thread's reactor: readiness in, turns of connections out.
+//! One thread's reactor: it takes readiness from epoll and runs the turns of connections.
 //!
-//! **Architecture invariant:** this is the only room that names tokens and the slab, and in it
-//! `poll.rs` is the only file that names epoll or asks for the time.
+//! **Architecture invariant:** this is the only module that names tokens and the slab. In it
+//! `poll.rs` is the only file that calls epoll or reads the clock.
 //!
 //! - [`worker`]: the decisions of a turn
 //! - [`acceptor`]: new connections, their limits, errors of accept
@@ -14,8 +14,8 @@
 //! - [`slots`]: connections by token, with generations
 //! - [`listener`]: SO_REUSEPORT sockets
 //!
-//! Listeners and connections are registered once, edge-triggered. A turn takes the batch that
-//! epoll reports, then what earlier turns left over, then commands, then deadlines.
+//! Listeners and connections are registered once, edge-triggered. A turn handles a batch of edges,
+//! then the connections that an earlier turn interrupted, then commands, then deadlines.
 
 pub(crate) mod poll;
 mod tcp_info;

@@ -1,4 +1,4 @@
-//! The kernel's side of a worker: epoll, the clock, the sockets. No decision is made here.
+//! The system calls of a worker: epoll, the clock, TCP sockets. It makes no decisions.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -17,7 +17,7 @@ use crate::conn::transport::{Readiness, SendProgress, Transport};
 use crate::connection_info::{Address, Endpoint};
 use crate::handler::Handler;
 
-/// An epoll instance, and room for what it reports.
+/// An epoll instance and its event buffer.
 #[derive(Debug)]
 pub(crate) struct Reactor {
     poll: Poll,
@@ -26,8 +26,9 @@ pub(crate) struct Reactor {
 }
 
 impl Reactor {
-    /// An epoll instance with `listeners` registered; the driver for its worker. It polls for
-    /// `busy_poll` before it waits.
+    /// Creates an epoll instance with `listeners` registered, the driver for its worker, and a
+    /// waker for other threads. The instance polls without blocking for `busy_poll` before it
+    /// blocks.
     pub(crate) fn new(
         mut listeners: Vec<TcpListener>,
         busy_poll: Duration,
@@ -46,11 +47,11 @@ impl Reactor {
         Ok((Self { poll, events, busy_poll }, driver, waker))
     }
 
-    /// Gives `worker` its turns until it is done.
+    /// Runs the turns of `worker` until it is done.
     ///
     /// # Errors
     ///
-    /// As epoll_wait(2), which for a valid descriptor is never.
+    /// The errors of epoll_wait(2), which does not fail for a valid descriptor.
     pub(crate) fn run<H: Handler>(&mut self, worker: &mut Worker<TcpDriver, H>) -> io::Result<()> {
         while !worker.is_done() {
             self.poll(worker.wait(Instant::now()))?;
@@ -60,7 +61,7 @@ impl Reactor {
         Ok(())
     }
 
-    /// Collects readiness events; waits for the first of them for at most `wait`.
+    /// Collects readiness events. Waits at most `wait` for the first one.
     fn poll(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let spin = wait.map_or(self.busy_poll, |wait| self.busy_poll.min(wait));
         if !spin.is_zero() {
@@ -115,14 +116,14 @@ impl Transport for TcpStream {
         self.shutdown(Shutdown::Write)
     }
 
-    /// The standard library's `write` does not raise SIGPIPE, but its `write_vectored` does, and
-    /// ends a process that does not ignore the signal: not every program is one of Rust's.
+    /// The standard library's `write` sets MSG_NOSIGNAL, its `write_vectored` does not. SIGPIPE
+    /// ends a process that does not ignore it, such as a C program that embeds this library.
     fn send_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         SockRef::from(&*self).send_vectored_with_flags(buffers, libc::MSG_NOSIGNAL)
     }
 }
 
-/// The kernel's sockets.
+/// Non-blocking TCP sockets, registered with the epoll instance of a [`Reactor`].
 #[derive(Debug)]
 pub(crate) struct TcpDriver {
     registry: Registry,
@@ -138,7 +139,7 @@ impl Driver for TcpDriver {
     }
 
     fn register(&mut self, stream: &mut TcpStream, token: Token) -> io::Result<()> {
-        // Both directions, once: nothing is ever registered again, under backpressure neither.
+        // Both directions at once, so that backpressure needs no change of the registration.
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         self.registry.register(stream, token.into(), interest)
     }

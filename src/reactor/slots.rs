@@ -1,30 +1,31 @@
-//! Where a worker's connections live: a slab, with generations that tell an old token from a new.
+//! Storage of a worker's connections: a slab, whose tokens do not outlive their connections.
 
 use slab::Slab;
 
 use crate::peer_id::PeerId;
 
-/// Names what an event is for, in the eight bytes that epoll hands back.
+/// Identifies a connection, a listener or the waker, in the eight bytes that epoll returns with an
+/// event.
 ///
 /// ```text
 ///   63         32 31          0
 ///  | generation  | index       |
 /// ```
 ///
-/// Generation 0 is not a connection's: it marks the listeners, and the waker.
+/// Connections have generations from 1 on. Generation 0 marks the listeners and the waker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Token {
-    /// Of a connection: its slot. Of a listener: its number.
+    /// The slot of a connection, or the number of a listener.
     pub(crate) index: u32,
-    /// Told apart from every connection that had the slot before.
+    /// Distinguishes a connection from earlier ones in the same slot.
     pub(crate) generation: u32,
 }
 
 impl Token {
-    /// The waker's.
+    /// The token of the waker.
     pub const WAKER: Self = Self { index: u32::MAX, generation: 0 };
 
-    /// That of listener number `index`.
+    /// The token of listener number `index`.
     #[must_use]
     pub const fn listener(index: u32) -> Self {
         Self { index, generation: 0 }
@@ -41,7 +42,7 @@ impl Token {
         Self { index: peer.slot, generation: peer.generation }
     }
 
-    /// Whether a connection has this token, or had it.
+    /// Whether this is the token of a connection, present or past.
     #[must_use]
     pub const fn is_connection(self) -> bool {
         self.generation != 0
@@ -62,11 +63,12 @@ impl From<mio::Token> for Token {
     }
 }
 
-/// A slab of `T`, each under a token that is not given out twice.
+/// A slab of `T`. Each value has a token that no earlier value had.
 #[derive(Debug)]
 pub(super) struct Slots<T> {
     slab: Slab<Slot<T>>,
-    /// The generation given out last; wraps after four thousand million connections.
+    /// The generation of the newest token. It wraps after 2^32 - 1 connections, and a token of that
+    /// age could name another connection.
     generation: u32,
 }
 
@@ -81,7 +83,7 @@ impl<T> Slots<T> {
         Self { slab: Slab::new(), generation: 0 }
     }
 
-    /// The token that [`insert`](Self::insert) will give out next.
+    /// The token that the next [`insert`](Self::insert) returns.
     pub(super) fn next_token(&self) -> Token {
         let generation = self.generation.wrapping_add(1).max(1);
         Token { index: self.slab.vacant_key() as u32, generation }
@@ -90,11 +92,13 @@ impl<T> Slots<T> {
     pub(super) fn insert(&mut self, value: T) -> Token {
         let token = self.next_token();
         self.generation = token.generation;
-        self.slab.insert(Slot { generation: token.generation, value });
+        let index = self.slab.insert(Slot { generation: token.generation, value });
+        debug_assert_eq!(index, token.index as usize, "the slab uses its vacant key");
+        debug_assert!(token.is_connection(), "generation 0 marks listeners and the waker");
         token
     }
 
-    /// What `token` names; `None` if it is gone, also if another has its slot.
+    /// The value of `token`; `None` if it was removed, even if its slot has a new value.
     #[inline]
     pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut T> {
         match self.slab.get_mut(token.index as usize) {
@@ -136,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_token_does_not_name_the_new_tenant() {
+    fn an_old_token_does_not_name_a_new_value() {
         let mut slots = Slots::new();
         let first = slots.insert('a');
         assert_eq!(slots.remove(first), Some('a'));
@@ -158,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn generations_wrap_around_zero() {
+    fn generations_skip_zero_when_they_wrap() {
         let mut slots = Slots::new();
         slots.generation = u32::MAX;
         assert_eq!(slots.insert('a').generation, 1);
     }
 
     #[test]
-    fn tokens_survive_the_trip_through_epoll() {
+    fn a_token_is_unchanged_by_epoll() {
         for token in [
             Token::WAKER,
             Token::listener(7),

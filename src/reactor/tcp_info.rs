@@ -1,4 +1,4 @@
-//! Acknowledged bytes of a socket, from the option TCP_INFO (tcp(7)).
+//! Reads the acknowledged bytes of a socket from the option TCP_INFO (tcp(7)).
 
 use std::io;
 
@@ -8,8 +8,8 @@ use nix::{getsockopt_impl, sockopt_impl};
 
 use crate::conn::transport::SendProgress;
 
-/// The start of `struct tcp_info` (linux/tcp.h), up to the last counter that is needed. Linux has
-/// all of it since 4.19; an older kernel returns fewer bytes, and then nix panics.
+/// The start of `struct tcp_info` (linux/tcp.h), up to the last counter that is used. Linux 4.19
+/// and later return all of it. An older kernel returns fewer bytes, which makes nix panic.
 #[derive(Clone, Copy, Debug)]
 #[expect(unreachable_pub, reason = "the macro's own type is public, and names this one")]
 #[repr(C)]
@@ -41,12 +41,13 @@ sockopt_impl!(
     TcpInfo
 );
 
-/// How many bytes were written to `stream`, and how many of them the peer's TCP has acknowledged.
+/// Returns the number of bytes written to `stream`, and of those that the peer's TCP has
+/// acknowledged.
 pub(super) fn send_progress(stream: &TcpStream) -> io::Result<SendProgress> {
     let info = getsockopt(stream, ReadTcpInfo)?;
     let acknowledged = info.bytes_acked;
-    // The kernel counts a byte again each time it sends it. It does not count as retransmitted the
-    // bytes that this host itself has dropped (a full queue, a firewall).
+    // `bytes_sent` includes retransmissions, and `bytes_retrans` omits those of segments that this
+    // host itself dropped (a full queue, a firewall). So the difference may be too high.
     let sent = info.bytes_sent.saturating_sub(info.bytes_retrans);
     let written = match (info.unacked_segments, info.notsent_bytes) {
         (0, 0) => acknowledged,

@@ -2,8 +2,8 @@
 //!
 //! A deadline that moves further away does not touch the wheel. Its entry comes up at the old time,
 //! and the worker schedules the connection again at the new one. So a message costs no timer
-//! operation, only a store of the time. A deadline that moves nearer gets another entry at once. The
-//! superseded entry still comes up, and the worker ignores it because the connection is
+//! operation, only a store of the time. A deadline that moves nearer gets another entry at once.
+//! The superseded entry still comes up, and the worker ignores it because the connection is
 //! [scheduled](crate::conn::connection::Connection::is_scheduled) for another tick.
 //!
 //! **Invariant:** each connection has an entry at the tick it is scheduled for. An entry holds only

@@ -1,12 +1,12 @@
-//! A worker: its connections, and what happens to them in one turn.
+//! One thread's connections, and the turns in which they run.
 //!
-//! Everything that a worker decides is decided in [`Worker::turn`], from readiness, commands and
-//! the time. Sockets are behind a [`Driver`], so that a test can make them up; `poll.rs` is the
-//! only file that knows the kernel's.
+//! A worker makes all of its decisions in [`Worker::turn`], from readiness, commands and the time.
+//! It reaches its sockets only through a [`Driver`], so a test can drive a worker with scripted
+//! sockets. `poll.rs` is the only file that calls the kernel.
 //!
-//! **Invariant of edge-triggered readiness:** an edge comes once. What a turn does not use up (a
-//! spent budget, a peer that is not read because it does not read) is remembered: by the
-//! connection, and on the `runnable` list if it can go on by itself.
+//! **Invariant of edge-triggered readiness:** epoll reports an edge once. If a turn does not read
+//! all input, because the budget is spent or reading is paused, the connection remembers that it is
+//! readable. If it can continue without another edge, it is also on the `runnable` list.
 
 use std::time::{Duration, Instant};
 
@@ -28,15 +28,16 @@ use crate::handler::{CloseCause, Handler};
 use crate::peer::{SendState, TurnCounts};
 use crate::protocol::{CloseCode, EncodedMessage, HEADROOM_BYTES, Workspace};
 
-/// Bytes of one read at most: below, pipelined frames take more calls; above, little is gained. It is
-/// a little more than a power of two, as are messages of such a size with their headers.
+/// The size of the largest read. Smaller reads need more calls for pipelined frames; larger ones
+/// gain little. It exceeds a power of two, so that a message of such a size fits with its header.
 const READ_BYTES: usize = 260 * 1024;
 
-/// Edges taken from the kernel at once, at most. A full batch is no loss: the rest comes with the
-/// next.
+/// The largest batch of edges that is taken from epoll at once. epoll reports the remaining edges
+/// in the next batch.
 pub const READY_PER_TURN: usize = 1024;
 
-/// Connections accepted from one listener before others get their turn.
+/// Connections accepted from one listener in a turn, so that a burst does not delay open
+/// connections.
 const ACCEPTS_PER_TURN: usize = 64;
 
 /// One thread's share of a server.
@@ -48,23 +49,24 @@ pub struct Worker<D: Driver, H: Handler> {
     mailbox: Mailbox<D::Stream>,
     slots: Slots<Connection<D::Stream, H>>,
     timers: Timers,
-    /// Connections and listeners with readiness that they have not used up.
+    /// Connections and listeners that continue in the next turn without another edge.
     runnable: Vec<Token>,
-    /// Every read goes here, and most replies are laid out and sent from here.
+    /// The receive buffer of all connections. Most replies are laid out in it and sent from it.
     scratch: Box<[u8]>,
     /// Lent to each connection in its turn; its `out` is empty between turns.
     workspace: Workspace,
     /// Requests of callbacks about other connections, until they are carried out.
     effects: Vec<Effect>,
     start: Instant,
-    /// When the turn began: the time is not asked for again.
+    /// The time at which the turn began, which serves for the whole turn.
     now: Instant,
+    /// `now`, in ticks since `start`.
     tick: Tick,
     dates: Dates,
-    /// Since when every batch has been a full one, and the edges in them.
+    /// The tick of the first of several consecutive full batches, and the number of edges in them.
     full_batches: Option<(Tick, usize)>,
     throttles: Throttles,
-    /// Commands may be left in the mailbox.
+    /// The mailbox may hold commands.
     has_mail: bool,
     lifecycle: Lifecycle,
 }
@@ -91,7 +93,7 @@ impl Lifecycle {
 }
 
 impl<D: Driver, H: Handler> Worker<D, H> {
-    /// A worker that begins its life at `now`.
+    /// A worker that starts at `now`.
     pub fn new(
         driver: D,
         handler: H,
@@ -122,11 +124,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// Does everything that can be done now: what is `ready`, what earlier turns left, commands,
-    /// deadlines.
+    /// Handles the edges in `ready`, then the runnable connections and listeners, then commands,
+    /// then deadlines.
     pub fn turn(&mut self, ready: impl Iterator<Item = (Token, Readiness)>, now: Instant) {
+        debug_assert!(now >= self.now, "the clock is monotonic");
         self.now = now;
         self.tick = Tick::at(now.saturating_duration_since(self.start));
+        // Those that become runnable in this turn wait for the next one.
         let mut runnable = std::mem::take(&mut self.runnable);
         let mut batch = 0;
         for (token, readiness) in ready {
@@ -161,10 +165,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.expire();
     }
 
-    /// The moment up to which every edge has been seen, after a turn with `batch` of them; `None`
-    /// if there is no news of that. A peer that has answered in time must not be given up because
-    /// its answer is in the next batch. The kernel hands edges out in the order in which they came:
-    /// those that waited when the first of several full batches came are no more than connections.
+    /// After a batch of `batch` edges, the tick up to which every edge has been handled; `None` if
+    /// that is unknown. Deadlines after it must wait, since the next batch may hold the peer's
+    /// answer.
+    ///
+    /// A batch that is not full empties epoll's queue. epoll reports edges in order and queues each
+    /// connection at most once. So after as many edges as there are connections, everything that
+    /// was queued at the first full batch has been handled.
     fn readiness_complete_until(&mut self, batch: usize) -> Option<Tick> {
         if batch < READY_PER_TURN {
             self.full_batches = None;
@@ -178,10 +185,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         None
     }
 
-    /// How long the poll that starts at `now` may block; `None` for as long as it takes.
+    /// The longest time that a poll that starts at `now` may block; `None` for no limit.
     ///
-    /// `now` is the time of polling, not of the last turn: callbacks take time, and the process may
-    /// have been stopped in between.
+    /// `now` is not the time of the last turn: callbacks take time, and the process may have been
+    /// stopped since.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Option<Duration> {
         if !self.runnable.is_empty() || self.has_mail {
@@ -195,7 +202,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         due.map(|due| due.saturating_duration_since(now))
     }
 
-    /// Whether the worker has been drained: nothing is left to do.
+    /// Whether the worker has been drained and its last connection has ended.
     #[must_use]
     pub fn is_done(&self) -> bool {
         matches!(self.lifecycle, Lifecycle::Draining { .. }) && self.slots.is_empty()
@@ -240,6 +247,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.run_own_turn(token, |connection, _, turn| connection.send(message, turn));
     }
 
+    /// Runs `act` on the connection of `token`, if it still exists, and then removes it, makes it
+    /// runnable or updates its timer.
     #[inline]
     fn run_own_turn(
         &mut self,
@@ -264,7 +273,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         };
         let outcome = act(connection, &mut self.scratch, &mut turn);
         turn.count();
-        debug_assert!(self.workspace.out.is_empty(), "a turn sends or queues all that it lays out");
+        debug_assert!(self.workspace.out.is_empty(), "a turn sends or queues all of its output");
         match outcome {
             Outcome::Wait => {}
             Outcome::Again => {
@@ -308,15 +317,16 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     fn remove(&mut self, token: Token) {
-        if self.slots.remove(token).is_some() {
-            self.context.count_ended();
-        }
+        let connection = self.slots.remove(token);
+        debug_assert!(connection.is_some(), "a connection is removed once, after its own turn");
+        self.context.count_ended();
     }
 
-    /// Does what other threads asked for: at most a full mailbox, then connections get their turn.
+    /// Carries out the commands of other threads: at most a full mailbox, so that threads that keep
+    /// posting do not delay the connections.
     fn read_mail(&mut self) {
-        // Asked for now: what was posted before it is in the mailbox, which is emptied before it is
-        // obeyed. What others post meanwhile may have to wait.
+        // Read before the commands: those posted before the shutdown are then carried out before
+        // it.
         let drain_deadline = self.mailbox.drain_deadline();
         for _ in 0..self.context.config.mailbox_capacity {
             let Some(command) = self.mailbox.take() else {
@@ -338,15 +348,14 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// Stops accepting and asks every peer to go.
+    /// Stops accepting, and starts the closing handshake of every connection.
     fn drain(&mut self, deadline: Instant) {
         let before = std::mem::replace(&mut self.lifecycle, Lifecycle::Draining { deadline });
         if let Lifecycle::Draining { deadline: earlier } = before {
             debug_assert!(deadline <= earlier, "a later request only shortens a drain");
             return;
         }
-        // Connections that the kernel has completed are turned away: closing the listener would
-        // reset them.
+        // Closing a listener resets the connections in its queue, so these are answered 503 first.
         self.acceptor.begin_shutdown();
         for listener in self.acceptor.listeners() {
             self.accept(listener, self.context.config.listen_backlog as usize);
@@ -388,7 +397,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// Sees to the worker's own deadlines.
+    /// Handles the worker's own deadlines: the end of a pause of accepting, and of a drain.
     fn expire(&mut self) {
         if self.acceptor.resume(self.tick) {
             for listener in self.acceptor.listeners() {

@@ -28,12 +28,12 @@ use crate::stats::Counters;
 /// [`PeerId`](crate::PeerId) identify a connection of a new server.
 static NEXT_SERVER: AtomicU32 = AtomicU32::new(0);
 
-/// A WebSocket server: start with [`Server::builder`].
+/// A WebSocket server, configured and started with [`Server::builder`].
 #[derive(Debug)]
 pub struct Server;
 
 impl Server {
-    /// A server without addresses yet, with a worker for each core and default settings.
+    /// Returns a builder with no address, one worker per core and default settings.
     #[must_use]
     pub fn builder() -> ServerBuilder {
         ServerBuilder {
@@ -55,16 +55,17 @@ pub struct ServerBuilder {
 }
 
 impl ServerBuilder {
-    /// Adds an address to listen on. Port 0 takes a free one, the same for all workers. An IPv6
-    /// address serves IPv6 only: bind `0.0.0.0` beside `[::]` for both.
+    /// Adds an address to listen on. With port 0 the kernel chooses a free port, the same for all
+    /// workers. An IPv6 address accepts IPv6 only: bind both `0.0.0.0` and `[::]` for both
+    /// versions.
     #[must_use]
     pub fn bind(mut self, address: SocketAddr) -> Self {
         self.addresses.push(address);
         self
     }
 
-    /// Sets the number of worker threads, at most 4096. Default: the cores that this process may
-    /// use.
+    /// Sets the number of worker threads, from 1 to 4096. Default: the number of cores that this
+    /// process may use.
     #[must_use]
     pub const fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
@@ -78,9 +79,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Lets this server join an address that another process listens on with SO_REUSEPORT, each
-    /// getting a part of the connections. Default false: an address in use is an error. Another
-    /// process of the same user that asks for it can join later in either case.
+    /// Allows an address that another process already listens on with SO_REUSEPORT; the kernel then
+    /// distributes the connections over both. Default: false, and an address in use is an error.
+    /// With either setting another process of the same user can join later.
     #[must_use]
     pub const fn share_port(mut self, share_port: bool) -> Self {
         self.share_port = share_port;
@@ -89,12 +90,13 @@ impl ServerBuilder {
 
     /// Binds every address and starts the workers. Clients can connect as soon as this returns.
     ///
-    /// `handler` makes the handler of each worker. It gets the server's handle, for a handler that
-    /// sends to other connections, and the worker's number, counted from 0.
+    /// `handler` creates the handler of each worker. Its arguments are the server's handle, for
+    /// handlers that send to other connections, and the worker's number, counted from 0.
     ///
     /// # Errors
     ///
-    /// Invalid settings, an address that cannot be bound, or a lack of resources. Nothing runs then.
+    /// A [`StartError`] for an invalid setting, an address that cannot be bound, or a lack of
+    /// resources. No worker is running then.
     pub fn start<H: Handler + Send>(
         self,
         mut handler: impl FnMut(&ServerHandle, usize) -> H,
@@ -125,7 +127,7 @@ impl ServerBuilder {
         }
         let (report, ends) = channel();
         let server = ServerHandle::new(number, addresses, config.tcp_nodelay, refs, ends);
-        // All handlers are made before any worker runs, so a panic in `handler` starts nothing.
+        // All handlers are created before any worker runs, so a panic in `handler` starts nothing.
         let starts =
             (0..).zip(starts).map(|(index, start)| (start, handler(&server, index))).collect();
         spawn_all(&server, starts, report).map_err(StartError::Worker)?;
@@ -133,7 +135,7 @@ impl ServerBuilder {
     }
 }
 
-/// A worker before its start: everything but its handler.
+/// The parts of a worker that has not started, except its handler.
 struct Start {
     reactor: Reactor,
     driver: TcpDriver,
@@ -164,7 +166,7 @@ impl Start {
     }
 }
 
-/// Starts a thread for each worker. If one cannot be started, stops the others.
+/// Starts a thread for each worker. If that fails, stops the workers that run already.
 fn spawn_all<H: Handler + Send>(
     server: &ServerHandle,
     starts: Vec<(Start, H)>,
@@ -174,7 +176,7 @@ fn spawn_all<H: Handler + Send>(
         match spawn(index, report.clone(), move || start.run(handler)) {
             Ok(thread) => server.add_thread(thread),
             Err(error) => {
-                // The channel closes when the last worker has ended.
+                // `join` returns when the last sender of the channel has been dropped.
                 drop(report);
                 server.shutdown(Duration::ZERO);
                 // The caller gets the error that prevented the start, not those of the shutdown.
@@ -186,7 +188,7 @@ fn spawn_all<H: Handler + Send>(
     Ok(())
 }
 
-/// The number of workers to start: the number asked for, or one for each core.
+/// The number of workers to start: `asked`, or the number of cores.
 fn count_workers(asked: Option<usize>) -> Result<usize, StartError> {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     match asked.unwrap_or_else(cores) {
@@ -196,14 +198,14 @@ fn count_workers(asked: Option<usize>) -> Result<usize, StartError> {
     }
 }
 
-/// Starts a worker's thread, which reports how `run` ended, and logs a failure when it happens.
+/// Starts a worker's thread. It reports the result of `run`, and logs a failure.
 fn spawn(
     index: usize,
     report: mpsc::Sender<io::Result<()>>,
     run: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("ws-worker-{index}")).spawn(move || {
-        // `run` is consumed here, and the worker's sockets are closed before the end is reported.
+        // `catch_unwind` consumes `run`, so the worker's sockets are closed before the report.
         let result = match catch_unwind(AssertUnwindSafe(run)) {
             Ok(result) => result.map_err(|error| {
                 io::Error::new(error.kind(), format!("worker {index} failed: {error}"))
@@ -213,14 +215,14 @@ fn spawn(
             }
         };
         if let Err(error) = &result {
-            log::error!("{error}; its connections are lost, and the other workers go on");
+            log::error!("{error}; its connections are lost; the other workers continue");
         }
-        // Sending fails if every handle has been dropped: then nobody waits for the report.
+        // Sending fails if every handle has been dropped, and then no caller waits for the report.
         let _ = report.send(result);
     })
 }
 
-/// The message of a panic.
+/// The message of a panic, if it is a string.
 fn panic_text(payload: Box<dyn Any + Send>) -> String {
     let payload = match payload.downcast::<&str>() {
         Ok(text) => return (*text).to_owned(),
@@ -229,15 +231,18 @@ fn panic_text(payload: Box<dyn Any + Send>) -> String {
     match payload.downcast::<String>() {
         Ok(text) => *text,
         Err(payload) => {
-            // Dropping it could panic again.
+            // The drop of an unknown type could panic again.
             std::mem::forget(payload);
             "the panic message is not a string".to_owned()
         }
     }
 }
 
-/// Listeners on every address for every worker; all listen before any worker accepts, since a
-/// socket that joins a SO_REUSEPORT group changes which socket a connection goes to.
+/// Creates a listener on every address for every worker; returns the addresses with their ports,
+/// and the listeners of each worker.
+///
+/// All listen before any worker accepts, since each socket that joins a SO_REUSEPORT group changes
+/// which socket the kernel gives a connection to.
 fn listen_all(
     addresses: &[SocketAddr],
     workers: usize,
@@ -250,7 +255,7 @@ fn listen_all(
         let failed = |source| StartError::Bind { address: asked, source };
         let mut address = asked;
         if !share_port {
-            // Without the option this fails where SO_REUSEPORT would quietly share the address.
+            // SO_REUSEPORT would silently share an address in use; an exclusive bind fails.
             drop(bind(asked, Sharing::Exclusive).map_err(failed)?);
         }
         for group in &mut groups {

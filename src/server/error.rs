@@ -1,4 +1,4 @@
-//! Why a server did not start, and why a message was not sent.
+//! Errors of starting a server and of sending a message.
 
 use std::fmt;
 use std::io;
@@ -6,14 +6,16 @@ use std::net::SocketAddr;
 
 use crate::config::ConfigError;
 
-/// More workers than any machine has cores: a larger number is a mistake.
+/// The largest number of workers. It exceeds the cores of any machine, so a larger number is a
+/// mistake.
 pub(super) const WORKERS_MAX: usize = 4096;
 
-/// Why a server did not start. `source` returns the system's error, if there is one.
+/// The reason why a server did not start. `source` returns the error of the operating system, if
+/// there is one.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The settings do not make sense.
+    /// A setting is invalid.
     Config(ConfigError),
     /// No address was given to [`ServerBuilder::bind`](crate::ServerBuilder::bind).
     NoAddress,
@@ -21,14 +23,14 @@ pub enum StartError {
     NoWorker,
     /// [`ServerBuilder::workers`](crate::ServerBuilder::workers) was given more than 4096.
     TooManyWorkers,
-    /// An address cannot be listened on.
+    /// Binding to an address or listening on it failed.
     Bind {
-        /// The address as it was given.
+        /// The address given to [`ServerBuilder::bind`](crate::ServerBuilder::bind).
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A worker's resources (epoll, thread) cannot be had.
+    /// Creating a worker's epoll instance or thread failed.
     Worker(io::Error),
 }
 
@@ -54,13 +56,13 @@ impl std::error::Error for StartError {
     }
 }
 
-/// Why something was not sent.
+/// The reason why a message or a close was not sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum SendError {
     /// The connection has closed, or belongs to another server.
     Stale,
-    /// The worker's mailbox is full; try later.
+    /// The worker's mailbox is full. A later attempt may succeed.
     MailboxFull,
     /// The worker has ended: the server has stopped, or the worker has failed.
     Stopped,

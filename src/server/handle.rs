@@ -1,4 +1,4 @@
-//! A running server, as other threads see it.
+//! The handle by which other threads use a running server.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -18,8 +18,8 @@ use crate::reactor::mailbox::{Command, Sender};
 use crate::reactor::slots::Token;
 use crate::stats::{Counters, Stats};
 
-/// A running server, from any thread. Clones are handles to the same one; dropping them does not
-/// stop it.
+/// A handle to a running server, usable from any thread. Clones are handles to the same server.
+/// Dropping them does not stop it.
 #[derive(Clone, Debug)]
 pub struct ServerHandle {
     inner: Arc<Inner>,
@@ -27,7 +27,7 @@ pub struct ServerHandle {
 
 #[derive(Debug)]
 struct Inner {
-    /// Differs from the number of every other server of the process.
+    /// Unique within the process.
     number: u32,
     addresses: Vec<SocketAddr>,
     tcp_nodelay: bool,
@@ -37,7 +37,7 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// A worker as other threads see it.
+/// The parts of a worker that other threads use.
 #[derive(Debug)]
 pub(super) struct WorkerRef {
     pub(super) sender: Sender<Stream>,
@@ -60,7 +60,7 @@ impl WorkerRef {
     }
 
     fn wake(&self) {
-        // It fails if the worker has ended, and then there is nobody to wake.
+        // It fails only if the worker has ended.
         let _ = self.waker.wake();
     }
 }
@@ -78,46 +78,50 @@ impl ServerHandle {
         Self { inner: Arc::new(Inner { number, addresses, tcp_nodelay, workers, ends, threads }) }
     }
 
-    /// The thread of a worker that has been started.
+    /// Adds the thread of a worker, for [`join`](Self::join).
     pub(super) fn add_thread(&self, thread: JoinHandle<()>) {
         lock(&self.inner.threads).push(thread);
     }
 
-    /// The addresses listened on, in the order of [`ServerBuilder::bind`](crate::ServerBuilder::bind), ports resolved.
+    /// The addresses that the server listens on, in the order of
+    /// [`ServerBuilder::bind`](crate::ServerBuilder::bind). A port 0 is replaced by the port that
+    /// the kernel chose.
     #[must_use]
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.inner.addresses
     }
 
-    /// How many workers there are.
+    /// The number of workers.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.inner.workers.len()
     }
 
-    /// What the server has done so far.
+    /// The counters of all workers, added up.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats::sum(self.inner.workers.iter().map(|worker| &*worker.counters))
     }
 
-    /// Sends a message to a connection, from any thread. Messages of one thread to one connection
-    /// arrive in order. The call does not block.
+    /// Sends a message to a connection, from any thread, without blocking. Messages of one thread
+    /// to one connection arrive in order.
     ///
-    /// `Ok` means that the message is in the mailbox of the connection's worker. The worker sends it,
-    /// unless a close frame has been sent or the connection has closed by then: it drops such
-    /// messages and counts them in [`Stats::stale_sends`]. So the call still returns `Ok` while the
-    /// server waits for the peer's close frame, although nothing is sent.
+    /// `Ok` means that the message is in the mailbox of the connection's worker. If the worker has
+    /// sent a close frame, or the connection has closed, before the worker takes the message, then
+    /// it drops the message and counts it in [`Stats::stale_sends`]. So the call returns `Ok` while
+    /// the server waits for the peer's close frame, although the message is not sent.
     ///
-    /// A loop that sends to many connections outruns their worker: give
-    /// [`Config::mailbox_capacity`](crate::Config::mailbox_capacity) room for as many messages, or pause when the mailbox is full.
+    /// A loop that sends to many connections is faster than their worker: set
+    /// [`Config::mailbox_capacity`](crate::Config::mailbox_capacity) to at least the number of
+    /// messages, or pause when the mailbox is full.
     ///
     /// # Errors
     ///
     /// The message is not sent:
     ///
-    /// - [`SendError::Stale`] if the connection has closed, that is, from just before its call of
-    ///   [`Handler::on_close`](crate::Handler::on_close); or if `peer` belongs to another server
+    /// - [`SendError::Stale`] if the connection has closed (from just before the call of
+    ///   [`Handler::on_close`](crate::Handler::on_close) on), or if `peer` belongs to another
+    ///   server
     /// - [`SendError::MailboxFull`] if the worker's mailbox is full
     /// - [`SendError::Stopped`] if the worker has failed
     pub fn send<'m>(&self, peer: PeerId, message: impl Into<Message<'m>>) -> Result<(), SendError> {
@@ -137,27 +141,28 @@ impl ServerHandle {
         worker.post(Command::Send(token, message.clone()))
     }
 
-    /// Starts the closing handshake of a connection, from any thread; of a longer reason the first
-    /// 123 bytes. Has no effect if a close frame has been sent already.
+    /// Starts the closing handshake of a connection, from any thread. A reason longer than 123
+    /// bytes is truncated (RFC 6455 5.5). The call has no effect if a close frame has already been
+    /// sent.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send).
+    /// The same as those of [`send`](Self::send).
     pub fn close(&self, peer: PeerId, code: CloseCode, reason: &str) -> Result<(), SendError> {
         let (worker, token) = self.find(peer)?;
         worker.post(Command::Close(token, code, reason.into()))
     }
 
-    /// Hands a connection that was accepted elsewhere to worker number `worker`, modulo their count.
-    /// Its handshake must not have begun. It counts against [`Config::connections_max`]; above the
-    /// limit it is answered 503.
+    /// Hands a connection that another part of the program accepted to worker number `worker`,
+    /// modulo the number of workers. No byte of its handshake may have been read. It
+    /// counts towards [`Config::connections_max`]; above the limit it is answered 503.
     ///
     /// [`Config::connections_max`]: crate::Config::connections_max
     ///
     /// # Errors
     ///
-    /// The system's, about the socket; or a [`SendError`] inside an [`io::Error`], and then the
-    /// connection is dropped.
+    /// An error of the operating system about the socket, or a [`SendError`] inside an
+    /// [`io::Error`]. The connection is dropped in either case.
     pub fn adopt(&self, worker: usize, stream: TcpStream) -> io::Result<()> {
         let peer = Address::Tcp(stream.peer_addr()?);
         stream.set_nonblocking(true)?;
@@ -166,17 +171,16 @@ impl ServerHandle {
         worker.post(Command::Adopt(Stream::from_std(stream), peer)).map_err(io::Error::other)
     }
 
-    /// Stops the server: no connection is accepted any more, every peer gets a close frame (1001),
-    /// and what is left after `drain` is dropped. Returns at once; see [`join`](Self::join).
+    /// Stops the server: it accepts no more connections, sends every peer a close frame (1001), and
+    /// drops the connections that remain after `drain`. Returns at once; [`join`](Self::join) waits
+    /// for the end.
     ///
-    /// A peer has [`Config::close_timeout`] to answer the close frame, also in a drain that may take
-    /// longer.
+    /// A peer has [`Config::close_timeout`] to answer the close frame, even if `drain` is longer. A
+    /// later call can only shorten the drain.
     ///
     /// [`Config::close_timeout`]: crate::Config::close_timeout
-    ///
-    /// A later call can only bring the end nearer.
     pub fn shutdown(&self, drain: Duration) {
-        // A drain beyond what the clock can count is as good as one of a century.
+        // `Instant` cannot represent the end of every duration; no drain lasts a century.
         let now = Instant::now();
         let deadline = now.checked_add(drain).unwrap_or(now + Duration::from_secs(100 << 25));
         for worker in &self.inner.workers {
@@ -186,22 +190,22 @@ impl ServerHandle {
         }
     }
 
-    /// Waits until the server has stopped or a worker fails. Do not call it in a callback, which
-    /// would wait for itself.
+    /// Waits until the server has stopped or a worker fails. Do not call it in a callback: the
+    /// worker would wait for itself.
     ///
     /// # Errors
     ///
     /// The failure of a worker, as soon as it happens: epoll failed, or the worker panicked outside
-    /// of the callbacks. The error contains the worker's number. The connections of that worker
-    /// are lost; the other workers go on. Each failure is returned once: the next call waits for the
+    /// of the callbacks. The error contains the worker's number. The connections of that worker are
+    /// lost; the other workers go on. Each failure is returned once: the next call waits for the
     /// next failure, or until the remaining workers have ended.
     pub fn join(&self) -> io::Result<()> {
-        // Another caller waits for the lock meanwhile.
+        // Concurrent callers wait for this lock.
         let ends = lock(&self.inner.ends);
         while let Ok(result) = ends.recv() {
             result?;
         }
-        // All have reported, unless a logger panicked over the report.
+        // Every thread has reported its result, unless it panicked while it logged a failure.
         lock(&self.inner.threads)
             .drain(..)
             .try_for_each(|thread| thread.join().map_err(|_| io::Error::other("a worker panicked")))
@@ -218,7 +222,7 @@ impl ServerHandle {
     }
 }
 
-/// A thread that panics while it holds one of these locks leaves no half-done change behind.
+/// Ignores poisoning: a panic while one of these locks is held leaves the value consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

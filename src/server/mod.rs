@@ -2,7 +2,7 @@
 //!
 //! - [`builder`]: addresses, settings, threads
 //! - [`handle`]: messages, shutdown and counters, from any thread
-//! - [`error`]: why a server did not start, why a message was not sent
+//! - [`error`]: errors of starting a server and of sending a message
 
 mod builder;
 mod handle;
