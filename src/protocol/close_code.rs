@@ -13,14 +13,14 @@ impl CloseCode {
     pub const GOING_AWAY: Self = Self(1001);
     /// 1002: the peer broke the protocol.
     pub const PROTOCOL_ERROR: Self = Self(1002);
-    /// 1003: a kind of data that the endpoint cannot accept.
+    /// 1003: the endpoint cannot accept this type of data.
     pub const UNSUPPORTED_DATA: Self = Self(1003);
-    /// 1005: the close frame carried no code. Never on the wire: to close with it sends a frame
-    /// without code or reason.
+    /// 1005: the close frame carried no code. It is never on the wire: closing with it sends a
+    /// frame without code or reason.
     pub const NO_STATUS: Self = Self(1005);
-    /// 1006: the connection ended without a close frame. Never on the wire, as 1005.
+    /// 1006: the connection ended without a close frame. Like 1005, it is never on the wire.
     pub const ABNORMAL: Self = Self(1006);
-    /// 1007: a payload that does not fit its type, such as text that is not UTF-8.
+    /// 1007: a payload does not match its type, such as text that is not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);
     /// 1008: the peer broke a rule of this endpoint.
     pub const POLICY_VIOLATION: Self = Self(1008);
@@ -36,7 +36,7 @@ impl CloseCode {
     pub const TRY_AGAIN_LATER: Self = Self(1013);
 
     /// The code for `value`, if a close frame may carry it: 1000 to 1003, 1007 to 1014 (1012 to
-    /// 1014 by the IANA registry), and 3000 to 4999, which belong to libraries and applications.
+    /// 1014 from the IANA registry), and 3000 to 4999, reserved for libraries and applications.
     #[must_use]
     pub const fn new(value: u16) -> Option<Self> {
         match value {
@@ -45,7 +45,7 @@ impl CloseCode {
         }
     }
 
-    /// The number, as it is written on the wire (big-endian).
+    /// The number, sent in big-endian order on the wire.
     #[must_use]
     pub const fn value(self) -> u16 {
         self.0
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn only_codes_of_the_table_are_allowed_on_the_wire() {
+    fn only_registered_and_private_codes_are_allowed_on_the_wire() {
         for value in 0..=u16::MAX {
             let on_the_wire = [1000..=1003, 1007..=1011, 1012..=1014, 3000..=3999, 4000..=4999]
                 .iter()

@@ -1,4 +1,4 @@
-//! The faults of a peer on an open connection, and the close code that answers each.
+//! Protocol errors of a peer on an open connection, and the close code for each.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ pub enum ProtocolError {
     ReservedOpCode(u8),
     /// A client's frame without a mask (RFC 6455 5.1). 1002.
     Unmasked,
-    /// A length in more bytes than it needs (RFC 6455 5.2). 1002.
+    /// A length encoded in more bytes than necessary (RFC 6455 5.2). 1002.
     LengthNotMinimal,
     /// A 64-bit length with its top bit set (RFC 6455 5.2). 1002.
     LengthTopBit,
@@ -37,14 +37,14 @@ pub enum ProtocolError {
     ClosePayloadUtf8,
     /// A text message that is not UTF-8 (RFC 6455 8.1). 1007.
     TextUtf8,
-    /// A message of more bytes than `message_bytes_max` (RFC 6455 10.4). 1009.
+    /// A message longer than `message_bytes_max` (RFC 6455 10.4). 1009.
     MessageTooBig,
-    /// A message of more fragments than `fragments_max` (RFC 6455 10.4). 1008.
+    /// A message in more than `fragments_max` fragments (RFC 6455 10.4). 1008.
     TooManyFragments,
 }
 
 impl ProtocolError {
-    /// The code of the close frame that answers this fault (RFC 6455 7.4.1).
+    /// The code of the close frame sent for this error (RFC 6455 7.4.1).
     #[must_use]
     pub const fn close_code(self) -> CloseCode {
         match self {
@@ -72,12 +72,12 @@ impl fmt::Display for ProtocolError {
             Self::ReservedBits => f.write_str("a reserved bit is set"),
             Self::ReservedOpCode(opcode) => write!(f, "opcode {opcode:#x} is reserved"),
             Self::Unmasked => f.write_str("a client's frame is not masked"),
-            Self::LengthNotMinimal => f.write_str("a length takes more bytes than it needs"),
+            Self::LengthNotMinimal => f.write_str("a length is not in its shortest encoding"),
             Self::LengthTopBit => f.write_str("a 64-bit length has its top bit set"),
             Self::ControlTooLong => f.write_str("a control frame is longer than 125 bytes"),
             Self::ControlFragmented => f.write_str("a control frame is fragmented"),
             Self::ContinuationWithoutStart => {
-                f.write_str("a continuation frame continues no message")
+                f.write_str("a continuation frame without a message to continue")
             }
             Self::MessageInterrupted => f.write_str("a message starts inside another"),
             Self::ClosePayloadTooShort => f.write_str("a close frame has a payload of one byte"),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_fault() {
+    fn errors_name_the_violation() {
         assert_eq!(ProtocolError::ReservedOpCode(11).to_string(), "opcode 0xb is reserved");
     }
 }

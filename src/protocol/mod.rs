@@ -18,7 +18,7 @@
 //!     while let Ok(Some(event)) = session.next_event(&mut window, limits, &mut workspace) {
 //!         match event {
 //!             Event::Message(received) => received.echo(&mut window, &mut workspace),
-//!             // A pong, a close or a streamed part is in the run already.
+//!             // The replies to other events are in the run already.
 //!             _ => {}
 //!         }
 //!     }

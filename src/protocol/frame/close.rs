@@ -24,14 +24,13 @@ pub(crate) fn parse_payload(payload: &[u8]) -> Result<Option<CloseCode>, Protoco
     }
 }
 
-/// Appends a close frame. The reason is cut at the last character that fits.
+/// Appends a close frame. The reason is truncated after the last character that fits.
 pub(crate) fn push_close(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
     let bytes_max = reason.len().min(CONTROL_PAYLOAD_BYTES_MAX - CODE_BYTES);
     let cut = (0..=bytes_max).rev().find(|&at| reason.is_char_boundary(at)).unwrap_or_default();
     let reason = &reason[..cut];
     if CloseCode::new(code.value()).is_none() {
-        // 1005 and 1006 must not be on the wire: they stand for a frame without a code (RFC 6455
-        // 7.4.1).
+        // 1005 and 1006 must not appear on the wire (RFC 6455 7.4.1): send no code instead.
         return push_frame(out, OpCode::Close, b"");
     }
     let header = ServerHeader::new(true, OpCode::Close, (CODE_BYTES + reason.len()) as u64);

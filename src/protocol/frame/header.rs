@@ -1,21 +1,21 @@
-//! The header of a frame (RFC 6455 5.2): decoded as a client sends it, encoded as a server does.
+//! Frame headers (RFC 6455 5.2): decoding those of a client, encoding those of a server.
 
 use super::mask::MaskKey;
 use super::opcode::OpCode;
 use crate::protocol::error::ProtocolError;
 
-/// The most payload bytes of a control frame (RFC 6455 5.5), and the largest one-byte length.
+/// Maximum payload of a control frame (RFC 6455 5.5), and the largest one-byte length.
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 
-/// The longest header of a client: two bytes, a 64-bit length, the mask key.
+/// Maximum size of a client's header: two bytes, a 64-bit length, the mask key.
 const CLIENT_HEADER_BYTES_MAX: usize = 2 + 8 + MASK_KEY_BYTES;
 
-/// The longest header of a server: a client's without the key.
+/// Maximum size of a server's header: a client's without the key.
 pub(crate) const SERVER_HEADER_BYTES_MAX: usize = CLIENT_HEADER_BYTES_MAX - MASK_KEY_BYTES;
 
 /// Size of the masking key, by which a client's header always exceeds a server's header for the
-/// same payload. The reply to a frame therefore fits where the frame was:
-/// [`Window`](crate::protocol::Window) rests on it.
+/// same payload. [`Window`](crate::protocol::Window) relies on this: the reply to a frame fits
+/// where the frame was.
 pub(crate) const MASK_KEY_BYTES: usize = 4;
 
 const FIN: u8 = 0x80;
@@ -26,26 +26,26 @@ const LENGTH: u8 = 0x7F;
 const LENGTH_IS_16_BITS: u8 = 126;
 const LENGTH_IS_64_BITS: u8 = 127;
 
-/// The header of a client's frame, checked.
+/// The validated header of a client's frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct FrameHeader {
     /// Whether this is the message's last frame.
     pub fin: bool,
-    /// What the frame carries.
+    /// The type of the frame.
     pub opcode: OpCode,
-    /// Bytes of the header on the wire, the mask key included: the payload starts there.
+    /// Bytes of the header on the wire, including the mask key. The payload starts there.
     pub header_len: usize,
     /// Bytes of payload that the header announces.
     pub payload_len: u64,
-    /// The key that the payload is masked with.
+    /// The key that masks the payload.
     pub key: MaskKey,
 }
 
 impl FrameHeader {
-    /// Decodes the header at the start of `bytes`; `None` if it is not complete yet.
+    /// Decodes the header at the start of `bytes`; `None` if it is incomplete.
     ///
-    /// A fault is reported as soon as the field that shows it has arrived: the first two bytes, or
+    /// An error is reported as soon as the field that shows it has arrived: the first two bytes, or
     /// the whole length.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl FrameHeader {
     }
 }
 
-/// The payload's length, and the number of bytes behind the first two that encode it.
+/// The payload's length, and the number of bytes after the first two that encode it.
 #[inline]
 fn decode_length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, ProtocolError> {
     match short {
@@ -116,7 +116,7 @@ fn decode_length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, Protoco
     }
 }
 
-/// A server's header, encoded: never masked, the length in its minimal form.
+/// An encoded server header: unmasked, with the length in its shortest encoding.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerHeader {
     bytes: [u8; SERVER_HEADER_BYTES_MAX],
@@ -124,7 +124,7 @@ pub struct ServerHeader {
 }
 
 impl ServerHeader {
-    /// Encodes the header of a frame with `payload_len` bytes.
+    /// Encodes the header of a frame with `payload_len` bytes of payload.
     #[inline]
     #[must_use]
     pub fn new(fin: bool, opcode: OpCode, payload_len: u64) -> Self {
@@ -145,7 +145,7 @@ impl ServerHeader {
         Self { bytes, len }
     }
 
-    /// The header as it goes on the wire.
+    /// The header's bytes on the wire.
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encoded_header_decodes_at_its_last_byte_and_not_before() {
+    fn an_encoded_header_decodes_only_when_it_is_complete() {
         for payload_len in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 40, i64::MAX as u64] {
             for (fin, opcode) in [(true, OpCode::Text), (false, OpCode::Binary)] {
                 let server = ServerHeader::new(fin, opcode, payload_len);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_show_at_the_byte_that_carries_them() {
+    fn errors_are_reported_at_the_byte_that_shows_them() {
         for (bytes, error) in [
             (&b"\xC1\x80"[..], ProtocolError::ReservedBits),
             (b"\xA1\x80", ProtocolError::ReservedBits),

@@ -5,33 +5,33 @@ use std::ops::{BitOr, Range};
 
 use fearless_simd::{Level, Simd, dispatch};
 
-/// A frame's masking key, advanced to the payload byte that comes next.
+/// A frame's masking key, rotated so that its first byte applies to the next payload byte.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct MaskKey(pub [u8; 4]);
 
 impl MaskKey {
-    /// The key as it applies after `len` more payload bytes.
+    /// The key for the payload after the next `len` bytes.
     #[must_use]
     pub const fn advance(self, len: usize) -> Self {
-        // Byte i of the payload meets byte i mod 4 of the key.
+        // Byte i of the payload is masked with byte i mod 4 of the key (RFC 6455 5.3).
         let rotate = 8 * (len % 4) as u32;
         Self(u32::from_le_bytes(self.0).rotate_right(rotate).to_le_bytes())
     }
 
-    /// Two keys end to end.
+    /// The key twice, to mask eight bytes at once.
     const fn word(self) -> u64 {
         let key = u32::from_ne_bytes(self.0) as u64;
         key | key << 32
     }
 }
 
-/// The top bit of each byte: clear in all of ASCII.
+/// The top bit of each byte, which is clear in ASCII.
 const TOP_BITS: u64 = 0x8080_8080_8080_8080;
 
-/// From this length on, the widest vectors of the CPU outweigh the cost of detecting them.
+/// From this length on, the CPU's widest vectors are worth the cost of detecting them.
 const WIDE_BYTES_MIN: usize = 1024;
 
-/// Bytes moved at once: two of the widest vectors.
+/// Bytes moved per step: two of the widest vectors.
 const BLOCK_BYTES: usize = 128;
 
 /// Unmasks `payload` in place, and returns whether it is all ASCII.
@@ -93,7 +93,7 @@ fn unmask_words(payload: &mut [u8], key: MaskKey) -> u64 {
         *bytes = plain.to_ne_bytes();
         seen |= plain;
     }
-    // A word holds whole keys, so the key starts afresh here.
+    // A word holds two whole keys, so the rest starts with the key's first byte.
     for (byte, key) in rest.iter_mut().zip(key.0.into_iter().cycle()) {
         *byte ^= key;
         seen |= u64::from(*byte);
@@ -101,7 +101,7 @@ fn unmask_words(payload: &mut [u8], key: MaskKey) -> u64 {
     seen
 }
 
-/// Moves all but the first `distance` bytes of `region` to its start and unmasks them, by blocks.
+/// Moves all but the first `distance` bytes of `region` to its start and unmasks them, in blocks.
 ///
 /// Each step loads before it stores, front to back, so a byte is moved before it is overwritten.
 #[inline(always)]
@@ -128,7 +128,7 @@ fn move_wide<S: Simd>(_: S, region: &mut [u8], distance: usize, key: MaskKey) ->
 /// As [`move_wide`], word by word.
 #[inline]
 fn move_words(region: &mut [u8], distance: usize, key: MaskKey) -> u64 {
-    // Two slices of cells may overlap, which spares a bounds check at every step.
+    // Slices of cells may overlap, which avoids a bounds check at every step.
     let cells = Cell::from_mut(region).as_slice_of_cells();
     let source = &cells[distance..];
     let target = &cells[..source.len()];
@@ -157,7 +157,7 @@ fn move_words(region: &mut [u8], distance: usize, key: MaskKey) -> u64 {
 mod tests {
     use super::*;
 
-    /// RFC 6455 5.3, word for word.
+    /// A transcription of RFC 6455 5.3.
     fn naive(payload: &[u8], key: [u8; 4]) -> Vec<u8> {
         payload.iter().enumerate().map(|(i, byte)| byte ^ key[i % 4]).collect()
     }
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn many_bytes_above_ascii_do_not_cancel_out() {
+    fn many_non_ascii_bytes_do_not_cancel_out() {
         for len in 1..1400 {
             for distance in [0, 4] {
                 let mut buf = vec![0xEE; distance];
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn one_byte_above_ascii_is_noticed_at_every_place() {
+    fn one_non_ascii_byte_is_detected_at_every_position() {
         for len in [1, 7, 8, 9, 31, 32, 33, 127, 128, 129, 200, 1023, 1024, 1025, 1300] {
             for at in 0..len {
                 for distance in [0, 4] {

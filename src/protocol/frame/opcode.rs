@@ -1,4 +1,4 @@
-//! The opcodes of RFC 6455 5.2, as values of the wire.
+//! The opcodes of RFC 6455 5.2, with their values on the wire.
 
 use crate::protocol::error::ProtocolError;
 

@@ -1,8 +1,8 @@
-//! What a request can do wrong, and the HTTP status each fault is answered with.
+//! Errors in a client's request, and the HTTP status that answers each.
 
 use std::fmt;
 
-/// A request that does not become a WebSocket connection. Always the client's fault.
+/// The reason why a request does not open a WebSocket connection. Always the client's fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum HandshakeError {
@@ -18,7 +18,7 @@ pub enum HandshakeError {
     BareLineFeed,
     /// A carriage return without a line feed (RFC 9112 2.2). 400.
     BareCarriageReturn,
-    /// A zero byte: perhaps not HTTP at all (RFC 9110 5.5). 400.
+    /// A zero byte, so the input may not be HTTP (RFC 9110 5.5). 400.
     Nul,
     /// The head is longer than `request_bytes_max`. 431.
     HeadTooLarge,
@@ -30,9 +30,9 @@ pub enum HandshakeError {
     Method,
     /// No `Host` in HTTP/1.1, or an empty one (RFC 6455 4.2.1, RFC 9112 3.2). 400.
     HostMissing,
-    /// `Host` is no host with or without a port (RFC 9112 3.2). 400.
+    /// `Host` is not a host with an optional port (RFC 9112 3.2). 400.
     Host,
-    /// Two headers of which there may be one: `Host`, `Sec-WebSocket-Key` or `-Version`. 400.
+    /// A repeated `Host`, `Sec-WebSocket-Key` or `Sec-WebSocket-Version`. 400.
     DuplicateHeader,
     /// The request has a body. 400.
     Body,
@@ -43,14 +43,14 @@ pub enum HandshakeError {
     WebSocketVersion,
     /// No `Sec-WebSocket-Key`, or not base64 of 16 bytes (RFC 6455 4.2.1). 400.
     Key,
-    /// `Sec-WebSocket-Protocol` is no list of different tokens (RFC 6455 4.1, item 10). 400.
+    /// `Sec-WebSocket-Protocol` is not a list of distinct tokens (RFC 6455 4.1, item 10). 400.
     Protocols,
-    /// `Sec-WebSocket-Extensions` does not fit its grammar (RFC 6455 9.1). 400.
+    /// `Sec-WebSocket-Extensions` does not match its grammar (RFC 6455 9.1). 400.
     Extensions,
 }
 
 impl HandshakeError {
-    /// The status of the response that answers this fault.
+    /// The status of the response to this error.
     #[must_use]
     pub const fn http_status(self) -> u16 {
         match self {
@@ -82,20 +82,20 @@ impl fmt::Display for HandshakeError {
             Self::RequestLine => "the request line is malformed",
             Self::Target => "the request target is malformed",
             Self::HeaderLine => "a header line is malformed",
-            Self::FoldedHeader => "a header is folded over two lines",
+            Self::FoldedHeader => "a header continues on the next line",
             Self::BareLineFeed => "a line ends without a carriage return",
             Self::BareCarriageReturn => "a carriage return without a line feed",
-            Self::Nul => "the request holds a zero byte",
+            Self::Nul => "the request contains a zero byte",
             Self::HeadTooLarge => "the request head is too large",
             Self::TooManyHeaders => "the request has too many headers",
-            Self::HttpVersion => "only versions 1.x of HTTP are served",
-            Self::Method => "only GET and HEAD are served",
+            Self::HttpVersion => "only HTTP/1.x is supported",
+            Self::Method => "only GET and HEAD are supported",
             Self::HostMissing => "the Host header is missing or empty",
             Self::Host => "the Host header is malformed",
-            Self::DuplicateHeader => "a header that must be single is repeated",
+            Self::DuplicateHeader => "a header that may occur only once is repeated",
             Self::Body => "the request must not have a body",
-            Self::NoUpgrade => "this is a WebSocket server: ask for an upgrade to websocket",
-            Self::WebSocketVersion => "only Sec-WebSocket-Version 13 is served",
+            Self::NoUpgrade => "this is a WebSocket server: request an upgrade to websocket",
+            Self::WebSocketVersion => "only Sec-WebSocket-Version 13 is supported",
             Self::Key => "Sec-WebSocket-Key must be base64 of 16 bytes",
             Self::Protocols => "Sec-WebSocket-Protocol is malformed",
             Self::Extensions => "Sec-WebSocket-Extensions is malformed",

@@ -1,14 +1,14 @@
-//! Finds the end of a request head that arrives in pieces; each byte is looked at once.
+//! Finds the end of a request head that arrives in pieces, and examines each byte once.
 //!
 //! The scan resumes where it stopped, so a head sent byte by byte costs no more than a head sent
-//! whole (parsing from the start at every read is quadratic, and was an advisory elsewhere). It
-//! refuses what the parser behind it would forgive: line feeds without carriage returns, NUL,
-//! folded headers (RFC 9112 2.2, 5.2). It skips one empty line before the request line, which some
-//! clients send (RFC 9112 2.2), and refuses a second one.
+//! whole (parsing from the start at every read is quadratic: CVE-2023-43669). It rejects input that
+//! the parser would tolerate: line feeds without carriage returns, NUL, folded headers (RFC 9112
+//! 2.2, 5.2). It skips one empty line before the request line, which some clients send (RFC 9112
+//! 2.2), and rejects a second one.
 
 use super::error::HandshakeError;
 
-/// Length of `HEAD ` and of the empty line that may precede it.
+/// Length of `HEAD ` and of an empty line before it.
 const FIRST_BYTES: usize = 7;
 
 /// Reads one request head.
@@ -16,15 +16,15 @@ const FIRST_BYTES: usize = 7;
 pub struct HeadReader {
     at: At,
     scanned: usize,
-    /// The first bytes of the input. They show whether the method is HEAD even if the head never
-    /// ends.
+    /// The first bytes of the input. They show whether the method is HEAD, even if the end of the
+    /// head never arrives.
     first: [u8; FIRST_BYTES],
     first_len: u8,
     /// The head so far, if it did not arrive in one read.
     held: Vec<u8>,
 }
 
-/// What the last byte was.
+/// The position after the last byte scanned.
 #[derive(Clone, Copy, Debug, Default)]
 enum At {
     #[default]
@@ -42,20 +42,21 @@ enum At {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Head<'h> {
-    /// The head from its request line up to the empty line at its end, which is included.
+    /// The head, from the request line to the empty line that ends it, inclusive.
     pub bytes: &'h [u8],
-    /// Bytes of the last input that belong to the head, an empty line before it included. What
-    /// follows are frames.
+    /// Bytes of the last input that belong to the head, including an empty line before it. Frames
+    /// follow.
     pub consumed: usize,
 }
 
 impl HeadReader {
-    /// Reads on; `None` if the head does not end in `input`, all of which is then consumed.
+    /// Reads the next piece. `None` if the head does not end in `input`, all of which is then
+    /// consumed.
     ///
     /// # Errors
     ///
-    /// As soon as a byte is read that no request head has at its place, or `bytes_max` bytes are
-    /// read and the head has not ended.
+    /// At the first byte that cannot be part of a request head, or if the head does not end within
+    /// `bytes_max` bytes.
     pub fn read<'h>(
         &'h mut self,
         input: &'h [u8],
@@ -74,9 +75,9 @@ impl HeadReader {
         Ok(Some(Head { bytes: without_empty_line(&self.held), consumed }))
     }
 
-    /// Whether the bytes read so far begin with the method HEAD. Its response must have no body
-    /// (RFC 9110 9.3.2): [`Response::write_head`](super::response::Response::write_head). The result is valid
-    /// before the head has ended, and after an error.
+    /// Whether the method is HEAD, whose response must have no body (RFC 9110 9.3.2): see
+    /// [`Response::write_head`](super::response::Response::write_head). The result is valid after
+    /// an error too, once the method has been read.
     #[must_use]
     pub fn is_head_request(&self) -> bool {
         without_empty_line(&self.first[..usize::from(self.first_len)]).starts_with(b"HEAD ")
@@ -89,8 +90,8 @@ impl HeadReader {
         self.first_len += len as u8;
     }
 
-    /// Keeps a piece of the head. Memory doubles, so that pieces are not copied over and over, but
-    /// to no more than the longest head takes.
+    /// Keeps a piece of the head. Memory doubles to avoid repeated copies, up to the longest
+    /// permitted head.
     fn hold(&mut self, piece: &[u8], bytes_max: usize) {
         let needed = self.held.len() + piece.len();
         if needed > self.held.capacity() {
@@ -100,7 +101,7 @@ impl HeadReader {
         self.held.extend_from_slice(piece);
     }
 
-    /// The position behind the head's end in `input`.
+    /// Returns the position in `input` after the end of the head.
     fn scan(&mut self, input: &[u8], bytes_max: usize) -> Result<Option<usize>, HandshakeError> {
         let scannable = input.len().min(bytes_max.saturating_sub(self.scanned));
         for (i, byte) in input[..scannable].iter().enumerate() {
@@ -128,7 +129,7 @@ impl HeadReader {
     }
 }
 
-/// The request without the empty line that may precede it (RFC 9112 2.2).
+/// Strips the empty line that may precede a request (RFC 9112 2.2).
 fn without_empty_line(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\r\n").unwrap_or(bytes)
 }
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_request_is_known_however_it_is_cut_and_wherever_it_goes_wrong() {
+    fn a_head_request_is_recognised_in_any_two_pieces_and_despite_errors() {
         for (input, is_head) in [
             (&b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"[..], true),
             (b"\r\nHEAD / HTTP/1.1\r\nHost: a\r\n\r\n", true),
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_inclusive_and_does_not_wait_for_more() {
+    fn the_limit_is_inclusive_and_applies_without_further_input() {
         let read =
             |bytes_max| HeadReader::default().read(HEAD, bytes_max).map(|head| head.is_some());
         assert_eq!(read(HEAD.len()), Ok(true));

@@ -1,22 +1,21 @@
-//! The grammar of the headers that are lists (RFC 9110 5.6, RFC 6455 9.1).
+//! The grammar of header values (RFC 9110 5.6, RFC 9112 3.2, RFC 6455 9.1).
 
 use super::error::HandshakeError;
 
-/// The version of the WebSocket protocol that is served (RFC 6455 4.1).
+/// The supported version of the WebSocket protocol (RFC 6455 4.1).
 pub const WEBSOCKET_VERSION: &str = "13";
 
-/// The elements of a comma-separated list, without the white space around them and without the
-/// empty ones (RFC 9110 5.6.1).
+/// The elements of a comma-separated list, trimmed, except empty ones (RFC 9110 5.6.1).
 pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
-/// Whether one of `values`, each a list, has `token`, in any case.
+/// Whether any list in `values` contains `token`, ignoring case.
 pub(super) fn has_token<'v>(mut values: impl Iterator<Item = &'v [u8]>, token: &str) -> bool {
     values.any(|value| list(value).any(|element| element.eq_ignore_ascii_case(token.as_bytes())))
 }
 
-/// Whether `byte` may stand in a token (RFC 9110 5.6.2).
+/// Whether a token may contain `byte` (RFC 9110 5.6.2).
 const fn is_token_byte(byte: u8) -> bool {
     matches!(byte,
         b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`'
@@ -28,7 +27,7 @@ pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| is_token_byte(*byte))
 }
 
-/// Whether `value` is a host, with a port or without (RFC 9112 3.2, RFC 3986 3.2.2).
+/// Whether `value` is a host with an optional port (RFC 9112 3.2, RFC 3986 3.2.2).
 pub(super) fn is_host(value: &[u8]) -> bool {
     // The colons of an IPv6 address are between brackets.
     let address_len = value.iter().rposition(|byte| *byte == b']').map_or(0, |at| at + 1);
@@ -46,12 +45,12 @@ pub(super) fn is_host(value: &[u8]) -> bool {
     is_host && port.iter().skip(1).all(u8::is_ascii_digit)
 }
 
-/// Whether `byte` may stand in the name of a host; a percent sign begins an escape.
+/// Whether a host name may contain `byte`; a percent sign begins an escape.
 fn is_name_byte(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte)
 }
 
-/// Whether what follows a percent sign begins with two hexadecimal digits.
+/// Whether `rest`, which follows a percent sign, begins with two hexadecimal digits.
 fn is_escape(rest: &[u8]) -> bool {
     rest.first_chunk().is_some_and(|digits: &[u8; 2]| digits.iter().all(u8::is_ascii_hexdigit))
 }
@@ -62,7 +61,7 @@ pub(super) fn check_extensions(value: &[u8]) -> Result<(), HandshakeError> {
     let mut extensions = 0;
     loop {
         cursor.skip_white_space();
-        // A list may have empty elements (RFC 9110 5.6.1).
+        // Empty elements are permitted (RFC 9110 5.6.1).
         if cursor.skip(b',') {
             continue;
         }
@@ -108,7 +107,7 @@ impl Cursor<'_> {
         if len == 0 { Err(HandshakeError::Extensions) } else { Ok(()) }
     }
 
-    /// The rest of a quoted string; unquoted it must be a token (RFC 6455 9.1).
+    /// Parses the rest of a quoted string, which must be a token when unquoted (RFC 6455 9.1).
     fn quoted_token(&mut self) -> Result<(), HandshakeError> {
         let mut is_empty = true;
         while !self.skip(b'"') {
@@ -142,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_have_tokens_in_any_case() {
+    fn tokens_in_lists_match_in_any_case() {
         let values = || [&b"keep-alive , Upgrade"[..], b"x"].into_iter();
         assert!(has_token(values(), "upgrade"));
         assert!(has_token(values(), "X"));
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_fit_their_grammar() {
+    fn hosts_match_their_grammar() {
         for good in [
             "a",
             "server.example.com",
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn extensions_fit_their_grammar() {
+    fn extensions_match_their_grammar() {
         for good in [
             "permessage-deflate",
             "permessage-deflate; client_max_window_bits",

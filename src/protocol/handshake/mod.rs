@@ -1,4 +1,4 @@
-//! The opening handshake (RFC 6455 4): a request's bytes in, the 101 or another response out.
+//! The opening handshake (RFC 6455 4): request bytes in, the 101 or another response out.
 
 pub(super) mod head;
 pub(super) mod request;

@@ -1,4 +1,4 @@
-//! A request head, parsed and checked (RFC 6455 4.2.1, RFC 9112).
+//! Parses and validates a request head (RFC 6455 4.2.1, RFC 9112).
 
 use base64::Engine;
 use base64::engine::general_purpose::GeneralPurpose;
@@ -8,13 +8,13 @@ use super::error::HandshakeError;
 use super::headers::{self, WEBSOCKET_VERSION};
 use super::request_line::{Method, RequestLine, Target};
 
-/// Headers of a request, at most.
+/// Maximum number of headers of a request.
 pub const HEADERS_MAX: usize = 100;
 
 /// Bytes of a decoded `Sec-WebSocket-Key`.
 const KEY_BYTES: usize = 16;
 
-/// Clients need not clear the two bits that the last character of a key does not use.
+/// Clients need not clear the unused bits of a key's last character.
 const KEY_BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -22,7 +22,7 @@ const KEY_BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
 );
 
-/// A well-formed GET or HEAD of HTTP/1.x without a body; perhaps an upgrade, perhaps not.
+/// A well-formed HTTP/1.x GET or HEAD without a body. It may ask for an upgrade.
 #[derive(Debug)]
 pub struct Request<'h> {
     method: Method,
@@ -34,13 +34,13 @@ pub struct Request<'h> {
 }
 
 impl<'h> Request<'h> {
-    /// Parses a complete head, as [`HeadReader`](super::head::HeadReader) finds it.
+    /// Parses a complete head, as returned by [`HeadReader`](super::head::HeadReader).
     ///
     /// A minor version above 1 counts as HTTP/1.1 (RFC 9110 2.5).
     ///
     /// # Errors
     ///
-    /// The first fault that keeps the server from answering this request.
+    /// The first error in the request, whether it asks for an upgrade or not.
     pub fn parse(head: &'h [u8]) -> Result<Self, HandshakeError> {
         let (line, header_lines) = RequestLine::parse(head)?;
         let mut storage = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -61,8 +61,8 @@ impl<'h> Request<'h> {
 
     /// Whether the client asks for an upgrade to WebSocket (RFC 6455 4.2.1, items 1, 3 and 4).
     ///
-    /// A HEAD does not, nor does an HTTP/1.0 request, in which `Upgrade` must be ignored (RFC 9110
-    /// 7.8): these are plain requests.
+    /// `false` for a HEAD, and for an HTTP/1.0 request, in which `Upgrade` must be ignored
+    /// (RFC 9110 7.8).
     #[must_use]
     pub fn is_upgrade(&self) -> bool {
         self.method == Method::Get
@@ -71,11 +71,11 @@ impl<'h> Request<'h> {
             && headers::has_token(self.all("connection"), "upgrade")
     }
 
-    /// Checks what an upgrade needs; returns the client's key.
+    /// Checks the headers of an upgrade, and returns the client's key.
     ///
     /// # Errors
     ///
-    /// What is missing or wrong.
+    /// The first header that is missing or invalid.
     pub fn upgrade_key(&self) -> Result<&'h str, HandshakeError> {
         if !self.is_upgrade() {
             return Err(HandshakeError::NoUpgrade);
@@ -90,7 +90,7 @@ impl<'h> Request<'h> {
             _ => return Err(HandshakeError::Key),
         }
         self.check_protocols()?;
-        // No extension is offered by this server yet; a malformed offer still fails (RFC 6455 9.1).
+        // No extension is supported yet, but a malformed offer fails (RFC 6455 9.1).
         for extensions in self.all("sec-websocket-extensions") {
             headers::check_extensions(extensions)?;
         }
@@ -103,37 +103,37 @@ impl<'h> Request<'h> {
         self.method
     }
 
-    /// The host that the request is for, with the port if the client names one, such as
-    /// `example.com:9001`. `None` only if an HTTP/1.0 request has no `Host` header.
+    /// The requested host, with the port if the client names one, such as `example.com:9001`.
+    /// `None` only if an HTTP/1.0 request has no `Host` header.
     ///
-    /// The host of a target in absolute form wins over the `Host` header (RFC 9112 3.2.2).
+    /// The host of a target in absolute form overrides the `Host` header (RFC 9112 3.2.2).
     #[must_use]
     pub const fn host(&self) -> Option<&'h str> {
         self.host
     }
 
-    /// The path of the target without the query, such as `/chat`; always begins with a slash.
+    /// The path of the target without the query, such as `/chat`. It always begins with a slash.
     ///
-    /// It is as the client sent it: percent escapes are not decoded, `..` is not resolved.
+    /// Percent escapes are not decoded, and `..` is not resolved.
     #[must_use]
     pub const fn path(&self) -> &'h str {
         self.path
     }
 
-    /// The query, such as `room=1` of `/chat?room=1`: everything after the first question mark,
-    /// which may be nothing. `None` without a question mark.
+    /// The query, such as `room=1` in `/chat?room=1`: everything after the first question mark,
+    /// possibly empty. `None` without a question mark.
     #[must_use]
     pub const fn query(&self) -> Option<&'h str> {
         self.query
     }
 
-    /// The headers in their order: name and value. A value is any bytes but control characters; a
-    /// tab may be among them (RFC 9110 5.5).
+    /// Name and value of each header, in order. Of the control characters, a value may contain only
+    /// tabs (RFC 9110 5.5).
     pub fn headers(&self) -> impl Iterator<Item = (&'h str, &'h [u8])> + '_ {
         self.headers.iter().map(|header| (header.name, header.value))
     }
 
-    /// The value of the first header called `name`, in any case.
+    /// The value of the first header with this name, ignoring case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'h [u8]> {
         self.all(name).next()
@@ -152,15 +152,14 @@ impl<'h> Request<'h> {
             .map(|(_, value)| value)
     }
 
-    /// The value of a header of which there may be only one.
+    /// The value of a header that may occur only once.
     fn single(&self, name: &str) -> Result<Option<&'h [u8]>, HandshakeError> {
         let mut values = self.all(name);
         let value = values.next();
         if values.next().is_some() { Err(HandshakeError::DuplicateHeader) } else { Ok(value) }
     }
 
-    /// The `Host` header, of which there must be one in HTTP/1.1 and may be one in HTTP/1.0
-    /// (RFC 9112 3.2).
+    /// The `Host` header, required in HTTP/1.1 and optional in HTTP/1.0 (RFC 9112 3.2).
     fn host_header(&self) -> Result<Option<&'h str>, HandshakeError> {
         match self.single("host")? {
             None if self.is_http_1_0 => Ok(None),
@@ -197,8 +196,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_names_the_line_that_is_wrong() {
-        let error = |head: &[u8]| Request::parse(head).expect_err("it is wrong");
+    fn an_error_names_the_malformed_line() {
+        let error = |head: &[u8]| Request::parse(head).expect_err("a malformed head");
         for head in [&b"\x01\r\n\r\n"[..], b"GET / HTTP/1.1 \r\n\r\n", b"GET / HTTX/1.1\r\n\r\n"] {
             assert_eq!(error(head), HandshakeError::RequestLine, "{}", head.escape_ascii());
         }
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_shows_its_parts() {
+    fn a_request_is_parsed_into_its_parts() {
         let request = Request::parse(
             b"GET /a?b HTTP/1.1\r\nHOST: h\r\nOrigin:  o \r\nSec-WebSocket-Protocol: x, y\r\n\
               Sec-WebSocket-Protocol: z\r\n\r\n",
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_of_the_target_wins_over_the_header() {
+    fn the_host_of_the_target_overrides_the_header() {
         let host = |head: &'static [u8]| Request::parse(head).map(|request| request.host());
         assert_eq!(host(b"GET http://a:80/ HTTP/1.1\r\nHost: b\r\n\r\n"), Ok(Some("a:80")));
         assert_eq!(host(b"GET / HTTP/1.0\r\nHost: b\r\n\r\n"), Ok(Some("b")));

@@ -3,17 +3,17 @@
 use super::error::HandshakeError;
 use super::headers::{is_host, is_token};
 
-/// The methods that are served.
+/// A supported request method.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Method {
-    /// `GET`: a plain request, or one for an upgrade.
+    /// `GET`: a plain request, or a request for an upgrade.
     Get,
     /// `HEAD`: a GET whose response is sent without its body (RFC 9110 9.3.2).
     Head,
 }
 
-/// A request line whose version is served. Its method may be any.
+/// A request line of a supported HTTP version, with any method.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestLine<'h> {
     method: &'h [u8],
@@ -23,7 +23,7 @@ pub(super) struct RequestLine<'h> {
 }
 
 impl<'h> RequestLine<'h> {
-    /// Parses the first line of `head`; also returns the header lines behind it.
+    /// Parses the first line of `head`. Also returns the header lines after it.
     ///
     /// httparse refuses minor versions above 1, so it gets only the header lines.
     pub(super) fn parse(head: &'h [u8]) -> Result<(Self, &'h [u8]), HandshakeError> {
@@ -50,7 +50,7 @@ impl<'h> RequestLine<'h> {
         Ok((Self { method, target, is_http_1_0 }, header_lines))
     }
 
-    /// The method, if it is served.
+    /// The method, if it is supported.
     pub(super) const fn method(&self) -> Result<Method, HandshakeError> {
         match self.method {
             b"GET" => Ok(Method::Get),

@@ -1,4 +1,4 @@
-//! What goes back for a request: the 101 that opens a connection, or a plain HTTP response.
+//! Responses to a request: the 101 that opens a connection, or a plain HTTP response.
 
 use std::io::Write;
 
@@ -14,8 +14,8 @@ const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// A complete HTTP response, after which the connection ends.
 ///
-/// The server writes `Date`, `Content-Length` and `Connection: close`, and `Upgrade: websocket` if
-/// the status is 426. It answers a HEAD with the same headers, and without the body.
+/// The server adds `Date`, `Content-Length` and `Connection: close`, and `Upgrade: websocket` if
+/// the status is 426. It answers a HEAD with the same headers and no body.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Response {
     status: u16,
@@ -28,10 +28,10 @@ impl Response {
     ///
     /// # Panics
     ///
-    /// Unless `status` is one of a final response: 200 to 599.
+    /// If `status` is not final, that is, 200 to 599.
     #[must_use]
     pub fn new(status: u16) -> Self {
-        assert!((200..600).contains(&status), "{status} is no status of a final response");
+        assert!((200..600).contains(&status), "{status} is not the status of a final response");
         Self { status, headers: ExtraHeaders::default(), body: Vec::new() }
     }
 
@@ -51,8 +51,8 @@ impl Response {
     ///
     /// # Panics
     ///
-    /// If `name` is no token, if `value` holds a control character, or if the server writes the
-    /// header itself: a peer's bytes must not become header lines.
+    /// If `name` is not a token, if `value` contains a control character (a peer's bytes must not
+    /// become header lines), or if the server writes this header itself.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.add(name, value);
@@ -98,14 +98,14 @@ impl Response {
             push(out, format_args!("Content-Length: {}\r\n", self.body.len()));
         }
         out.extend_from_slice(match self.status {
-            // It names what to change to (RFC 9110 15.5.22, 7.8).
+            // A 426 must name the protocol to upgrade to (RFC 9110 15.5.22, 7.8).
             426 => b"Upgrade: websocket\r\nConnection: Upgrade, close\r\n\r\n",
             _ => b"Connection: close\r\n\r\n",
         });
     }
 
-    /// Whether the status allows a body. Without one, `Content-Length` is left out too, as RFC 9110
-    /// 8.6 requires for a 204.
+    /// Whether the status allows a body. Otherwise `Content-Length` is omitted too, as RFC 9110 8.6
+    /// requires for a 204.
     const fn has_body(&self) -> bool {
         !matches!(self.status, 204 | 304)
     }
@@ -125,7 +125,7 @@ impl From<HandshakeError> for Response {
     }
 }
 
-/// Agreement to open a connection: the subprotocol and further headers of the 101.
+/// Accepts a connection: the subprotocol and additional headers of the 101.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Accept {
     protocol: Option<String>,
@@ -133,15 +133,15 @@ pub struct Accept {
 }
 
 impl Accept {
-    /// Chooses a subprotocol. It must be one that the client offered (RFC 6455 4.2.2, item 5);
-    /// with another the server answers 500.
+    /// Chooses a subprotocol. If the client did not offer it, the server answers 500 instead
+    /// (RFC 6455 4.2.2, item 5).
     ///
     /// # Panics
     ///
-    /// If `protocol` is no token (RFC 9110 5.6.2).
+    /// If `protocol` is not a token (RFC 9110 5.6.2).
     #[must_use]
     pub fn protocol(mut self, protocol: &str) -> Self {
-        assert!(is_token(protocol.as_bytes()), "{protocol:?} is no subprotocol");
+        assert!(is_token(protocol.as_bytes()), "{protocol:?} is not a valid subprotocol");
         self.protocol = Some(protocol.to_owned());
         self
     }
@@ -181,7 +181,7 @@ impl Accept {
     }
 }
 
-/// Headers that the embedding program adds, checked.
+/// Validated headers from the embedding program.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct ExtraHeaders {
     lines: String,
@@ -189,10 +189,10 @@ struct ExtraHeaders {
 
 impl ExtraHeaders {
     fn add(&mut self, name: &str, value: &str) {
-        assert!(is_token(name.as_bytes()), "{name:?} is no header name");
+        assert!(is_token(name.as_bytes()), "{name:?} is not a valid header name");
         assert!(!is_reserved(name), "the server writes {name} itself");
         let is_value = value.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control());
-        assert!(is_value, "the value of {name} holds a control character");
+        assert!(is_value, "the value of {name} contains a control character");
         self.push(name, value);
     }
 
@@ -207,7 +207,7 @@ impl ExtraHeaders {
     }
 }
 
-/// Headers that the server writes: those of the framing and of the handshake, and the date.
+/// Whether the server writes this header itself: framing, handshake, date.
 fn is_reserved(name: &str) -> bool {
     const RESERVED: [&str; 5] =
         ["Connection", "Content-Length", "Date", "Transfer-Encoding", "Upgrade"];
@@ -273,20 +273,20 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_way_out() {
+    fn a_426_names_the_supported_version() {
         let refusal =
             written(|out| Response::from(HandshakeError::WebSocketVersion).write(DATE, out));
         assert_eq!(
             refusal,
             "HTTP/1.1 426 Upgrade Required\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
              Content-Type: text/plain; charset=utf-8\r\n\
-             Sec-WebSocket-Version: 13\r\nContent-Length: 40\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade, close\r\n\r\nonly Sec-WebSocket-Version 13 is served\n"
+             Sec-WebSocket-Version: 13\r\nContent-Length: 43\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade, close\r\n\r\nonly Sec-WebSocket-Version 13 is supported\n"
         );
     }
 
     #[test]
-    fn the_response_to_a_head_lacks_the_body_and_nothing_else() {
+    fn the_response_to_a_head_lacks_only_the_body() {
         for response in [Response::text(200, "ok"), Response::from(HandshakeError::NoUpgrade)] {
             let whole = written(|out| response.write(DATE, out));
             let head = written(|out| response.write_head(DATE, out));
@@ -307,13 +307,13 @@ mod tests {
     }
 
     #[test]
-    fn the_fault_of_a_method_names_those_that_are_served() {
+    fn a_405_names_the_supported_methods() {
         let refusal = written(|out| Response::from(HandshakeError::Method).write(DATE, out));
         assert!(refusal.contains("\r\nAllow: GET, HEAD\r\n"), "{refusal}");
     }
 
     #[test]
-    fn an_acceptance_carries_the_choice_and_more_headers() {
+    fn a_101_carries_the_subprotocol_and_extra_headers() {
         let accept = Accept::default().protocol("chat").header("X-Served-By", "a");
         assert_eq!(
             written(|out| accept.write("dGhlIHNhbXBsZSBub25jZQ==", out)),
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_has_the_phrase_of_its_registration() {
+    fn a_status_has_its_registered_reason_phrase() {
         for (status, phrase) in [
             (200, "OK"),
             (204, "No Content"),
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_names_nothing() {
+    fn header_names_and_subprotocols_must_be_tokens() {
         for name in ["", "a b", "a\r\nb", "a:", "h\u{e9}"] {
             let header = std::panic::catch_unwind(|| Response::new(200).header(name, "a"));
             assert!(header.is_err(), "{name:?}");
@@ -372,13 +372,13 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "writes content-length itself")]
-    fn the_framing_is_not_the_programs_to_write() {
+    fn a_program_cannot_set_a_framing_header() {
         let _ = Response::new(200).header("content-length", "7");
     }
 
     #[test]
     #[should_panic(expected = "writes date itself")]
-    fn the_date_is_not_the_programs_to_write() {
+    fn a_program_cannot_set_the_date() {
         let _ = Response::new(200).header("date", DATE);
     }
 }

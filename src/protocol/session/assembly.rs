@@ -1,4 +1,4 @@
-//! Assembles a message that arrives in parts, in memory of its own.
+//! Assembles a message that arrives in parts, in a buffer of its own.
 
 use super::message::{Message, Text};
 use super::utf8::Utf8Check;
@@ -11,8 +11,8 @@ use crate::protocol::frame::opcode::OpCode;
 /// A message whose payload is incomplete.
 ///
 /// The payload of a single frame is preceded by free bytes for the header of its echo, so that the
-/// echo is sent from this memory. A fragmented message has none: its length, and with it the length
-/// of that header, is unknown until the last fragment.
+/// echo is sent from this memory. A fragmented message has no such space: the length of the header
+/// is unknown until the last fragment.
 ///
 /// ```text
 /// | free for a header | payload, unmasked | stale bytes |
@@ -27,7 +27,7 @@ pub(super) struct Assembly {
     check: Option<Utf8Check>,
 }
 
-/// A direct read takes at most this, so that one peer does not keep the others waiting.
+/// Limit of a direct read, so that one peer does not delay the others.
 const DIRECT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Below this, reading directly into the message is not worthwhile: an ordinary read would have
@@ -36,8 +36,8 @@ const DIRECT_BYTES_MIN: usize = 16 * 1024;
 
 impl Assembly {
     /// Starts a message whose first frame has `header`; `arrived` of its payload bytes are already
-    /// in the window. Spare memory is taken only if growing for those bytes would take as much: an
-    /// announced length alone must not claim memory.
+    /// in the window. Spare memory is used only if it is no larger than growth for those bytes
+    /// would be: an announced length alone must not claim memory.
     pub(super) fn new(header: &FrameHeader, arrived: usize, workspace: &mut Workspace) -> Self {
         let header_len = if header.fin { header.reply_header_len() } else { 0 };
         let payload_len = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
@@ -51,7 +51,7 @@ impl Assembly {
     }
 
     /// Appends a piece of the payload, which the caller has checked against `bytes_max`. Fails as
-    /// soon as a text cannot be UTF-8 any more.
+    /// soon as a text can no longer be UTF-8.
     pub(super) fn append(
         &mut self,
         piece: &[u8],
@@ -62,8 +62,8 @@ impl Assembly {
             check.check(piece, is_ascii).map_err(|_| ProtocolError::TextUtf8)?;
         }
         self.reserve(piece.len(), bytes_max);
-        // Spare memory and direct buffers leave stale bytes behind `len`. They are overwritten
-        // first: clearing them beforehand would cost a pass over them.
+        // Spare memory and direct buffers leave stale bytes after `len`. Overwrite these before
+        // growing: clearing them would cost a pass over the memory.
         let stale = &mut self.bytes[self.len..];
         let (over, beyond) = piece.split_at(piece.len().min(stale.len()));
         stale[..over.len()].copy_from_slice(over);
@@ -72,8 +72,8 @@ impl Assembly {
         Ok(())
     }
 
-    /// Returns memory for the next of the frame's `left` outstanding bytes. `None` if they are few,
-    /// or if the memory would be large for the bytes that have arrived.
+    /// Returns memory to read the next of the frame's `left` outstanding bytes into. `None` if few
+    /// bytes are left, or if too few have arrived to justify the memory.
     pub(super) fn direct_buffer(&mut self, left: u64, bytes_max: usize) -> Option<&mut [u8]> {
         let free = self.bytes.capacity() - self.len;
         let grown = (GROWTH_FACTOR - 1) * self.len;
@@ -102,13 +102,13 @@ impl Assembly {
         Ok(())
     }
 
-    /// Bytes that have arrived, and the free ones in front.
+    /// Bytes received, plus the free bytes in front of them.
     pub(super) const fn len(&self) -> usize {
         self.len
     }
 
-    /// Reserves memory for `more` bytes. It grows geometrically, so that small pieces are not
-    /// copied over and over, up to the memory of the largest message.
+    /// Reserves memory for `more` bytes. It grows geometrically to avoid repeated copies, up to the
+    /// size of the largest message.
     fn reserve(&mut self, more: usize, bytes_max: usize) {
         let needed = self.len + more;
         if needed <= self.bytes.capacity() {
@@ -119,7 +119,7 @@ impl Assembly {
         self.bytes.reserve_exact(grown - self.bytes.len());
     }
 
-    /// Ends the message: its payload is complete. Fails if a text ends inside a character.
+    /// Completes the message. Fails if a text ends inside a character.
     pub(super) fn finish(mut self) -> Result<Assembled, ProtocolError> {
         if let Some(check) = &self.check {
             check.finish().map_err(|_| ProtocolError::TextUtf8)?;
@@ -129,7 +129,7 @@ impl Assembly {
     }
 }
 
-/// A complete message that did not arrive as one frame in one read. Its text is checked.
+/// A complete message that did not arrive as one frame in one read. Text is valid UTF-8.
 #[derive(Debug)]
 pub(super) struct Assembled(Assembly);
 
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_echo_follows_what_goes_before_it() {
+    fn an_echo_follows_earlier_output() {
         for (fin, before) in [(true, ""), (true, "before"), (false, ""), (false, "before")] {
             let mut workspace = Workspace::default();
             let mut assembly = Assembly::new(&header(fin, OpCode::Text), 0, &mut workspace);

@@ -4,8 +4,8 @@ use crate::protocol::frame::header::FrameHeader;
 use crate::protocol::frame::opcode::OpCode;
 
 /// A binary message is streamed if its first frame is longer than this, or is a fragment. A shorter
-/// one costs little to assemble, and once assembled its reply cannot stall in the middle of a frame
-/// because its sender is slow.
+/// one costs little to assemble, and the reply to an assembled message cannot stall inside a frame
+/// when its sender is slow.
 pub const STREAM_BYTES_MIN: usize = 16 * 1024;
 
 /// How large binary messages are delivered.

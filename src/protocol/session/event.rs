@@ -10,7 +10,7 @@ use crate::protocol::close_code::CloseCode;
 use crate::protocol::frame::header::ServerHeader;
 use crate::protocol::frame::opcode::OpCode;
 
-/// An act of the peer.
+/// A message, or another frame that the peer sent.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -18,46 +18,45 @@ pub enum Event {
     Message(ReceivedMessage),
     /// A frame that completes no message: a fragment, or a frame skipped after our close frame.
     Fragment,
-    /// A part of a large binary message, whose echo is in the run. Only with
+    /// A part of a large binary message; its echo is in the run. Only with
     /// [`Delivery::StreamedEcho`](crate::protocol::Delivery::StreamedEcho).
     Streamed {
-        /// Bytes of payload in this part.
+        /// Payload bytes in this part.
         payload_len: usize,
-        /// Whether the message's last byte was among them.
+        /// Whether this part completes the message.
         message_end: bool,
     },
     /// A ping. Its pong is in the run, unless our close frame was sent before.
     Ping,
-    /// A pong, solicited or not (RFC 6455 5.5.3), and the place of its payload in the window.
+    /// A pong, solicited or not (RFC 6455 5.5.3), and the position of its payload in the window.
     Pong(Range<usize>),
     /// The peer's close frame, the last event. Its answer is in the run, unless it answers ours.
     Close {
         /// The code, if the frame carried one.
         code: Option<CloseCode>,
-        /// The place of the reason in the window. Checked: UTF-8.
+        /// The position of the reason, valid UTF-8, in the window.
         reason: Range<usize>,
         /// Whether our close frame was sent before.
         answers_ours: bool,
     },
 }
 
-/// A message that has arrived. If it is text, its bytes are valid UTF-8: only a session makes one,
-/// and it has checked them.
+/// A received message. Only a session creates one, and a text's bytes are valid UTF-8.
 #[derive(Debug)]
 pub struct ReceivedMessage(pub(super) Storage);
 
-/// The place of a message.
+/// The memory that holds a message.
 #[derive(Debug)]
 pub(super) enum Storage {
-    /// In the window, unmasked, behind space for the header of its echo: it arrived as one frame in
+    /// In the window, unmasked, after space for the header of its echo: it arrived as one frame in
     /// one read.
     Window { opcode: OpCode, payload: Range<usize> },
-    /// In memory of its own: it arrived in parts.
+    /// In its own memory: it arrived in parts.
     Assembled(Assembled),
 }
 
 impl ReceivedMessage {
-    /// The message. `window` is the one that it was taken from.
+    /// Borrows the message. `window` must be the one that it was taken from.
     #[inline(always)]
     #[must_use]
     pub fn lend<'m>(&'m self, window: &'m mut Window<'_>) -> Message<'m> {
@@ -81,8 +80,8 @@ impl ReceivedMessage {
         (message, run)
     }
 
-    /// Echoes the message. In the window the reply's header goes in front of the payload. An
-    /// assembled message goes to the workspace, behind the window's run.
+    /// Echoes the message. In the window, the reply's header is written in front of the payload. An
+    /// assembled message is appended to the workspace's `out`, after the window's run.
     #[inline(always)]
     pub fn echo(self, window: &mut Window<'_>, workspace: &mut Workspace) {
         match self.0 {
@@ -96,7 +95,7 @@ impl ReceivedMessage {
         }
     }
 
-    /// Gives the memory of a message that is not echoed to the next.
+    /// Drops a message that is not echoed, and keeps its memory for later messages.
     #[inline(always)]
     pub fn recycle(self, workspace: &mut Workspace) {
         if let Storage::Assembled(assembled) = self.0 {

@@ -13,20 +13,20 @@ use crate::protocol::frame::mask::MaskKey;
 use crate::protocol::frame::opcode::OpCode;
 
 /// Free bytes that must precede a read in its buffer. An incomplete header or control frame from
-/// the read before goes there, so that it is parsed in one piece; the longest is a control frame
-/// without its last byte.
+/// the previous read is copied there, so that it is parsed in one piece; the longest is a control
+/// frame without its last byte.
 pub const HEADROOM_BYTES: usize = 2 + MASK_KEY_BYTES + CONTROL_PAYLOAD_BYTES_MAX;
 
-/// The incoming half of a session, which exists only while something is incomplete: an idle
-/// session does not pay for it.
+/// The incoming half of a session. It is allocated only while something is incomplete, so that an
+/// idle session stays small.
 #[derive(Debug, Default)]
 pub(super) struct InProgress {
-    /// The message whose last frame has not arrived completely.
+    /// The message whose last frame is incomplete.
     pub(super) message: MessageInProgress,
-    /// The frame whose payload has not arrived completely. It is skipped if it belongs to no
-    /// message: then it came after our close frame.
+    /// The frame whose payload is incomplete. A frame without a message came after our close frame,
+    /// and is skipped.
     pub(super) frame: Option<FrameInProgress>,
-    /// Bytes that were read into the direct buffer and not taken yet: still masked.
+    /// Bytes in the direct buffer that are not processed yet, and so still masked.
     pub(super) committed: usize,
     spill: Spill,
 }
@@ -59,9 +59,9 @@ impl InProgress {
         limits: &Limits,
         workspace: &mut Workspace,
     ) -> Result<(), ProtocolError> {
-        debug_assert!(self.frame.is_none(), "a frame begins when the one before it has ended");
-        // Taken without its payload, which may be longer than the window. The empty range is where
-        // the reply's header goes.
+        debug_assert!(self.frame.is_none(), "the previous frame has ended");
+        // Take only the header: the payload may be longer than the window. The reply's header ends
+        // at this empty range.
         let start = window.take(header, 0).payload;
         if matches!(self.message, MessageInProgress::Nothing) {
             let size = MessageSize::default();
@@ -79,7 +79,7 @@ impl InProgress {
         } else if header.opcode != OpCode::Continuation {
             return Err(ProtocolError::MessageInterrupted);
         }
-        // The limits count announced bytes: a message that is too big fails before it arrives.
+        // The limits count announced bytes, so a message that is too big fails before it arrives.
         match &mut self.message {
             MessageInProgress::Nothing => {}
             MessageInProgress::Assembling { size, .. } => size.add(header, limits)?,
@@ -93,15 +93,15 @@ impl InProgress {
         Ok(())
     }
 
-    /// Takes the header of a data frame that belongs to no message: its payload will be skipped.
+    /// Takes the header of a data frame whose payload will be skipped.
     pub(super) fn skip_frame(&mut self, header: &FrameHeader, window: &mut Window<'_>) {
-        debug_assert!(matches!(self.message, MessageInProgress::Nothing), "messages have ended");
+        debug_assert!(matches!(self.message, MessageInProgress::Nothing), "no message is open");
         window.take(header, 0);
         self.frame = Some(FrameInProgress::new(header));
     }
 
-    /// Takes the payload that has arrived of the frame in progress. `is_open` is false once our
-    /// close frame has been sent, or deferred.
+    /// Takes the payload received so far of the current frame. `is_open` is false once our close
+    /// frame has been sent or deferred.
     pub(super) fn continue_frame(
         &mut self,
         is_open: bool,
@@ -122,8 +122,8 @@ impl InProgress {
                 0..0
             }
             (0, _) => frame.take(window).payload,
-            // The message was dropped between the direct read and now, by our close frame. The
-            // bytes still count as this frame's, or the next header would be read from its payload.
+            // Our close frame dropped the message after the direct read. The bytes still count as
+            // this frame's, or the next header would be read from its payload.
             (len, _) => {
                 frame.advance(len);
                 0..0
@@ -141,12 +141,12 @@ impl InProgress {
             MessageInProgress::Assembling { .. } => Ok(frame_end.then_some(Event::Fragment)),
             MessageInProgress::Streaming { deferred, .. } => {
                 window.reply_piece(&piece);
-                // Deferred frames follow this piece on the wire, so the run moves ahead of them.
+                // Deferred frames follow this piece on the wire, so move the run to `out` first.
                 if frame_end && !deferred.controls.is_empty() {
                     window.move_run(workspace);
                     workspace.out.append(&mut deferred.controls);
                 }
-                // Behind our close frame no message may follow (RFC 6455 5.5.1).
+                // No message may follow our close frame (RFC 6455 5.5.1).
                 if message_end && is_open && !deferred.messages.is_empty() {
                     window.move_run(workspace);
                     workspace.out.append(&mut deferred.messages);
@@ -159,7 +159,7 @@ impl InProgress {
         }
     }
 
-    /// Makes the event of an assembled message whose last byte has arrived.
+    /// Returns the event of an assembled message whose last byte has arrived.
     fn finish_assembly(&mut self) -> Result<Option<Event>, ProtocolError> {
         match std::mem::take(&mut self.message) {
             MessageInProgress::Assembling { assembly, .. } => {
@@ -217,7 +217,7 @@ pub(super) enum MessageInProgress {
     Streaming { size: MessageSize, deferred: Deferred },
 }
 
-/// A frame whose payload has not arrived completely.
+/// A frame whose payload is incomplete.
 #[derive(Debug)]
 pub(super) struct FrameInProgress {
     pub(super) left: u64,
@@ -230,13 +230,13 @@ impl FrameInProgress {
         Self { left: header.payload_len, fin: header.fin, key: header.key }
     }
 
-    /// Takes the payload that `window` holds.
+    /// Takes the part of the payload that `window` holds.
     pub(super) fn take(&mut self, window: &mut Window<'_>) -> Taken {
         let len = self.left.min(window.unread().len() as u64) as usize;
         window.take_piece(len, self.advance(len))
     }
 
-    /// Advances by `len` payload bytes, and returns the key that they are masked with.
+    /// Advances by `len` payload bytes, and returns the key that masks them.
     pub(super) fn advance(&mut self, len: usize) -> MaskKey {
         self.left -= len as u64;
         let key = self.key.advance(len);
@@ -244,7 +244,7 @@ impl FrameInProgress {
     }
 }
 
-/// Encoded frames that were sent while a streamed message was in progress.
+/// Encoded frames, held back while a streamed message is in progress.
 #[derive(Debug, Default)]
 pub(super) struct Deferred {
     /// Control frames. They follow the streamed frame.

@@ -1,14 +1,14 @@
-//! The limits of a message, counted by the lengths that its headers announce.
+//! The limits of a message, applied to the lengths that its headers announce.
 
 use crate::protocol::error::ProtocolError;
 use crate::protocol::frame::header::FrameHeader;
 
-/// The limits of a message, enforced as its frames arrive.
+/// The limits of a message, enforced at each frame's header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// The most payload bytes of a message, all fragments together.
+    /// Maximum payload of a message in bytes, all fragments together.
     pub message_bytes_max: usize,
-    /// The most fragments of a message. A message in one frame counts as one fragment.
+    /// Maximum number of fragments. A message in one frame counts as one fragment.
     pub fragments_max: u32,
 }
 

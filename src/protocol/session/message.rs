@@ -99,7 +99,7 @@ impl<'m> Text<'m> {
     #[must_use]
     pub fn as_str(&self) -> &'m str {
         match self.0 {
-            Source::Checked(bytes) => from_utf8(bytes).expect("checked as it arrived"),
+            Source::Checked(bytes) => from_utf8(bytes).expect("validated on arrival"),
             Source::Str(text) => text,
         }
     }

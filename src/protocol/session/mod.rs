@@ -4,20 +4,20 @@
 //!          close                          the peer's close
 //!   Open ──────────────► CloseSent ───────────────────────► Closed
 //!    │                                                        ▲
-//!    └──── the peer's close, answered; or its fault ──────────┘
+//!    └──── the peer's close, answered; or its error ──────────┘
 //! ```
 //!
-//! **Drain invariant:** take events until there is none, move the run, then send. In full, for each
-//! read of a connection:
+//! **Drain invariant:** take every event, move the run, then send. In full, for each read of a
+//! connection:
 //!
 //! 1. Read into [`Session::direct_buffer`] if it returns one, and tell [`Session::commit`] how much
 //!    was read. Otherwise read into a buffer behind [`HEADROOM_BYTES`] free bytes.
 //! 2. Open a window over that buffer with [`Session::window`], or an empty one after a direct read.
 //! 3. Call [`Session::next_event`] until it returns `None` or an error. Each reply that RFC 6455
-//!    demands (a pong, the answer to a close) is in the window's run when its event is returned, so
-//!    the order of the events is the order on the wire.
-//! 4. Echo or recycle a [`ReceivedMessage`] before the next call: its payload lies where the next
-//!    reply may go.
+//!    requires (a pong, the answer to a close) is in the window's run when its event is returned,
+//!    so replies leave in the order of the events.
+//! 4. Echo or recycle a [`ReceivedMessage`] before the next call, which may overwrite its payload
+//!    with a reply.
 //! 5. Before [`Session::send`], [`Session::ping`] or [`Session::close`] move the run to the
 //!    workspace with [`Window::move_run`]: they append to its `out`, which precedes the run.
 //! 6. Write the workspace's `out`, then the run; then clear the workspace for the next session.
@@ -85,8 +85,8 @@ impl Session {
     }
 
     /// Returns memory of the message in progress for the next read, so that the rest of a large
-    /// frame is not copied. `None` if the next read goes to a [`window`](Self::window): no large
-    /// frame is incomplete, or too little of it has arrived to take so much memory for it.
+    /// frame is not copied. `None` if the next read must go to a [`window`](Self::window): no large
+    /// frame is incomplete, or too little of it has arrived to justify the memory.
     #[inline]
     pub fn direct_buffer(&mut self, limits: &Limits) -> Option<&mut [u8]> {
         self.in_progress.as_mut()?.direct_buffer(limits)
@@ -123,11 +123,11 @@ impl Session {
         Window::new(buf, start)
     }
 
-    /// Takes the next event; `None` once the window is used up.
+    /// Takes the next event; `None` once the input is exhausted.
     ///
     /// # Errors
     ///
-    /// The peer broke the protocol or a limit. Every reply before that is in the workspace's `out`,
+    /// The peer broke the protocol or a limit. All earlier replies are in the workspace's `out`,
     /// followed by a close frame with the error's code, unless one was sent before.
     #[inline]
     pub fn next_event(
@@ -183,7 +183,8 @@ impl Session {
         is_whole.then_some(header)
     }
 
-    /// The slow path: the next event, if [`next_whole_message`](Self::next_whole_message) has none.
+    /// The slow path: the next event, after [`next_whole_message`](Self::next_whole_message) has
+    /// returned `None`.
     pub(crate) fn next_event_slow(
         &mut self,
         window: &mut Window<'_>,
@@ -203,15 +204,16 @@ impl Session {
             .map_err(|error| self.fail(error, window, workspace))
     }
 
-    /// Every event but a whole message: control frames, fragments, frames that a read cut, faults.
+    /// Handles everything except a whole message: control frames, fragments, frames split across
+    /// reads, errors.
     fn next_event_in_parts(
         &mut self,
         window: &mut Window<'_>,
         limits: &Limits,
         workspace: &mut Workspace,
     ) -> Result<Option<Event>, ProtocolError> {
-        // A data frame may make no event yet, such as one whose payload has only begun. So this
-        // goes on until there is an event or no input.
+        // A data frame may yield no event yet, because its payload has only begun. So loop until
+        // there is an event or the input is exhausted.
         while self.state != State::Closed {
             let event = if self.is_within_frame() {
                 if !self.has_input(window) {
@@ -222,8 +224,8 @@ impl Session {
                 let Some(header) = FrameHeader::decode(window.unread())? else { break };
                 if header.opcode.is_control() {
                     let arrived = window.unread().len() - header.header_len;
-                    // A control frame is taken whole. One that a read cut is short enough to wait
-                    // in the headroom of the next window.
+                    // A control frame is taken whole. An incomplete one fits into the headroom of
+                    // the next window.
                     if header.payload_len > arrived as u64 {
                         break;
                     }
@@ -238,7 +240,7 @@ impl Session {
             }
         }
         if self.state == State::Closed {
-            // Nothing counts behind the last frame (RFC 6455 5.5.1, 7.1.7).
+            // Bytes after the last frame are ignored (RFC 6455 5.5.1, 7.1.7).
             window.discard();
         } else if !window.is_empty() {
             self.in_progress_mut().keep_unread(window);
@@ -250,8 +252,8 @@ impl Session {
         self.in_progress.as_ref().is_some_and(|in_progress| in_progress.frame.is_some())
     }
 
-    /// Takes a data frame's header. Once our close frame is sent the frame is skipped, since no
-    /// message is delivered any more.
+    /// Takes a data frame's header. After our close frame the frame is skipped, because messages
+    /// are no longer delivered.
     fn begin_frame(
         &mut self,
         header: &FrameHeader,
@@ -269,7 +271,7 @@ impl Session {
         }
     }
 
-    /// Takes the payload that has arrived of the data frame in progress.
+    /// Takes the payload received so far of the current data frame.
     fn continue_frame(
         &mut self,
         window: &mut Window<'_>,
@@ -283,7 +285,7 @@ impl Session {
         Ok(event)
     }
 
-    /// Takes a complete control frame and lays out the answer that it demands.
+    /// Takes a complete control frame, and lays out the reply if it requires one.
     fn control_frame(
         &mut self,
         header: &FrameHeader,
@@ -316,9 +318,9 @@ impl Session {
         Ok(Some(event))
     }
 
-    /// Fails the connection for a fault of the peer (RFC 6455 7.1.7): puts a close frame with its
-    /// code behind every reply so far, unless one was sent before, and discards all further input.
-    /// Returns `error`, for the caller to report.
+    /// Fails the connection because of the peer's `error` (RFC 6455 7.1.7): appends a close frame
+    /// with its code to the replies so far, unless one was sent before, and discards all further
+    /// input. Returns `error` for the caller to report.
     #[cold]
     fn fail(
         &mut self,
@@ -326,9 +328,9 @@ impl Session {
         window: &mut Window<'_>,
         workspace: &mut Workspace,
     ) -> ProtocolError {
-        debug_assert!(self.state != State::Closed, "no input is looked at once closed");
+        debug_assert!(self.state != State::Closed, "a closed session processes no input");
         window.move_run(workspace);
-        // Inside a streamed frame the close frame would be taken for payload.
+        // Inside a streamed frame the peer would read a close frame as payload.
         if self.state == State::Open && !self.is_mid_frame() {
             push_close(&mut workspace.out, error.close_code(), "");
         }
@@ -338,8 +340,8 @@ impl Session {
         error
     }
 
-    /// Sends a message: at the end of the workspace's `out`, or behind the streamed message in
-    /// progress. Returns `false`, and does nothing, once a close frame has been sent.
+    /// Appends a message to the workspace's `out`, or defers it until the end of the streamed
+    /// message in progress. Does nothing and returns `false` unless the session is open.
     pub fn send(&mut self, message: Message<'_>, workspace: &mut Workspace) -> bool {
         if !self.is_open() {
             return false;
@@ -361,9 +363,9 @@ impl Session {
         true
     }
 
-    /// Sends a ping: at the end of the workspace's `out`, or behind the streamed frame in progress.
-    /// Only the first 125 bytes of the payload are sent (RFC 6455 5.5). Returns `false`, and does
-    /// nothing, once a close frame has been sent.
+    /// Appends a ping to the workspace's `out`, or defers it until the end of the streamed frame in
+    /// progress. The payload is truncated to 125 bytes (RFC 6455 5.5). Does nothing and returns
+    /// `false` unless the session is open.
     pub fn ping(&mut self, payload: &[u8], workspace: &mut Workspace) -> bool {
         if !self.is_open() {
             return false;
@@ -373,18 +375,18 @@ impl Session {
         true
     }
 
-    /// Starts the closing handshake: with a close frame at the end of the workspace's `out`, or
-    /// behind the streamed frame in progress. Of the reason the first 123 bytes are sent, up to the
-    /// end of a character (RFC 6455 5.5). Messages deferred to the end of a streamed one are
-    /// dropped. Data frames that the peer sends from now on are skipped, up to its close frame.
-    /// Returns `false`, and does nothing, once a close frame has been sent.
+    /// Starts the closing handshake: appends a close frame to the workspace's `out`, or defers it
+    /// until the end of the streamed frame in progress. The reason is truncated to 123 bytes at a
+    /// character boundary (RFC 6455 5.5). Messages deferred until the end of a streamed message are
+    /// dropped. Data frames that the peer sends before its close frame are skipped. Does nothing
+    /// and returns `false` unless the session is open.
     pub fn close(&mut self, code: CloseCode, reason: &str, workspace: &mut Workspace) -> bool {
         if !self.is_open() {
             return false;
         }
         push_close(self.control_out(workspace), code, reason);
         self.state = State::CloseSent;
-        // A reply's frame that has begun must be completed: the close frame waits for its end.
+        // A streamed reply that has begun a frame must complete it before the close frame.
         if let Some(in_progress) = &mut self.in_progress
             && !in_progress.is_mid_frame()
         {
@@ -411,7 +413,7 @@ impl Session {
         self.state == State::Open
     }
 
-    /// Whether our close frame has been sent, and the peer's is awaited.
+    /// Whether our close frame has been sent and the peer's has not arrived.
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.state == State::CloseSent
@@ -423,7 +425,7 @@ impl Session {
         self.state == State::Closed
     }
 
-    /// Bytes of frames deferred to the end of a streamed frame or message.
+    /// Bytes of frames deferred until the end of a streamed frame or message.
     #[must_use]
     pub fn deferred_bytes(&self) -> usize {
         match self.in_progress.as_deref() {
@@ -434,7 +436,7 @@ impl Session {
         }
     }
 
-    /// Bytes that have arrived of an incomplete message that is delivered whole.
+    /// Bytes held for an incomplete message that will be delivered whole.
     #[must_use]
     pub fn in_progress_bytes(&self) -> usize {
         match self.in_progress.as_deref() {
@@ -451,8 +453,8 @@ impl Session {
         self.in_progress.as_ref().is_some_and(|in_progress| in_progress.is_mid_frame())
     }
 
-    /// Where a control frame goes: it may stand between the frames of a streamed message, but not
-    /// inside one (RFC 6455 5.4).
+    /// Returns the buffer for a control frame, which may follow any frame of a streamed message but
+    /// not interrupt one (RFC 6455 5.4).
     fn control_out<'o>(&'o mut self, workspace: &'o mut Workspace) -> &'o mut Vec<u8> {
         match self.deferred() {
             Some((deferred, true)) => &mut deferred.controls,
@@ -494,7 +496,7 @@ mod tests {
     #[test]
     fn a_completed_message_leaves_no_state_behind() {
         let limits = Limits { message_bytes_max: 100, fragments_max: 10 };
-        // A message in two fragments, of the second of which the mask key is cut.
+        // A message in two fragments; the first read ends inside the second one's mask key.
         let pieces = [&b"\x01\x81\0\0\0\0a\x80\x81\0\0"[..], b"\0\0b"];
         let mut session = Session::new(Delivery::Whole);
         for (piece, is_last) in pieces.into_iter().zip([false, true]) {
@@ -522,25 +524,25 @@ mod tests {
         let mut buf = [&[0; HEADROOM_BYTES], &input[..50_000]].concat();
         let mut window = session.window(&mut buf);
         assert!(matches!(session.next_event(&mut window, &LIMITS, &mut workspace), Ok(None)));
-        let room_len = session.direct_buffer(&LIMITS).expect("a large message").len();
-        session.commit(room_len.min(10_000));
+        let direct_len = session.direct_buffer(&LIMITS).expect("a large message").len();
+        session.commit(direct_len.min(10_000));
         assert!(session.close(CloseCode::NORMAL, "", &mut workspace));
-        let mut buf = [&[0; HEADROOM_BYTES], &input[50_000 + room_len.min(10_000)..]].concat();
+        let mut buf = [&[0; HEADROOM_BYTES], &input[50_000 + direct_len.min(10_000)..]].concat();
         let mut window = session.window(&mut buf);
         while let Ok(Some(_)) = session.next_event(&mut window, &LIMITS, &mut workspace) {}
         assert!(session.is_closed());
     }
 
     #[test]
-    fn a_failure_within_a_streamed_frame_puts_nothing_into_it() {
+    fn a_failure_inside_a_streamed_frame_sends_no_close_frame() {
         let input = large_message_and_close();
         let mut session = Session::new(Delivery::StreamedEcho);
         let mut workspace = Workspace::default();
         let mut buf = [&[0; HEADROOM_BYTES], &input[..80_000]].concat();
         let mut window = session.window(&mut buf);
         while let Ok(Some(_)) = session.next_event(&mut window, &LIMITS, &mut workspace) {}
-        let owed_len = window.run().len();
+        let run_len = window.run().len();
         session.fail(ProtocolError::TooManyFragments, &mut window, &mut workspace);
-        assert_eq!(workspace.out.len(), owed_len);
+        assert_eq!(workspace.out.len(), run_len);
     }
 }

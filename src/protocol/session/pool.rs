@@ -1,11 +1,11 @@
-//! Memory of large messages, kept for the messages after them.
+//! Memory of large messages, kept for later messages.
 
-/// Memory of at least this size is worth keeping: the kernel hands out new memory of that size page
-/// by page, which takes longer than copying the message. The replies to one peer's small messages
-/// take less.
+/// Memory of at least this size is worth keeping: the kernel maps new memory of that size page by
+/// page, which takes longer than copying the message. The replies to one peer's small messages need
+/// less.
 pub(super) const SPARE_BYTES_MIN: usize = 384 * 1024;
 
-/// Capacity of all spares together: four messages of the default limit.
+/// Total capacity of the spares: four messages of the default limit.
 const SPARES_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Spare memory, at most 4 MiB.
@@ -15,8 +15,8 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Takes back memory that is no longer needed, and keeps it if it is large and the pool is not
-    /// full. The bytes stay as they are: clearing and refilling them would cost a pass over them.
+    /// Keeps memory that is no longer needed, if it is large and the pool is not full. Its bytes
+    /// are not cleared: that would cost a pass over them.
     pub(super) fn recycle(&mut self, memory: Vec<u8>) {
         let bytes: usize = self.spares.iter().map(Vec::capacity).sum();
         let is_large = memory.capacity() >= SPARE_BYTES_MIN;
@@ -25,8 +25,8 @@ impl Pool {
         }
     }
 
-    /// Takes memory for `len` bytes, with stale bytes in it, or an empty vector if no spare fits.
-    /// Its capacity is at most a quarter more than `len`, and at most `most`.
+    /// Takes a spare for `len` bytes, still filled with stale bytes, or an empty vector if none
+    /// fits. Its capacity is at most a quarter more than `len`, and at most `most`.
     pub(super) fn take_spare(&mut self, len: usize, most: usize) -> Vec<u8> {
         let most = most.min(len.saturating_add(len / 4));
         let fits = |memory: &Vec<u8>| (len..=most).contains(&memory.capacity());

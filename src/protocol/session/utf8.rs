@@ -1,4 +1,4 @@
-//! Validates the UTF-8 of a text that arrives in pieces, and fails on the first bad byte.
+//! Validates the UTF-8 of a text that arrives in pieces, and fails on the first invalid byte.
 
 use simdutf8::compat::from_utf8;
 
@@ -6,8 +6,8 @@ use simdutf8::compat::from_utf8;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct InvalidUtf8;
 
-/// Validates one text. Between pieces it holds the incomplete sequence at the end of the last one:
-/// at most three bytes of a four-byte sequence, and space for the fourth.
+/// Validates one text. Between pieces it holds the incomplete sequence at the end of the last
+/// piece: at most three bytes, with space for the fourth.
 #[derive(Debug, Default)]
 pub(super) struct Utf8Check {
     bytes: [u8; 4],
@@ -20,7 +20,7 @@ impl Utf8Check {
     ///
     /// # Errors
     ///
-    /// At the first byte that no valid text has at its place (RFC 3629 4).
+    /// At the first byte that cannot continue a valid text (RFC 3629 4).
     pub(super) fn check(&mut self, piece: &[u8], is_ascii: bool) -> Result<(), InvalidUtf8> {
         if is_ascii && (self.len == 0 || piece.is_empty()) {
             return Ok(());
@@ -65,7 +65,7 @@ mod tests {
     const TEXT: &str = "a\u{e9}\u{20ac}\u{1f600}z\u{d7ff}\u{e000}\u{10ffff}";
 
     #[test]
-    fn any_two_cuts_are_as_valid_as_the_whole() {
+    fn a_valid_text_is_valid_in_any_three_pieces() {
         let bytes = TEXT.as_bytes();
         for first in 0..=bytes.len() {
             for second in first..=bytes.len() {
@@ -80,7 +80,7 @@ mod tests {
         }
     }
 
-    /// The length of the longest prefix of `bytes` that some valid text starts with, by std.
+    /// The length of the longest prefix of `bytes` that can begin a valid text, according to `std`.
     fn viable(bytes: &[u8]) -> usize {
         match std::str::from_utf8(bytes) {
             Ok(_) => bytes.len(),
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn every_sequence_of_three_bytes_fails_at_its_first_bad_byte() {
+    fn every_sequence_of_three_bytes_fails_at_its_first_invalid_byte() {
         let edges = [
             0x00, 0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF, 0xE0,
             0xE1, 0xEC, 0xED, 0xEE, 0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xFF,

@@ -15,10 +15,10 @@ use super::workspace::Workspace;
 use crate::protocol::frame::header::{FrameHeader, ServerHeader};
 use crate::protocol::frame::mask::{MaskKey, unmask_down};
 
-/// A borrowed receive buffer while its frames are taken and answered.
+/// A borrowed receive buffer, while its frames are taken and answered.
 ///
 /// Architecture invariant: `run.start <= run.end <= next <= buf.len()`, and the payload handed out
-/// last begins at `run.end` plus the length of the header that its echo needs.
+/// last begins at `run.end` plus the length of its echo's header.
 #[derive(Debug)]
 pub struct Window<'b> {
     buf: &'b mut [u8],
@@ -26,7 +26,7 @@ pub struct Window<'b> {
     next: usize,
 }
 
-/// The place of a payload that was taken from a window.
+/// The position of a payload taken from a window, and whether it is ASCII.
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) payload: Range<usize>,
@@ -78,7 +78,7 @@ impl<'b> Window<'b> {
         self.next == self.buf.len()
     }
 
-    /// Puts a header in front of the payload handed out last: the reply joins the run.
+    /// Writes a header in front of the payload handed out last, and adds the reply to the run.
     ///
     /// `payload` may be a prefix of the payload handed out.
     #[inline]
@@ -87,7 +87,7 @@ impl<'b> Window<'b> {
         self.join_run(start..payload.end);
     }
 
-    /// Adds a further piece of a streamed frame to the run, behind its header.
+    /// Adds a further piece of a streamed frame to the run.
     pub(super) fn reply_piece(&mut self, payload: &Range<usize>) {
         self.join_run(payload.clone());
     }
@@ -103,7 +103,7 @@ impl<'b> Window<'b> {
         self.run.end = reply.end;
     }
 
-    /// The bytes not yet consumed, as they came.
+    /// The bytes not yet consumed, as received.
     #[inline]
     #[must_use]
     pub fn unread(&self) -> &[u8] {
@@ -125,7 +125,7 @@ impl<'b> Window<'b> {
     fn lay_out(&mut self, skip: usize, header: usize, len: usize, key: MaskKey) -> Taken {
         let source = self.next + skip;
         if self.run.is_empty() {
-            // An empty run may lie anywhere: here the payload need not move.
+            // An empty run has no fixed place: from here the payload need not move.
             self.run = source - header..source - header;
         }
         let target = self.run.end + header;
@@ -134,7 +134,7 @@ impl<'b> Window<'b> {
         Taken { payload: target..target + len, is_ascii }
     }
 
-    /// Consumes the unread bytes without looking at them.
+    /// Consumes the unread bytes without processing them.
     pub(super) const fn discard(&mut self) {
         self.next = self.buf.len();
     }

@@ -1,22 +1,22 @@
-//! The memory that a worker lends to one session after the other.
+//! Memory that a worker lends to one session at a time.
 
 use super::pool::{Pool, SPARE_BYTES_MIN};
 use crate::protocol::frame::header::SERVER_HEADER_BYTES_MAX;
 
-/// Memory that serves many sessions, one after the other, so that an idle session holds none: the bytes that go
-/// out, and up to 4 MiB of spare memory for large messages.
+/// Memory lent to one session at a time, so that an idle session holds none: outgoing bytes, and up
+/// to 4 MiB of spare memory for large messages.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Workspace {
-    /// Bytes that go on the wire before a window's run. [Cleared](Self::clear) once they are sent,
-    /// before the workspace is lent to another session.
+    /// Outgoing bytes, which precede a window's run on the wire. [Clear](Self::clear) them once
+    /// they are sent, before the workspace is lent to another session.
     pub out: Vec<u8>,
     pool: Pool,
 }
 
 impl Workspace {
-    /// Discards the bytes in `out`, which have been sent. Memory of a large message goes to the
-    /// pool.
+    /// Empties `out` after its bytes have been sent. The memory of a large message is kept for
+    /// later ones.
     #[inline]
     pub fn clear(&mut self) {
         if self.out.capacity() < SPARE_BYTES_MIN {
@@ -27,7 +27,7 @@ impl Workspace {
         }
     }
 
-    /// Gives memory that is no longer needed to the pool.
+    /// Returns memory that is no longer needed: see [`Pool::recycle`].
     pub(crate) fn recycle(&mut self, memory: Vec<u8>) {
         self.pool.recycle(memory);
     }
@@ -37,7 +37,7 @@ impl Workspace {
         self.pool.take_spare(len, most)
     }
 
-    /// Prepares an empty `out` for a message of `len` bytes: with spare memory, if the message is
+    /// Prepares an empty `out` for a message of `len` bytes, with spare memory if the message is
     /// large.
     pub(crate) fn reserve(&mut self, len: usize) {
         if self.out.is_empty() && len >= SPARE_BYTES_MIN {
