@@ -1,121 +1,119 @@
-//! The settings of a server: plain data, checked once before any thread starts.
+//! The settings of a server: plain data, validated once before any thread starts.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::protocol::{HEADERS_MAX, Limits};
 
-/// Limits and timeouts of a server, the same for all its workers. More will come: begin with
-/// [`Config::default`].
+/// Limits and timeouts of a server, the same for all its workers. Later versions may add fields, so
+/// start from [`Config::default`].
 ///
 /// ```
 /// use ws_reactor::Config;
 ///
 /// let config = Config { message_bytes_max: 64 * 1024, ..Config::default() };
-/// assert!(config.check().is_ok());
+/// assert!(config.validate().is_ok());
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
     /// Payload of a message in bytes, all fragments together; inclusive. Default 1 MiB.
     ///
-    /// A longer one ends the connection with 1009 as soon as a header announces it. A peer that is
-    /// in the middle of a message holds up to this much memory.
+    /// A longer message ends the connection with 1009 as soon as a header announces it. An
+    /// incomplete message holds up to this much memory.
     pub message_bytes_max: usize,
 
     /// Fragments of a message; inclusive. Default 131 072.
     ///
-    /// More of them end the connection with 1008. A fragment costs no memory of its own: this
-    /// bounds the work that a message of empty fragments can cause.
+    /// More fragments end the connection with 1008. A fragment needs no memory of its own; the
+    /// limit bounds the work caused by a message of empty fragments.
     pub fragments_max: u32,
 
     /// Bytes of a request head, including the empty line that ends it and an empty line before it.
     /// Default 8 KiB.
     ///
-    /// A longer one is answered 431, as is one with more than 100 headers. A peer whose request
-    /// arrives in pieces holds this much memory.
+    /// A longer head is answered 431, as is one with more than 100 headers. A request that arrives
+    /// in pieces holds up to this much memory.
     pub request_bytes_max: usize,
 
-    /// From accept to the last byte of the request; then the answer is 408. Default 10 s.
+    /// Time from accept to the last byte of the request; then the answer is 408. Default 10 s.
     ///
-    /// It is a total: a client that sends a byte now and then does not extend it.
+    /// Bytes that arrive do not extend it.
     pub handshake_timeout: Duration,
 
     /// How long a peer may be silent before its connection is closed with 1001. Default 120 s.
     ///
     /// Two things show that a peer is alive: bytes that it sends, and bytes that its TCP
-    /// acknowledges. Bytes that the server's own kernel accepts for sending do not. An
-    /// acknowledgement counts only until the peer's TCP has acknowledged the ping; from then on the
-    /// connection ends after `idle_timeout - ping_interval` unless a byte arrives. So a peer that
-    /// slowly receives a large message keeps its connection, and a program that hangs loses it. A
-    /// peer whose TCP has not acknowledged the ping is dropped without a close frame.
+    /// acknowledges; bytes that the server's own kernel accepts for sending do not.
+    /// Acknowledgements count only up to that of the ping. From then on the connection ends after
+    /// `idle_timeout - ping_interval` unless a byte arrives. So a peer that slowly receives a large
+    /// message keeps its connection, and a program that hangs loses it. A peer whose TCP has not
+    /// acknowledged the ping is dropped without a close frame.
     ///
-    /// If reading is paused (see `backlog_bytes_high`) and bytes from the peer wait to be read, every
-    /// acknowledgement counts. Without pings, every acknowledgement counts that leaves other bytes
-    /// unacknowledged.
+    /// While reading is paused (see `backlog_bytes_high`) and the peer's bytes wait to be read,
+    /// every acknowledgement counts. Without pings, an acknowledgement counts if it leaves other
+    /// bytes unacknowledged.
     ///
-    /// The server checks for acknowledgements at intervals, so an acknowledgement may extend the
-    /// time by up to 1/32 of `idle_timeout` too much; without pings, by up to 1/8.
+    /// The server checks for acknowledgements at intervals, so the connection may end late by up to
+    /// 1/32 of `idle_timeout`; without pings, by up to 1/8.
     pub idle_timeout: Duration,
 
-    /// The server sends a ping when it has received nothing for this long, whatever it has sent.
+    /// The server sends a ping after receiving nothing for this long, whatever it has sent.
     /// Default 25 s, because many proxies and load balancers close a connection after 60 s of
     /// silence. A value above half of `idle_timeout` counts as half of it. Zero turns pings off.
     pub ping_interval: Duration,
 
-    /// How long a peer has to answer the server's close frame, from the moment its TCP acknowledges
-    /// that frame; and how long it then has to end TCP. Default 5 s. After that the connection is
-    /// dropped.
+    /// How long a peer may take to answer the server's close frame once its TCP has acknowledged
+    /// that frame, and then to end TCP. Default 5 s. After that the connection is dropped.
     ///
-    /// Until the close frame is acknowledged, `idle_timeout` applies: it starts again with each
-    /// acknowledgement of bytes queued up to the close frame. If the close frame has to wait until
-    /// the peer has sent the rest of a streamed frame, the peer has `idle_timeout` for that, and
-    /// `close_timeout` for each step. A drain deadline (see
-    /// [`ServerHandle::shutdown`](crate::ServerHandle::shutdown)) ends the connection in any case.
+    /// Until the close frame is acknowledged, `idle_timeout` applies, and restarts with each
+    /// acknowledgement of bytes up to the close frame. If the close frame must wait for the rest of
+    /// a streamed frame, the peer has `idle_timeout` in all to send it, and `close_timeout` for
+    /// each piece. A drain deadline (see [`ServerHandle::shutdown`](crate::ServerHandle::shutdown))
+    /// ends the connection in any case.
     pub close_timeout: Duration,
 
-    /// Reading from a peer pauses when more than this is queued for it, in bytes; once anything is,
-    /// a message that has not all arrived counts too. Default 64 KiB.
+    /// Reading from a peer pauses when more bytes than this are queued for it. Once any are queued,
+    /// the received bytes of an incomplete message count too. Default 64 KiB.
     ///
-    /// An echo server holds for a peer that does not read at most one message and the larger of the
-    /// replies to one read (260 KiB) and this plus 16 KiB.
+    /// For a peer that does not read, an echo server holds at most one message and the larger of
+    /// the replies to one read (260 KiB) and this value plus 16 KiB.
     pub backlog_bytes_high: usize,
 
-    /// Reading resumes when less than this is queued, in bytes. Default 16 KiB.
+    /// Reading resumes when fewer bytes than this are queued. Default 16 KiB.
     pub backlog_bytes_low: usize,
 
-    /// The most bytes, sent by the handler or by other threads, that may be queued for a peer when
-    /// one of them sends again. Default 1 MiB. If there are more, the connection is dropped and the
-    /// message is lost. The last message may exceed the limit by up to `message_bytes_max`.
+    /// Bytes from the handler or from other threads that may be queued for a peer when one of them
+    /// sends again. Default 1 MiB. If more are queued, the connection is dropped and the message is
+    /// lost. The last message may exceed the limit by up to `message_bytes_max`.
     ///
-    /// Echoes do not count, because the server stops reading from a peer that does not receive them.
-    /// The queue mixes both, and bytes that the kernel takes are subtracted from this count first: it
-    /// may be too low, never too high. In all, a peer can make the server hold the echoes that
-    /// `backlog_bytes_high` allows, this many bytes, and one message.
+    /// Echoes do not count, because the server stops reading from a peer that does not receive
+    /// them. The queue mixes both, and bytes that the kernel accepts are subtracted from this count
+    /// first, so it may be too low but never too high. In all, a peer can make the server hold the
+    /// echoes that `backlog_bytes_high` allows, this many bytes, and one message.
     pub backlog_bytes_max: usize,
 
-    /// Connections of all workers together; more are answered 503 and closed. Default: no limit
-    /// but the file descriptors of the process.
+    /// Connections of all workers together; more are answered 503 and closed. Default: limited only
+    /// by the file descriptors of the process.
     pub connections_max: Option<usize>,
 
-    /// Connections that the kernel holds for each listener until they are accepted; it cuts this
-    /// to `net.core.somaxconn`. Default 4096.
+    /// Connections that the kernel queues for each listener until they are accepted, capped at
+    /// `net.core.somaxconn`. Default 4096.
     pub listen_backlog: u32,
 
-    /// Sets TCP_NODELAY: a reply is sent at once instead of waiting for more. Default true.
+    /// Sets TCP_NODELAY: small replies are sent without delay (no Nagle algorithm). Default true.
     pub tcp_nodelay: bool,
 
-    /// Commands from other threads that a worker's mailbox holds. Default 1024.
+    /// Commands from other threads that a worker's mailbox can hold. Default 1024.
     ///
-    /// A full mailbox is an error for the sender. It takes about 60 bytes a command up front. A loop
-    /// that sends to every connection wants room for as many as a worker has.
+    /// Sending to a full mailbox is an error. The mailbox allocates about 60 bytes per command in
+    /// advance. If a loop sends to every connection, set this to a worker's number of connections.
     pub mailbox_capacity: usize,
 
-    /// How long a worker looks for readiness again and again before it waits for it. Default zero:
-    /// it waits at once.
+    /// How long a worker polls for readiness before it blocks. Default zero: it blocks at once.
     ///
-    /// To be woken takes longer than an echo: where a worker has a core of its own, a budget longer
-    /// than its clients' pauses, such as 50 us, cuts the round trip to half. The core is busy
-    /// meanwhile; without a core to spare for each worker it only takes time from others.
+    /// Waking a blocked thread takes longer than an echo. Where each worker has its own core, a
+    /// value above the clients' pauses, such as 50 us, halves the round trip. Polling keeps the
+    /// core busy, so without a spare core for each worker it only takes time from other threads.
     pub busy_poll: Duration,
 }
 
@@ -141,21 +139,21 @@ impl Default for Config {
     }
 }
 
-/// The shortest request that can be a handshake is longer than this.
+/// Every valid handshake request is longer than this.
 const REQUEST_BYTES_MIN: usize = 128;
 
-/// The memory of a mailbox is taken up front: with this, a gigabyte.
+/// A mailbox allocates its memory in advance: a gigabyte at this capacity.
 const MAILBOX_CAPACITY_MAX: usize = 1 << 24;
 
 impl Config {
-    /// Checks that the settings make sense together. [`ServerBuilder::start`] calls it.
+    /// Checks each setting and their combination. [`ServerBuilder::start`] calls it.
     ///
     /// # Errors
     ///
-    /// The first setting that does not.
+    /// The first invalid setting.
     ///
     /// [`ServerBuilder::start`]: crate::ServerBuilder::start
-    pub fn check(&self) -> Result<(), ConfigError> {
+    pub fn validate(&self) -> Result<(), ConfigError> {
         let timeouts = [
             ("handshake_timeout", self.handshake_timeout),
             ("idle_timeout", self.idle_timeout),
@@ -199,8 +197,8 @@ impl Config {
         !self.ping_interval.is_zero()
     }
 
-    /// How long a peer is silent before the server sends a ping or, without pings, first checks for
-    /// acknowledgements.
+    /// How long a peer may be silent before the server sends a ping or, without pings, first checks
+    /// for acknowledgements.
     pub(crate) fn silence_before_look(&self) -> Duration {
         if self.sends_pings() {
             self.ping_interval.min(self.idle_timeout / 2)
@@ -209,8 +207,8 @@ impl Config {
         }
     }
 
-    /// How long a connection may last after the ping, or after the last acknowledgement that counts;
-    /// without pings, after the last byte received.
+    /// How long a connection may last after the ping, or after the last acknowledgement that
+    /// counts; without pings, after the last byte received.
     pub(crate) fn unanswered_timeout(&self) -> Duration {
         if self.sends_pings() {
             self.idle_timeout - self.silence_before_look()
@@ -224,20 +222,20 @@ impl Config {
     }
 }
 
-/// Settings that do not make sense: the embedding program's fault.
+/// An invalid setting: the embedding program's fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// This setting must not be zero.
     Zero(&'static str),
-    /// `mailbox_capacity` is more than a sensible amount of memory.
+    /// `mailbox_capacity` would take more than a gigabyte.
     MailboxTooLarge,
-    /// `request_bytes_max` is below what a handshake takes.
+    /// `request_bytes_max` is less than any handshake needs.
     RequestBytesTooFew,
     /// `backlog_bytes_low` is above `backlog_bytes_high`: reading would never resume.
     BacklogLowAboveHigh,
-    /// `backlog_bytes_high` is above `backlog_bytes_max`: a peer that is still read from would
-    /// have lost its connection.
+    /// `backlog_bytes_high` is above `backlog_bytes_max`: a peer could lose its connection before
+    /// reading pauses.
     BacklogHighAboveMax,
 }
 
@@ -270,11 +268,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_mistake_has_its_error() {
+    fn each_invalid_setting_has_its_error() {
         let with = |change: fn(&mut Config)| {
             let mut config = Config::default();
             change(&mut config);
-            config.check()
+            config.validate()
         };
         assert_eq!(with(|_| {}), Ok(()));
         assert_eq!(

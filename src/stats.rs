@@ -1,4 +1,4 @@
-//! Counters: each worker writes its own, anybody may read the sum.
+//! Counters: each worker writes its own, and any thread may read the sums.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,10 +27,10 @@ macro_rules! counters {
             $(pub(crate) $name: Counter,)*
         }
 
-        /// What a server has done since its start, all workers together.
+        /// The counters of a server since its start, summed over all workers.
         ///
-        /// The counters are read one by one while the workers go on: sums that hold at rest, such
-        /// as messages in and out of an echo, may be off by what is under way.
+        /// They are read one by one while the workers run, so counters that agree at rest, such as
+        /// messages in and out of an echo server, may differ by a few events.
         #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
         #[non_exhaustive]
         pub struct Stats {
@@ -41,7 +41,7 @@ macro_rules! counters {
             /// WebSocket connections that are open now.
             #[must_use]
             pub const fn open(&self) -> u64 {
-                // The counters are not read at one moment.
+                // Not one snapshot: `closed` may count a connection that `opened` does not yet.
                 self.opened.saturating_sub(self.closed)
             }
 
@@ -61,8 +61,8 @@ counters! {
     accepted,
     /// TCP connections ended, for whatever reason.
     ended,
-    /// Connections turned away at once, with 503, because of `connections_max`, a shutdown, or a
-    /// want of resources.
+    /// Connections turned away at once, with 503, because of `connections_max`, a shutdown, or lack
+    /// of resources.
     turned_away,
     /// Requests refused, by the protocol or by the handler.
     refused,
@@ -82,20 +82,20 @@ counters! {
     bytes_out,
     /// Connections ended for a fault of the peer (1002, 1007, 1008, 1009).
     protocol_errors,
-    /// Connections given up because the request did not arrive in time.
+    /// Connections ended because the request did not arrive in time.
     handshake_timeouts,
     /// Connections closed because the peer was silent for `idle_timeout`.
     idle_timeouts,
-    /// Connections given up because the peer did not complete the close.
+    /// Connections dropped because the peer did not complete the closing handshake in time.
     close_timeouts,
-    /// Connections lost because more was sent to them than they took.
+    /// Connections dropped because too many unsent bytes were queued for the peer.
     backlog_overflows,
     /// Callbacks that panicked.
     handler_panics,
     /// Messages from other threads that were dropped because the connection was closing, or had
     /// closed, when its worker took them from the mailbox.
     stale_sends,
-    /// Pauses of accepting, for want of file descriptors or memory.
+    /// Pauses of accepting because of a lack of file descriptors or memory.
     accept_pauses,
 }
 

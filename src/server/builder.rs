@@ -101,7 +101,7 @@ impl ServerBuilder {
         self,
         mut handler: impl FnMut(&ServerHandle, usize) -> H,
     ) -> Result<ServerHandle, StartError> {
-        self.config.check().map_err(StartError::Config)?;
+        self.config.validate().map_err(StartError::Config)?;
         if self.addresses.is_empty() {
             return Err(StartError::NoAddress);
         }

@@ -96,7 +96,7 @@ impl Simulation {
     fn new(plan: &Plan, is_traced: bool) -> Self {
         let setting = plan.setting();
         let config = Arc::new(setting.config.clone());
-        config.check().expect("the settings make sense");
+        config.validate().expect("the settings are valid");
         let rules = Rules {
             message_bytes_max: config.message_bytes_max as u64,
             fragments_max: config.fragments_max,

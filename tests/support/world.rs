@@ -29,7 +29,7 @@ pub struct World<H: Handler> {
 impl<H: Handler> World<H> {
     /// A world in which nothing has happened yet.
     pub fn new(handler: H, config: Config) -> Self {
-        config.check().expect("a test's settings make sense");
+        config.validate().expect("a test's settings are valid");
         let net = Net::default();
         let now = Instant::now();
         let counters = Arc::new(Counters::default());
