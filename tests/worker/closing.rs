@@ -10,7 +10,7 @@ use crate::probe::{
     has_status, open, seconds, text,
 };
 use crate::scripted::{Call, SocketId};
-use crate::support::frames::{PING, PONG, client, server};
+use crate::support::frames::{BINARY, PING, PONG, client, server};
 use crate::world::World;
 
 /// A connection whose peer has been sent a close frame.
@@ -48,6 +48,34 @@ fn messages_do_not_extend_the_time_for_a_close() {
     world.advance(GRAIN);
     assert!(world.is_gone(id));
     assert_eq!((world.stats().close_timeouts, log.count("text")), (1, 0));
+}
+
+/// A client that sends all its messages before it reads the first reply: the kernel has taken only
+/// a part of the replies when the server fails the connection, so reading is paused. The server must
+/// still read and discard the rest of the input, or the client never gets to the close frame.
+#[test]
+fn input_after_a_failure_is_discarded_while_reading_is_paused() {
+    let config = Config::default();
+    let mut world = echo_world();
+    let id = open(&mut world);
+    world.socket(id).peer_reads = false;
+    world.socket(id).capacity = 1000;
+    let count = 2 * config.backlog_bytes_high / 1000;
+    let (message, reply) = (binary(1000), binary_reply(1000));
+    let unmasked = client(BINARY, b"not masked").unmasked().bytes();
+    let consumed = world.socket(id).consumed;
+    world.send(id, &[message.repeat(count), unmasked].concat());
+    let rest = [&message[..]; 20];
+    rest.iter().for_each(|message| world.send(id, message));
+    world.run_until_quiet();
+    let sent = message.len() * (count + rest.len()) + 2 + b"not masked".len();
+    assert_eq!(world.socket(id).consumed - consumed, sent, "the client can send all its bytes");
+    world.socket(id).peer_reads = true;
+    world.run_until_quiet();
+    assert!(world.take_received(id) == [reply.repeat(count), close_reply(1002, "")].concat());
+    world.finish(id);
+    world.run_until_quiet();
+    assert!(world.is_gone(id));
 }
 
 /// The server's kernel took everything long ago; the peer's TCP acknowledges 10 kB in 30 seconds.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use ws_reactor::internal::{Command, Sender, Token};
+use ws_reactor::internal::{Command, Readiness, Sender, Token};
 use ws_reactor::protocol::Request;
 use ws_reactor::{
     CloseEvent, Config, ConnectionInfo, Context, Handler, Message, Peer, PeerId, Reply, Upgrade,
@@ -58,6 +58,21 @@ fn an_end_of_stream_that_comes_alone_ends_the_connection() {
         world.run_until_quiet();
         assert!(world.is_gone(id), "after {} bytes", sent.len());
     }
+}
+
+/// EPOLLHUP may come without EPOLLIN: epoll_wait(2) reports it whatever was asked for.
+#[test]
+fn an_edge_that_reports_only_the_end_of_the_stream_ends_the_connection() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    world.finish(id);
+    let edges = world.poll();
+    let token = world.token(id);
+    assert!(matches!(edges[..], [(_, Readiness { reads_to_end: true, .. })]), "{edges:?}");
+    let hang_up = Readiness { readable: false, writable: false, reads_to_end: true };
+    world.turn_with(vec![(token, hang_up)]);
+    world.run_until_quiet();
+    assert!(world.is_gone(id));
 }
 
 #[test]
