@@ -1,4 +1,4 @@
-//! The command line. Everything a flag can get wrong by itself is refused here, with exit 2.
+//! The command line. An invalid option is rejected here, with exit status 2.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
@@ -8,14 +8,14 @@ use clap::Parser;
 
 use crate::usage;
 
-/// Measures a WebSocket echo server: throughput, latency, and whether every echo is right.
+/// Measures the throughput and latency of a WebSocket echo server, and checks every echo.
 ///
 /// Without --rate every connection keeps --depth messages in flight (closed loop). With --rate
-/// messages are due at fixed times and latency counts from then, so that a stall of the server
-/// is not hidden by the messages that were not sent during it.
+/// messages are due at fixed times and latency counts from then, so that it includes the wait of
+/// messages that a stalled server keeps from being sent.
 ///
-/// Exit status: 0 all echoes were right, 1 the server was wrong or out of reach, 2 bad usage or a
-/// host that nobody knows.
+/// Exit status: 0 if all echoes are correct, 1 if one is not or the server cannot be reached, 2 for
+/// a usage error or an unknown host.
 #[derive(Debug, Parser)]
 #[command(name = "load", allow_negative_numbers = true)]
 pub(crate) struct Options {
@@ -42,7 +42,7 @@ pub(crate) struct Options {
     )]
     pub(crate) size: Vec<usize>,
 
-    /// Messages in flight per connection; with --rate the most that may be.
+    /// Messages in flight per connection; with --rate their maximum.
     #[arg(
         long,
         value_name = "N",
@@ -69,11 +69,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "MSGS_PER_S", value_parser = parse_rate)]
     pub(crate) rate: Option<f64>,
 
-    /// Seconds over which the connections are opened evenly; 0 is as fast as possible.
+    /// Seconds over which to open the connections evenly; 0 is as fast as possible.
     #[arg(long, value_name = "S", default_value = "0", value_parser = parse_seconds)]
     pub(crate) ramp_up: Duration,
 
-    /// Seconds of messages before the measured time; checked but not counted.
+    /// Seconds of messages before the measured time; echoes are checked but not counted.
     #[arg(
         long,
         value_name = "S",
@@ -87,15 +87,15 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) binary: bool,
 
-    /// What the server puts before every message it echoes [default: nothing].
+    /// Prefix that the server adds to every echo [default: none].
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) prefix: String,
 
-    /// Local address the connections come from [default: the system's choice].
+    /// Local address of the connections [default: chosen by the system].
     #[arg(long, value_name = "IP")]
     pub(crate) source: Option<IpAddr>,
 
-    /// A server on this machine: tell the CPU time that all threads of this process use.
+    /// Process of a server on this machine, whose CPU time is reported.
     #[arg(long, value_parser = parse_pid)]
     pub(crate) pid: Option<u32>,
 
@@ -107,7 +107,7 @@ pub(crate) struct Options {
 /// A ws:// URL, resolved.
 #[derive(Clone, Debug)]
 pub(crate) struct Url {
-    /// For the Host header: host and port as they were given.
+    /// Host and port as given, for the Host header.
     pub(crate) authority: String,
     /// Path and query.
     pub(crate) target: String,
@@ -122,7 +122,7 @@ impl FromStr for Url {
             return Err("this program is built without TLS: the URL must begin with ws://".into());
         }
         let rest = url.strip_prefix("ws://").ok_or("the URL must begin with ws://")?;
-        // Anything else could end the request line or a header of the upgrade.
+        // Other bytes could end the request line or a header of the upgrade.
         if !rest.bytes().all(|byte| byte.is_ascii_graphic()) || rest.contains(['@', '#']) {
             return Err("the URL must be ASCII without spaces, user or fragment".to_owned());
         }
@@ -138,7 +138,7 @@ impl FromStr for Url {
         }
         let host_and_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
         let addresses = host_and_port.to_socket_addrs().map_err(|error| error.to_string())?;
-        // For a name such as localhost: a server on one address is more often on IPv4.
+        // A name such as localhost may have both: prefer IPv4, on which more servers listen.
         let address = addresses.min_by_key(SocketAddr::is_ipv6).ok_or("the host has no address")?;
         Ok(Self { authority: authority.to_owned(), target, address })
     }
@@ -170,25 +170,25 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 fn parse_pid(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(pid) if usage::is_readable(pid) => Ok(pid),
-        Ok(_) => Err("there is no such process whose CPU time can be read".to_owned()),
-        Err(_) => Err("a process has a number".to_owned()),
+        Ok(_) => Err("there is no such process, or its CPU time cannot be read".to_owned()),
+        Err(_) => Err("a process id is a number".to_owned()),
     }
 }
 
 fn parse_positive_seconds(text: &str) -> Result<Duration, String> {
     match parse_seconds(text)? {
-        Duration::ZERO => Err("there is nothing to measure in 0 seconds".to_owned()),
+        Duration::ZERO => Err("the time must be more than zero".to_owned()),
         seconds => Ok(seconds),
     }
 }
 
-/// A GiB: beyond it the run would measure the generator's memory.
+/// 1 GiB: above it the run would measure the generator's memory.
 const SIZE_MAX: usize = 1 << 30;
 
-/// More would only measure queues, and 65536 frames still fit the tape.
+/// More would only measure queues.
 const DEPTH_MAX: i64 = 65_536;
 
-/// One message in a quarter of an hour.
+/// One message every 1000 s.
 const RATE_MIN: f64 = 0.001;
 
 /// One message per nanosecond, the unit of all times here.

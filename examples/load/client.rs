@@ -1,14 +1,14 @@
-//! One client connection: dialled, upgraded, echoing, closed.
+//! The state machine of one client connection.
 //!
 //! ```text
 //! Connecting ──▶ Upgrading ──▶ Open ──▶ Closing ──▶ Closed
-//!      101 in full ─────────────┘         │            │
-//!      stopped and everything answered ───┘            │
+//!      the whole 101 ───────────┘         │            │
+//!      stopped, all messages answered ────┘            │
 //!      the server's Close, or its end of the stream ───┘
 //! ```
 //!
-//! Registered once, for both directions, edge-triggered: a turn reads until the socket is empty
-//! and then writes once.
+//! The socket is registered once, edge-triggered, for both directions, so a turn reads until the
+//! socket is empty and then writes.
 
 use std::io::{self, ErrorKind, Read};
 use std::mem;
@@ -23,32 +23,32 @@ use crate::problem::Problem;
 use crate::report::Recorder;
 use crate::schedule::Schedule;
 use crate::session::Session;
-use crate::tape::Tape;
 use crate::upgrade::Upgrade;
+use crate::workload::Workload;
 
-/// What all connections use, one after the other.
+/// State that all connections use, one at a time.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) tape: Tape,
+    pub(crate) workload: Workload,
     pub(crate) schedule: Schedule,
     pub(crate) recorder: Recorder,
-    pub(crate) census: Census,
-    /// Connections whose turn ended before their socket was full: no event will tell.
+    pub(crate) counts: ConnectionCounts,
+    /// Connections whose turn ended before their socket was full, so that no event will follow.
     pub(crate) unfinished: Vec<u32>,
 }
 
-/// How many connections have come how far; each count includes the next.
+/// Numbers of connections that have reached each stage.
 #[derive(Debug, Default)]
-pub(crate) struct Census {
+pub(crate) struct ConnectionCounts {
     pub(crate) opened: u32,
     pub(crate) closing: u32,
-    /// Answered with Close.
+    /// The server answered our Close.
     pub(crate) closed: u32,
-    /// Gone without answering our Close.
-    pub(crate) vanished: u32,
+    /// The server ended the stream without answering our Close.
+    pub(crate) unanswered: u32,
 }
 
-/// A socket and what has become of it.
+/// A socket and its state.
 #[derive(Debug)]
 pub(crate) struct Connection {
     index: u32,
@@ -66,7 +66,7 @@ enum State {
 }
 
 impl Connection {
-    /// Begins to connect; a refusal arrives as an event.
+    /// Starts to connect. A failure to connect is reported by a later event.
     pub(crate) fn dial(index: u32, url: &Url, source: Option<IpAddr>) -> io::Result<Self> {
         let stream = match source {
             None => TcpStream::connect(url.address)?,
@@ -79,7 +79,7 @@ impl Connection {
         &mut self.stream
     }
 
-    /// One turn: everything readable is read, then everything allowed is written.
+    /// Handles an event: reads all input, then writes all messages that are due.
     pub(crate) fn ready(
         &mut self,
         event: &Event,
@@ -90,13 +90,14 @@ impl Connection {
             return Ok(());
         }
         if event.is_readable() || event.is_read_closed() {
-            // A short read means an empty socket (epoll(7)), unless the end is to be read too.
+            // A short read means an empty socket (epoll(7)), unless the peer has ended the stream.
             self.read(shared, scratch, event.is_read_closed())?;
         }
         self.write(shared, scratch)
     }
 
-    /// Sends what has come due, and Close when the run is over and everything is answered.
+    /// Sends the messages that are due, and Close once the run is over and every message is
+    /// answered.
     pub(crate) fn write(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Result<(), Problem> {
         if let State::Open(session) = &self.state
             && shared.schedule.is_stopped()
@@ -113,7 +114,7 @@ impl Connection {
             State::Connecting(_) | State::Closed => Ok(()),
         };
         result.or_else(|error| {
-            // A server that closed early has said why, if anywhere, in what is still unread.
+            // If the server closed early, the unread input may say why.
             self.read(shared, scratch, true)?;
             self.broke("write", error, shared)
         })
@@ -127,7 +128,7 @@ impl Connection {
         }
     }
 
-    /// The number of the message whose echo is awaited; 0 for an unanswered upgrade.
+    /// The number of the message whose echo is outstanding; 0 for an unanswered upgrade.
     pub(crate) fn awaited(&self) -> Option<u64> {
         match &self.state {
             State::Connecting(_) | State::Upgrading(_) => Some(0),
@@ -136,13 +137,13 @@ impl Connection {
         }
     }
 
-    /// Whether the connection has been made.
+    /// Returns whether the connection is established.
     fn finish_connecting(&mut self) -> Result<bool, Problem> {
         let connect = |error| Problem::Io { doing: "connect", error };
         if let Some(error) = self.stream.take_error().map_err(connect)? {
             return Err(connect(error));
         }
-        // The event may be spurious; only a peer address proves a connection (mio's advice).
+        // The event may be spurious; only a peer address proves a connection (see mio's docs).
         if self.stream.peer_addr().is_err() {
             return Ok(false);
         }
@@ -184,7 +185,7 @@ impl Connection {
             let Some(rest) = upgrade.recv(bytes)? else { return Ok(()) };
             bytes = rest;
             self.state = State::Open(Session::new(self.index, shared));
-            shared.census.opened += 1;
+            shared.counts.opened += 1;
         }
         let (State::Open(session) | State::Closing(session)) = &mut self.state else {
             return Ok(());
@@ -196,7 +197,7 @@ impl Connection {
             return Err(Problem::Closed { message, code: close.code, reason: close.reason });
         }
         self.state = State::Closed;
-        shared.census.closed += 1;
+        shared.counts.closed += 1;
         Ok(())
     }
 
@@ -206,14 +207,14 @@ impl Connection {
             State::Open(_) => Err(Problem::Ended { message: self.awaited_or_next() }),
             State::Closing(_) => {
                 self.state = State::Closed;
-                shared.census.vanished += 1;
+                shared.counts.unanswered += 1;
                 Ok(())
             }
             State::Closed => Ok(()),
         }
     }
 
-    /// After our Close a reset is merely impolite.
+    /// Reports a broken connection. After our Close it counts as the end of the stream.
     fn broke(
         &mut self,
         doing: &'static str,
@@ -230,7 +231,7 @@ impl Connection {
         self.state = match mem::replace(&mut self.state, State::Closed) {
             State::Open(mut session) => {
                 session.send_close(shared);
-                shared.census.closing += 1;
+                shared.counts.closing += 1;
                 State::Closing(session)
             }
             other => other,
@@ -242,7 +243,7 @@ impl Connection {
     }
 }
 
-/// Like `TcpStream::connect`, from a local address of the caller's choice.
+/// Like `TcpStream::connect`, but from the local address `source`.
 fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     socket.bind(&SocketAddr::new(source, 0).into())?;

@@ -1,37 +1,37 @@
-//! The judge: is what the server sends exactly the echo of what was sent, in order?
+//! Checks that the server echoes every message exactly and in order.
 //!
-//! A fragmented echo is legal and so are pings in between. Payloads are compared as they arrive,
-//! straight from the read buffer; nothing is collected but the payload of a control frame.
+//! An echo may be fragmented, with control frames in between. Payloads are compared in the read
+//! buffer as they arrive; only the payload of a control frame is copied.
 
 use crate::frames::{self, Decoder, Head, OpCode, Piece};
 use crate::problem::Problem;
-use crate::tape::{Cursor, Tape};
+use crate::workload::{Cursor, Workload};
 
 /// The receiving side of one connection.
 #[derive(Debug)]
 pub(crate) struct Echoes {
     decoder: Decoder,
-    /// The message whose echo comes next or is under way.
+    /// The message whose echo is in progress or comes next.
     expected: Cursor,
     /// Messages whose echo is complete.
     answered: u64,
     frame: Frame,
-    /// Bytes of the echo that is under way; `None` between messages.
+    /// Bytes received of the echo in progress; `None` between messages.
     matched: Option<usize>,
     /// The payload of a control frame, at most 125 bytes.
     control: Vec<u8>,
 }
 
-/// The kind of frame whose payload is coming.
+/// The kind of frame whose payload comes next.
 #[derive(Clone, Copy, Debug)]
 enum Frame {
     Data { fin: bool },
     Control(OpCode),
 }
 
-/// What one read brought.
+/// The complete messages and the Close of one read.
 #[derive(Debug, Default)]
-pub(crate) struct Harvest {
+pub(crate) struct Received {
     pub(crate) messages: u64,
     pub(crate) message_bytes: u64,
     pub(crate) close: Option<CloseFrame>,
@@ -56,17 +56,17 @@ impl Echoes {
         }
     }
 
-    /// Judges `input`, which may end anywhere, while `owed` echoes are owed. Appends to `pongs`
-    /// the frames that answer pings. What follows a Close is not looked at.
+    /// Checks `input`, which may end anywhere, while `outstanding` echoes are expected. Appends the
+    /// answers to pings to `pongs`. Ignores bytes after a Close.
     pub(crate) fn recv(
         &mut self,
         mut input: &[u8],
-        owed: u64,
-        tape: &Tape,
+        outstanding: u64,
+        workload: &Workload,
         pongs: &mut Vec<u8>,
-    ) -> Result<Harvest, Problem> {
-        let mut harvest = Harvest::default();
-        while harvest.close.is_none() {
+    ) -> Result<Received, Problem> {
+        let mut received = Received::default();
+        while received.close.is_none() {
             let message = self.message();
             let piece = self.decoder.next(&mut input);
             match piece.map_err(|error| Problem::Frame { message, error })? {
@@ -75,50 +75,57 @@ impl Echoes {
                     self.control.clear();
                     self.frame = Frame::Control(head.opcode);
                 }
-                Some(Piece::Head(head)) => self.recv_head(head, harvest.messages < owed, tape)?,
+                Some(Piece::Head(head)) => {
+                    self.recv_head(head, received.messages < outstanding, workload)?
+                }
                 Some(Piece::Payload { bytes, last }) => match self.frame {
                     Frame::Data { fin } => {
-                        self.recv_payload(bytes, tape)?;
+                        self.recv_payload(bytes, workload)?;
                         if last && fin {
-                            harvest.messages += 1;
-                            harvest.message_bytes += tape.message_bytes(self.expected);
-                            self.recv_message_end(tape);
+                            received.messages += 1;
+                            received.message_bytes += workload.message_bytes(self.expected);
+                            self.recv_message_end(workload);
                         }
                     }
                     Frame::Control(opcode) => {
                         self.control.extend_from_slice(bytes);
                         if last {
-                            harvest.close = self.recv_control(opcode, tape, pongs)?;
+                            received.close = self.recv_control(opcode, workload, pongs)?;
                         }
                     }
                 },
             }
         }
-        Ok(harvest)
+        Ok(received)
     }
 
-    /// The number, from 1, of the message whose echo comes next.
+    /// The number, counted from 1, of the message whose echo comes next.
     pub(crate) fn message(&self) -> u64 {
         self.answered + 1
     }
 
-    /// Whether an echo has begun and not ended.
+    /// Whether an echo is in progress.
     pub(crate) fn is_inside_message(&self) -> bool {
         self.matched.is_some()
     }
 
     #[inline]
-    fn recv_head(&mut self, head: Head, is_owed: bool, tape: &Tape) -> Result<(), Problem> {
+    fn recv_head(
+        &mut self,
+        head: Head,
+        is_expected: bool,
+        workload: &Workload,
+    ) -> Result<(), Problem> {
         let expected = match self.matched {
-            None => tape.opcode(),
+            None => workload.opcode(),
             Some(_) => OpCode::Continuation,
         };
         let matched = self.matched.unwrap_or(0);
-        let left = (tape.echo(self.expected).len() - matched) as u64;
+        let left = (workload.echo(self.expected).len() - matched) as u64;
         let is_length_right =
             if head.fin { head.payload_bytes == left } else { head.payload_bytes <= left };
-        if !is_owed || head.opcode != expected || !is_length_right {
-            let expected = if !is_owed {
+        if !is_expected || head.opcode != expected || !is_length_right {
+            let expected = if !is_expected {
                 "nothing".to_owned()
             } else if head.fin {
                 format!("{expected:?} with {left} bytes")
@@ -134,10 +141,10 @@ impl Echoes {
     }
 
     #[inline]
-    fn recv_payload(&mut self, bytes: &[u8], tape: &Tape) -> Result<(), Problem> {
+    fn recv_payload(&mut self, bytes: &[u8], workload: &Workload) -> Result<(), Problem> {
         let matched = self.matched.unwrap_or(0);
-        // The head was checked: no frame brings more than is left of the echo.
-        let expected = &tape.echo(self.expected)[matched..matched + bytes.len()];
+        // The header was checked: no frame is longer than the rest of the echo.
+        let expected = &workload.echo(self.expected)[matched..matched + bytes.len()];
         if bytes != expected {
             return Err(differing(self.message(), matched, expected, bytes));
         }
@@ -146,17 +153,17 @@ impl Echoes {
     }
 
     #[inline]
-    fn recv_message_end(&mut self, tape: &Tape) {
-        debug_assert_eq!(self.matched, Some(tape.echo(self.expected).len()));
+    fn recv_message_end(&mut self, workload: &Workload) {
+        debug_assert_eq!(self.matched, Some(workload.echo(self.expected).len()));
         self.matched = None;
         self.answered += 1;
-        self.expected = tape.next(self.expected);
+        self.expected = workload.next(self.expected);
     }
 
     fn recv_control(
         &self,
         opcode: OpCode,
-        tape: &Tape,
+        workload: &Workload,
         pongs: &mut Vec<u8>,
     ) -> Result<Option<CloseFrame>, Problem> {
         match opcode {
@@ -164,11 +171,11 @@ impl Echoes {
                 if pongs.len() > PONG_BYTES_MAX {
                     return Err(Problem::Mismatch {
                         message: self.message(),
-                        expected: "pongs to be read".to_owned(),
-                        got: "ever more pings".to_owned(),
+                        expected: "the server to read our pongs".to_owned(),
+                        got: "more pings".to_owned(),
                     });
                 }
-                frames::encode(OpCode::Pong, &self.control, tape.mask(), pongs);
+                frames::encode(OpCode::Pong, &self.control, workload.mask(), pongs);
                 Ok(None)
             }
             OpCode::Close => match self.control.as_slice() {
@@ -180,10 +187,10 @@ impl Echoes {
                 [_] => Err(Problem::Mismatch {
                     message: self.message(),
                     expected: "Close with a code of two bytes".to_owned(),
-                    got: "one byte".to_owned(),
+                    got: "Close with one byte".to_owned(),
                 }),
             },
-            // An unsolicited pong is legal and means nothing (RFC 6455 5.5.3).
+            // An unsolicited pong is legal and needs no answer (RFC 6455 5.5.3).
             _ => Ok(None),
         }
     }
@@ -203,8 +210,8 @@ fn differing(message: u64, offset: usize, expected: &[u8], got: &[u8]) -> Proble
     }
 }
 
-/// How much of a wrong payload is shown: enough to tell a swapped message from a flipped bit.
+/// Length of the excerpt from a wrong payload: enough to tell a swapped message from a flipped bit.
 const EXCERPT_BYTES: usize = 16;
 
-/// Unwritten pongs; a server that sends more pings than it reads pongs is broken.
+/// Maximum of unwritten pongs: a server that keeps sending pings must read their answers.
 const PONG_BYTES_MAX: usize = 64 << 10;

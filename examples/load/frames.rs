@@ -1,7 +1,7 @@
-//! The wire: client frames encoded, server frames decoded (RFC 6455 section 5).
+//! Encodes client frames and decodes server frames (RFC 6455 section 5).
 //!
-//! Written apart from the library on purpose: a bug the two shared would measure as correct.
-//! Knows nothing of sockets or of what a payload should be; `echoes.rs` judges that.
+//! It shares no code with the library on purpose: a bug in shared code would pass unnoticed. It
+//! knows no sockets and no expected payloads; `echoes.rs` checks those.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -39,7 +39,7 @@ impl TryFrom<u8> for OpCode {
     }
 }
 
-/// Appends one whole masked frame.
+/// Appends one masked frame with FIN.
 pub(crate) fn encode(opcode: OpCode, payload: &[u8], mask: [u8; 4], out: &mut Vec<u8>) {
     out.push(0x80 | opcode as u8);
     let bytes = payload.len();
@@ -58,13 +58,13 @@ pub(crate) fn encode(opcode: OpCode, payload: &[u8], mask: [u8; 4], out: &mut Ve
     out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
 }
 
-/// A masking key nobody can predict (RFC 6455 5.3), from the only randomness std offers. Never
-/// zero, which would leave the payload as it is.
+/// An unpredictable masking key (RFC 6455 5.3), from the only source of randomness in `std`. It is
+/// never zero, which would leave the payload unmasked.
 pub(crate) fn random_mask() -> [u8; 4] {
     ((RandomState::new().hash_one(0_u8) as u32) | 1).to_be_bytes()
 }
 
-/// What a server frame's head says.
+/// The header of a server's frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Head {
     pub(crate) opcode: OpCode,
@@ -72,15 +72,15 @@ pub(crate) struct Head {
     pub(crate) payload_bytes: u64,
 }
 
-/// A head is followed by one or more payload pieces, of which exactly one is the last; the only
-/// piece of an empty payload is empty.
+/// A part of a frame. One or more payload pieces follow a header, and `last` marks the final one;
+/// an empty payload is one empty piece.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Piece<'a> {
     Head(Head),
     Payload { bytes: &'a [u8], last: bool },
 }
 
-/// An incremental decoder: it keeps a cut head, never a payload byte.
+/// An incremental decoder. It stores an incomplete header but never payload bytes.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     state: State,
@@ -141,7 +141,7 @@ impl State {
     }
 }
 
-/// A head cut by the end of a read is rare: byte by byte is fast enough and plainly right.
+/// Completes a header that a read has split. This is rare, so byte by byte is fast enough.
 #[cold]
 fn resume_head(
     stash: &mut [u8; HEAD_BYTES_MAX],
@@ -159,7 +159,7 @@ fn resume_head(
     Ok(None)
 }
 
-/// The head at the front of `bytes` and its length.
+/// The header at the start of `bytes` and its length.
 #[inline]
 fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, FrameError> {
     let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
@@ -202,7 +202,7 @@ pub(crate) enum FrameError {
     UnknownOpCode(u8),
     /// 5.5: a control frame has FIN and at most 125 bytes.
     ControlTooLargeOrCut,
-    /// 5.2: the shortest encoding is a must, and so is a most significant bit of 0.
+    /// 5.2: the encoding must be the shortest, and the most significant bit 0.
     BadLength(u64),
 }
 
@@ -212,11 +212,11 @@ impl fmt::Display for FrameError {
             Self::ReservedBits(bits) => write!(f, "expected RSV bits 000, got {bits:03b}"),
             Self::Masked => f.write_str("expected an unmasked frame, got a masked one"),
             Self::UnknownOpCode(value) => write!(f, "expected a known opcode, got {value:#x}"),
-            Self::ControlTooLargeOrCut => f.write_str(
-                "expected a control frame of at most 125 bytes with FIN, got a longer or cut one",
-            ),
+            Self::ControlTooLargeOrCut => {
+                f.write_str("expected a control frame with FIN and at most 125 bytes, got another")
+            }
             Self::BadLength(bytes) => {
-                write!(f, "expected the shortest length encoding, got a long one for {bytes} bytes")
+                write!(f, "expected the shortest encoding of a length, got another for {bytes}")
             }
         }
     }
@@ -229,7 +229,7 @@ const HEAD_BYTES_MAX: usize = 10;
 mod tests {
     use super::*;
 
-    /// What the decoder makes of `bytes` when they come in steps of `step`, payloads joined.
+    /// Decodes `bytes` in steps of `step`, and joins the payload pieces.
     fn decode(bytes: &[u8], step: usize) -> Result<Vec<(Head, Vec<u8>)>, FrameError> {
         let mut decoder = Decoder::new();
         let mut frames: Vec<(Head, Vec<u8>)> = Vec::new();
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_decodes_alike() {
+    fn frames_decode_alike_in_pieces_of_any_size() {
         let mut bytes = vec![0x01, 2, b'h', b'e', 0x89, 0, 0x80, 126, 0, 200];
         bytes.extend([b'x'; 200]);
         bytes.extend([0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_frames_are_named() {
+    fn malformed_frames_are_rejected() {
         for (bytes, error) in [
             (&[0xc1, 0][..], FrameError::ReservedBits(4)),
             (&[0x81, 0x80], FrameError::Masked),

@@ -1,7 +1,7 @@
 //! Load generator for WebSocket echo servers: one thread, every echo checked.
 //!
-//! It shares no code with the library it measures. The path of a message: `schedule` says when,
-//! `tape` what, `session` writes it and times it, `echoes` judges what comes back.
+//! It shares no code with the library that it measures. `schedule` decides when a message is sent,
+//! `workload` holds its bytes, `session` writes and times it, and `echoes` checks the reply.
 //!
 //! ```sh
 //! cargo run --release --example load -- --url ws://127.0.0.1:9001/ --connections 64 --depth 32
@@ -16,9 +16,9 @@ mod report;
 mod run;
 mod schedule;
 mod session;
-mod tape;
 mod upgrade;
 mod usage;
+mod workload;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -31,7 +31,7 @@ use crate::run::Run;
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
         Ok(options) => options,
-        // Help and version are no mistakes.
+        // Help and version are not errors.
         Err(asked) if !asked.use_stderr() => asked.exit(),
         Err(error) => {
             let error = error.to_string();

@@ -1,6 +1,6 @@
-//! Everything that can go wrong on one connection, and the one line said about it.
+//! The failures of one connection, each displayed in one line.
 //!
-//! Messages count from 1 here, as people do.
+//! Messages are counted from 1.
 
 use std::{fmt, io};
 
@@ -9,19 +9,19 @@ use crate::frames::FrameError;
 /// Why a connection failed.
 #[derive(Debug)]
 pub(crate) enum Problem {
-    /// The socket: refused, reset, out of ports or descriptors.
+    /// A socket error: connection refused or reset, no ports or descriptors left.
     Io { doing: &'static str, error: io::Error },
-    /// The server's answer to the upgrade is not the 101 asked for.
+    /// The server's answer to the upgrade is not the expected 101.
     Upgrade { expected: &'static str, got: String },
-    /// The server broke the framing.
+    /// The server sent a malformed frame.
     Frame { message: u64, error: FrameError },
-    /// The frame is legal but is not the echo of `message`.
+    /// The frame is well-formed but is not the echo of `message`.
     Mismatch { message: u64, expected: String, got: String },
     /// The server sent Close before we did.
     Closed { message: u64, code: Option<u16>, reason: String },
     /// The stream ended without Close.
     Ended { message: u64 },
-    /// Nothing moved for `seconds`.
+    /// No connection made progress for `seconds`.
     Stalled { message: u64, seconds: u64 },
 }
 

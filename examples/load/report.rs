@@ -1,6 +1,6 @@
-//! What is measured, and how it is told.
+//! Records counts and latencies, and prints them.
 //!
-//! The keys of the JSON line are stable: scripts read them.
+//! The keys of the JSON line are stable, because scripts read them.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -10,15 +10,15 @@ use hdrhistogram::Histogram;
 use crate::args::Options;
 use crate::usage::Usage;
 
-/// Counts and latencies of the measured time, and the clock that all of a run reads.
+/// Counts and latencies of the measured time, and the clock of the run.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     epoch: Instant,
     /// Nanoseconds since the epoch at the last `tick`.
     pub(crate) now: u64,
-    /// When something last moved on any connection.
+    /// When any connection last made progress.
     pub(crate) progress_at: u64,
-    /// Echoes that arrive in `measured_from..measured_until` count.
+    /// Only echoes that arrive in `measured_from..measured_until` count.
     measured_from: u64,
     measured_until: u64,
     messages: u64,
@@ -50,7 +50,7 @@ impl Recorder {
         self.now
     }
 
-    /// Counts what arrives after `warmup`, for `duration` or without end.
+    /// Sets the measured time: from the end of `warmup`, for `duration` or without limit.
     pub(crate) fn measure(&mut self, warmup: Duration, duration: Option<Duration>) {
         self.measured_from = self.now + warmup.as_nanos() as u64;
         self.measured_until =
@@ -66,7 +66,7 @@ impl Recorder {
         }
     }
 
-    /// `messages` sent at `sent_at` came back at `now`.
+    /// Records the latency of `messages` sent at `sent_at` and echoed at `now`.
     #[inline]
     pub(crate) fn latency(&mut self, sent_at: u64, messages: u64, now: u64) {
         if (self.measured_from..self.measured_until).contains(&now) {
@@ -74,7 +74,7 @@ impl Recorder {
         }
     }
 
-    /// How long until the measured time is over; `None` when it is.
+    /// The rest of the measured time; `None` once it is over.
     pub(crate) fn time_left(&self) -> Option<Duration> {
         self.measured_until.checked_sub(self.now).filter(|&left| left > 0).map(Duration::from_nanos)
     }
@@ -93,7 +93,7 @@ impl Recorder {
         self.messages
     }
 
-    /// Nanoseconds measured so far, or in all.
+    /// Nanoseconds of measured time, or up to the last echo if it has no limit.
     fn elapsed(&self) -> u64 {
         let end = match self.measured_until {
             u64::MAX => self.last_echo_at,
@@ -121,7 +121,7 @@ pub(crate) struct Report {
     cpu: Option<Cpu>,
 }
 
-/// Who used how much CPU time, and for what.
+/// CPU time of the server and of this process.
 #[derive(Debug)]
 struct Cpu {
     server_us_per_message: f64,
@@ -136,7 +136,7 @@ impl Report {
         messages_unsent: u64,
         closes_unanswered: u32,
     ) -> Self {
-        // A run of one instantaneous message still has a finite rate.
+        // At least a nanosecond, so that the rate is finite.
         let seconds = recorder.elapsed().max(1) as f64 / 1e9;
         let messages_per_s = recorder.messages as f64 / seconds;
         let latencies = &recorder.latencies_ns;
@@ -198,19 +198,19 @@ impl Report {
 impl Cpu {
     fn new(usage: Usage, messages_per_s: f64) -> Self {
         let server_us_per_message = match messages_per_s {
-            // No number at all: it becomes null.
+            // Printed as null.
             0.0 => f64::NAN,
             messages_per_s => usage.server_cores * 1e6 / messages_per_s,
         };
         Self { server_us_per_message, usage }
     }
 
-    /// Who had no time left, if anybody.
+    /// The bottleneck, if one of the two used all its CPU time.
     fn limit(&self) -> Option<&'static str> {
         if self.usage.server_busiest > BUSY_CORES {
-            Some("the server: a thread of it had no time left")
+            Some("the server: one of its threads was fully busy")
         } else if self.usage.load_cores > BUSY_CORES {
-            Some("load, not the server: more than one load would get more")
+            Some("load, not the server: run several to measure more")
         } else {
             None
         }
@@ -242,16 +242,16 @@ impl fmt::Display for Report {
         }
         if let Some(cpu) = &self.cpu {
             write!(f, "\n{cpu}")?;
-            // With a rate that is the limit, and load watches the clock while it waits.
+            // With --rate the rate is the limit, and load polls the clock while it waits.
             if let (Some(limit), None) = (cpu.limit(), self.rate) {
                 write!(f, "\nlimit       {limit}")?;
             }
         }
         if self.messages_unsent > 0 {
-            write!(f, "\nbehind      {} messages were due but never sent", self.messages_unsent)?;
+            write!(f, "\nunsent      {} messages were due but not sent", self.messages_unsent)?;
         }
         if self.closes_unanswered > 0 {
-            write!(f, "\nimpolite    {} connections did not answer Close", self.closes_unanswered)?;
+            write!(f, "\nunclosed    {} connections did not answer Close", self.closes_unanswered)?;
         }
         Ok(())
     }
@@ -267,11 +267,11 @@ impl fmt::Display for Cpu {
     }
 }
 
-/// A thread that uses this share of a core has hardly time left.
+/// A thread that uses this share of a core counts as fully busy.
 const BUSY_CORES: f64 = 0.93;
 
-/// Ten minutes; what waits longer is recorded as this.
+/// Ten minutes; longer latencies are recorded as this.
 const LATENCY_NS_MAX: u64 = 600_000_000_000;
 
-/// A thousandth: finer than any two runs agree.
+/// A precision of 0.1 %: finer than the difference between two runs.
 const SIGNIFICANT_DIGITS: u8 = 3;

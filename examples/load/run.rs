@@ -1,4 +1,4 @@
-//! The run: open every connection, measure, close politely. One thread, one `Poll`.
+//! The run: opens every connection, measures, and closes them. One thread, one `Poll`.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal};
@@ -9,13 +9,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use mio::{Events, Interest, Poll, Token};
 
 use crate::args::Options;
-use crate::client::{Census, Connection, Shared};
+use crate::client::{Connection, ConnectionCounts, Shared};
 use crate::frames::OpCode;
 use crate::problem::Problem;
 use crate::report::{Recorder, Report};
 use crate::schedule::Schedule;
-use crate::tape::Tape;
 use crate::usage::{Meter, Usage};
+use crate::workload::Workload;
 
 /// A run in progress.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Run<'a> {
     options: &'a Options,
     poll: Poll,
     events: Events,
-    /// In the order dialled; a connection's token is its index.
+    /// In the order of dialling; a connection's token is its index.
     connections: Vec<Connection>,
     shared: Shared,
     meter: Meter,
@@ -43,10 +43,10 @@ impl<'a> Run<'a> {
             events: Events::with_capacity(EVENTS_PER_TURN),
             connections: Vec::new(),
             shared: Shared {
-                tape: Tape::new(&options.size, depth.into(), opcode, &options.prefix),
+                workload: Workload::new(&options.size, depth.into(), opcode, &options.prefix),
                 schedule: Schedule::new(connections, depth, rate, count),
                 recorder: Recorder::new(),
-                census: Census::default(),
+                counts: ConnectionCounts::default(),
                 unfinished: Vec::new(),
             },
             meter: Meter::new(options.pid),
@@ -56,14 +56,14 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// All of it, start to end.
+    /// Runs from start to end.
     pub(crate) fn finish(mut self) -> Result<Report, Failure> {
         self.open()?;
         let usage = self.measure()?;
         let messages_unsent = self.record_waiting();
         self.close()?;
         self.bar.finish_and_clear();
-        let unanswered = self.options.connections - self.shared.census.closed;
+        let unanswered = self.options.connections - self.shared.counts.closed;
         Ok(Report::new(self.options, &self.shared.recorder, usage, messages_unsent, unanswered))
     }
 
@@ -72,12 +72,12 @@ impl<'a> Run<'a> {
         let Options { connections, ramp_up, .. } = *self.options;
         let gap = (ramp_up / connections).as_nanos() as u64;
         let start = self.shared.recorder.tick();
-        while self.shared.census.opened < connections {
+        while self.shared.counts.opened < connections {
             let now = self.shared.recorder.now;
             let dialled = self.connections.len() as u32;
             let due_at = start + gap * u64::from(dialled);
             let may_dial =
-                dialled < connections && dialled - self.shared.census.opened < OPENING_MAX;
+                dialled < connections && dialled - self.shared.counts.opened < OPENING_MAX;
             if may_dial && due_at <= now {
                 self.dial(dialled)?;
                 continue;
@@ -85,14 +85,14 @@ impl<'a> Run<'a> {
             let wait = if may_dial { Duration::from_nanos(due_at - now) } else { TURN_MAX };
             self.turn(wait.min(TURN_MAX))?;
             self.check_stall()?;
-            let opened = self.shared.census.opened;
+            let opened = self.shared.counts.opened;
             self.show(u64::from(opened), connections.into(), "connections");
         }
         Ok(())
     }
 
-    /// Sends and receives until the time is over or the count is reached; returns the CPU time
-    /// meanwhile, if asked to.
+    /// Sends and receives until the time is over or the count is reached. Returns the CPU time used
+    /// meanwhile, with --pid.
     fn measure(&mut self) -> Result<Option<Usage>, Failure> {
         let Options { count, warmup, duration, .. } = *self.options;
         let start = self.shared.recorder.tick();
@@ -114,7 +114,7 @@ impl<'a> Run<'a> {
             for index in self.shared.schedule.take_due(now) {
                 self.write(index)?;
             }
-            self.turn(self.patience().min(left))?;
+            self.turn(self.poll_timeout().min(left))?;
             self.check_stall()?;
             let (position, length) = match count {
                 Some(count) => (messages, count),
@@ -125,9 +125,10 @@ impl<'a> Run<'a> {
         Ok(self.meter.end())
     }
 
-    /// In the open loop, what is still due at the end counts as waiting until the end.
+    /// In the open loop, records the latency so far of the messages not echoed at the end. Returns
+    /// the number of those that were due but not sent.
     fn record_waiting(&mut self) -> u64 {
-        // A message due at the very end would have belonged to the next second.
+        // A message due exactly at the end would belong to the next second.
         let end = self.shared.recorder.measured_until() - 1;
         if !self.shared.schedule.is_open_loop() || self.options.count.is_some() {
             return 0;
@@ -136,19 +137,20 @@ impl<'a> Run<'a> {
         sessions.map(|session| session.record_waiting(&mut self.shared, end)).sum()
     }
 
-    /// Waits for the echoes still owed, then for the answers to Close, but no more than a second.
+    /// Waits for the outstanding echoes, then at most a second for the answers to Close.
     fn close(&mut self) -> Result<(), Failure> {
         self.shared.schedule.stop();
         for index in 0..self.connections.len() {
             self.write(index)?;
         }
-        while self.shared.census.closing < self.options.connections {
+        while self.shared.counts.closing < self.options.connections {
             self.turn(TURN_MAX)?;
             self.check_stall()?;
         }
         let deadline = self.shared.recorder.tick() + CLOSE_TIMEOUT.as_nanos() as u64;
-        let is_over = |census: &Census| census.closed + census.vanished == census.closing;
-        while !is_over(&self.shared.census) && self.shared.recorder.now < deadline {
+        let is_over =
+            |counts: &ConnectionCounts| counts.closed + counts.unanswered == counts.closing;
+        while !is_over(&self.shared.counts) && self.shared.recorder.now < deadline {
             self.turn(TURN_MAX)?;
         }
         Ok(())
@@ -172,14 +174,14 @@ impl<'a> Run<'a> {
     }
 
     fn write(&mut self, index: usize) -> Result<(), Failure> {
-        // Thousands of first messages take a while: each has its own send time.
+        // Sending thousands of first messages takes time, so each has its own send time.
         self.shared.recorder.tick();
         self.connections[index]
             .write(&mut self.shared, &mut self.scratch)
             .map_err(|problem| Failure::at(index, problem))
     }
 
-    /// Waits for events no longer than `timeout` and serves each of them once.
+    /// Waits for events for at most `timeout`, and handles each of them once.
     fn turn(&mut self, timeout: Duration) -> Result<(), Failure> {
         let mut unfinished = mem::take(&mut self.shared.unfinished);
         let timeout = if unfinished.is_empty() { timeout } else { Duration::ZERO };
@@ -187,7 +189,7 @@ impl<'a> Run<'a> {
             Err(error) if error.kind() != ErrorKind::Interrupted => {
                 return Err(Failure::Poll(error));
             }
-            // After a signal the events are those of no turn at all: none.
+            // A signal interrupted the wait, so the events are stale.
             Err(_) => self.events.clear(),
             Ok(()) => {}
         }
@@ -206,15 +208,15 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// How long a turn may sleep. epoll counts milliseconds and a late message counts as the
-    /// server's latency, so the last millisecond before one is due is spent polling.
-    fn patience(&self) -> Duration {
+    /// How long a turn may sleep. epoll counts in milliseconds, and a message sent late would count
+    /// as the server's latency, so the last millisecond before a message is due is spent polling.
+    fn poll_timeout(&self) -> Duration {
         let Some(due_at) = self.shared.schedule.next_due() else { return TURN_MAX };
         let millis = due_at.saturating_sub(self.shared.recorder.now) / 1_000_000;
         Duration::from_millis(millis.saturating_sub(1)).min(TURN_MAX)
     }
 
-    /// A lost message must not hang the run.
+    /// Fails if nothing has progressed for a while: a lost message must not hang the run.
     fn check_stall(&self) -> Result<(), Failure> {
         let recorder = &self.shared.recorder;
         if recorder.now.saturating_sub(recorder.progress_at) < STALL_TIMEOUT.as_nanos() as u64 {
@@ -230,7 +232,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Takes the first look at the CPU time once the warm-up is over.
+    /// Takes the first sample of CPU time once the warm-up is over.
     fn begin_metering(&mut self) {
         if self.shared.recorder.is_measuring() {
             self.meter.begin();
@@ -248,11 +250,11 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Why there is no report.
+/// The reason why there is no report.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Poll(io::Error),
-    /// Connections count from 1 here, as messages do.
+    /// Connections are counted from 1, like messages.
     Connection {
         number: usize,
         problem: Problem,
@@ -282,22 +284,22 @@ fn progress_bar(options: &Options) -> ProgressBar {
     ProgressBar::no_length().with_style(style.expect("the template is a constant"))
 }
 
-/// Large enough that a turn of 64 KiB echoes is few reads, small enough for the cache.
+/// Large enough for several 64 KiB echoes in one read, small enough for the cache.
 const SCRATCH_BYTES: usize = 256 << 10;
 
 const EVENTS_PER_TURN: usize = 1024;
 
-/// Handshakes under way at once: fewer than the shortest usual listen backlog (128), since a
-/// dropped SYN is repeated only after a second.
+/// Concurrent handshakes: fewer than the smallest common listen backlog (128), because a dropped
+/// SYN is retransmitted only after a second.
 const OPENING_MAX: u32 = 100;
 
-/// The longest sleep, so that stalls and the progress bar are looked at.
+/// The longest sleep, so that the checks for stalls and the progress bar run.
 const TURN_MAX: Duration = Duration::from_millis(100);
 
-/// How long nothing at all may move while something is owed.
+/// How long all connections together may make no progress while echoes are outstanding.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long to wait for answers to Close once every message is answered.
+/// How long to wait for answers to Close after the last echo.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const BAR_PERIOD: Duration = Duration::from_millis(100);

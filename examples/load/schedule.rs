@@ -1,11 +1,12 @@
-//! When to send: how many messages a connection may have sent by now, and when each was meant to.
+//! Decides how many messages a connection may send now, and when each was due.
 //!
-//! Closed loop: `depth` messages are always in flight. Open loop: the messages of the whole run
-//! are due at fixed times, dealt to the connections in turn, whether the server keeps up or not;
-//! `depth` only caps what is in flight, and what waits keeps its time. No queue is needed for
-//! that: the due time of any message is arithmetic. Times are nanoseconds since the run's epoch.
+//! Closed loop: `depth` messages are always in flight. Open loop: the messages of the whole run are
+//! due at fixed times, assigned to the connections in turn, whether the server keeps up or not;
+//! `depth` only limits the messages in flight, and delayed messages keep their due times. This
+//! needs no queue, because a due time is computed from the message's number. Times are nanoseconds
+//! since the run's epoch.
 
-/// The plan of all connections together.
+/// The schedule of all connections together.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     connections: u64,
@@ -18,10 +19,10 @@ pub(crate) struct Schedule {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Waiting,
-    /// Messages before `prodded`, counted over all connections, have been offered to theirs.
+    /// `take_due` has returned the connections of all messages before `offered`.
     Started {
         at: u64,
-        prodded: u64,
+        offered: u64,
     },
     Stopped,
 }
@@ -43,10 +44,10 @@ impl Schedule {
     }
 
     pub(crate) fn start(&mut self, now: u64) {
-        self.state = State::Started { at: now, prodded: 0 };
+        self.state = State::Started { at: now, offered: 0 };
     }
 
-    /// From here on nothing is allowed.
+    /// Allows no further messages.
     pub(crate) fn stop(&mut self) {
         self.state = State::Stopped;
     }
@@ -56,10 +57,10 @@ impl Schedule {
         let due = self.due(now);
         let connections = self.connections;
         let range = match &mut self.state {
-            State::Started { prodded, .. } => {
-                // More than one round late: one visit sends all that a connection owes.
-                let from = (*prodded).max(due.saturating_sub(connections));
-                *prodded = due.max(*prodded);
+            State::Started { offered, .. } => {
+                // If more than one round is late, one visit sends all due messages of a connection.
+                let from = (*offered).max(due.saturating_sub(connections));
+                *offered = due.max(*offered);
                 from..due
             }
             State::Waiting | State::Stopped => 0..0,
@@ -67,18 +68,18 @@ impl Schedule {
         range.map(move |message| (message % connections) as usize)
     }
 
-    /// How many messages `connection` may send now, having sent `sent`, `in_flight` unanswered.
+    /// How many messages `connection` may send now, after `sent` of which `in_flight` have no echo.
     pub(crate) fn allowance(&self, connection: u32, sent: u64, in_flight: u64, now: u64) -> u64 {
         if !matches!(self.state, State::Started { .. }) {
             return 0;
         }
-        let room = self.depth.saturating_sub(in_flight);
-        room.min(self.owed(connection, sent, now))
+        let free = self.depth.saturating_sub(in_flight);
+        free.min(self.unsent(connection, sent, now))
     }
 
-    /// How many messages of `connection` are due now or in the past and not yet sent.
-    pub(crate) fn owed(&self, connection: u32, sent: u64, now: u64) -> u64 {
-        // In the closed loop with no count everything is due at once.
+    /// How many messages of `connection` are due but not sent.
+    pub(crate) fn unsent(&self, connection: u32, sent: u64, now: u64) -> u64 {
+        // In the closed loop without a count, messages are always due.
         let due = match (self.messages_per_s, self.count) {
             (Some(_), _) => self.share(connection, self.due(now)),
             (None, Some(count)) => self.share(connection, count),
@@ -87,7 +88,7 @@ impl Schedule {
         due.saturating_sub(sent)
     }
 
-    /// When the `index`th message of `connection` was meant to go out.
+    /// When the `index`th message of `connection` was due.
     pub(crate) fn intended(&self, connection: u32, index: u64, now: u64) -> u64 {
         match (self.state, self.messages_per_s) {
             (State::Started { at, .. }, Some(rate)) => {
@@ -100,10 +101,10 @@ impl Schedule {
     /// When the next message of the open loop is due.
     pub(crate) fn next_due(&self) -> Option<u64> {
         match (self.state, self.messages_per_s) {
-            (State::Started { at, prodded }, Some(rate))
-                if self.count.is_none_or(|count| prodded < count) =>
+            (State::Started { at, offered }, Some(rate))
+                if self.count.is_none_or(|count| offered < count) =>
             {
-                Some(due_at(at, rate, prodded))
+                Some(due_at(at, rate, offered))
             }
             _ => None,
         }
@@ -126,7 +127,7 @@ impl Schedule {
         due.min(self.count.unwrap_or(u64::MAX))
     }
 
-    /// The part of `total` messages, dealt in turn, that falls to `connection`.
+    /// The number of messages among the first `total` that are assigned to `connection`.
     fn share(&self, connection: u32, total: u64) -> u64 {
         (total + self.connections - 1).saturating_sub(connection.into()) / self.connections
     }
@@ -147,13 +148,13 @@ mod tests {
         schedule.start(0);
         assert_eq!(schedule.allowance(0, 0, 0, 0), 4);
         assert_eq!(schedule.allowance(0, 2, 1, 0), 2);
-        assert_eq!((0..3).map(|connection| schedule.owed(connection, 0, 0)).sum::<u64>(), 11);
+        assert_eq!((0..3).map(|connection| schedule.unsent(connection, 0, 0)).sum::<u64>(), 11);
         schedule.stop();
         assert_eq!(schedule.allowance(0, 0, 0, 0), 0);
     }
 
     #[test]
-    fn open_loop_deals_messages_in_turn_and_keeps_their_time() {
+    fn open_loop_assigns_messages_in_turn_and_keeps_their_due_times() {
         let mut schedule = Schedule::new(2, 100, Some(1000.0), None);
         schedule.start(500);
         assert_eq!(schedule.take_due(500).collect::<Vec<_>>(), [0]);
@@ -161,9 +162,9 @@ mod tests {
         assert_eq!(schedule.take_due(2_000_500).collect::<Vec<_>>(), [1, 0]);
         assert_eq!(schedule.intended(1, 1, 9_000_000), 3_000_500);
         assert_eq!(schedule.allowance(0, 1, 0, 4_000_500), 2);
-        // A stall of a second: every connection is visited once and owes all it missed.
+        // After a stall of a second every connection is visited once, for all its due messages.
         assert_eq!(schedule.take_due(1_000_000_500).count(), 2);
-        assert_eq!(schedule.owed(0, 0, 1_000_000_500), 501);
-        assert_eq!(schedule.owed(1, 0, 1_000_000_500), 500);
+        assert_eq!(schedule.unsent(0, 0, 1_000_000_500), 501);
+        assert_eq!(schedule.unsent(1, 0, 1_000_000_500), 500);
     }
 }

@@ -1,7 +1,7 @@
-//! An upgraded connection: what is in flight, what is still to be written, what comes back.
+//! An upgraded connection: writes messages, tracks those in flight, and checks their echoes.
 //!
-//! Reading never waits for writing: a server that will not read more until its echoes have been
-//! read is served, however large `depth` times `size` is.
+//! Reading never waits for writing, so a server that stops reading until its echoes are read causes
+//! no deadlock, however large `depth` times `size` is.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -12,7 +12,7 @@ use crate::client::Shared;
 use crate::echoes::{CloseFrame, Echoes};
 use crate::frames::{self, OpCode};
 use crate::problem::Problem;
-use crate::tape::Cursor;
+use crate::workload::Cursor;
 
 /// Both directions of one connection after the 101.
 #[derive(Debug)]
@@ -20,18 +20,19 @@ pub(crate) struct Session {
     connection: u32,
     echoes: Echoes,
     in_flight: InFlight,
-    /// Messages put in flight so far; the last `unwritten` of them not or only partly written.
+    /// Messages put in flight so far. The last `unwritten` of them are not completely written.
     sent: u64,
     unwritten: u64,
     cursor: Cursor,
-    /// Pongs and our Close, of which `control_written` bytes are written; they go between frames.
+    /// Pongs and our Close, to be written between other frames; `control_written` bytes are
+    /// written.
     control: Vec<u8>,
     control_written: usize,
 }
 
 impl Session {
     pub(crate) fn new(connection: u32, shared: &Shared) -> Self {
-        let start = shared.tape.start(connection);
+        let start = shared.workload.start(connection);
         Self {
             connection,
             echoes: Echoes::new(start),
@@ -44,34 +45,34 @@ impl Session {
         }
     }
 
-    /// Takes what was read at `now`; returns the server's Close if it was among it.
+    /// Processes bytes read at `now`. Returns the server's Close if they include it.
     pub(crate) fn recv(
         &mut self,
         bytes: &[u8],
         shared: &mut Shared,
         now: u64,
     ) -> Result<Option<CloseFrame>, Problem> {
-        // Nothing is owed for a message unwritten, but a frame partly written may be echoed in
-        // fragments already.
+        // An unwritten message has no echo yet, but a partly written one may already be echoed in
+        // fragments.
         let in_flight = self.in_flight.messages;
         let begun = u64::from(self.cursor.is_inside_frame());
-        let owed = (in_flight.saturating_sub(self.unwritten) + begun).min(in_flight);
-        let harvest = self.echoes.recv(bytes, owed, &shared.tape, &mut self.control)?;
-        // Pings are no progress: they must not keep a run alive that has lost a message.
-        if harvest.messages > 0 || self.echoes.is_inside_message() {
+        let outstanding = (in_flight.saturating_sub(self.unwritten) + begun).min(in_flight);
+        let received = self.echoes.recv(bytes, outstanding, &shared.workload, &mut self.control)?;
+        // Pings do not count as progress: they must not keep a run alive after a lost message.
+        if received.messages > 0 || self.echoes.is_inside_message() {
             shared.recorder.progress_at = now;
         }
-        if harvest.messages > 0 {
+        if received.messages > 0 {
             let recorder = &mut shared.recorder;
-            recorder.echoed(harvest.messages, harvest.message_bytes, now);
-            self.in_flight.settle(harvest.messages, |sent_at, messages| {
+            recorder.echoed(received.messages, received.message_bytes, now);
+            self.in_flight.complete(received.messages, |sent_at, messages| {
                 recorder.latency(sent_at, messages, now);
             });
         }
-        Ok(harvest.close)
+        Ok(received.close)
     }
 
-    /// Puts in flight what the schedule allows and writes all that the socket takes.
+    /// Puts the allowed messages in flight, and writes as much as the socket accepts.
     pub(crate) fn send(
         &mut self,
         stream: &mut TcpStream,
@@ -88,13 +89,13 @@ impl Session {
         self.flush(stream, shared, now)
     }
 
-    /// Queues Close 1000 behind the last message.
+    /// Queues Close 1000 after the last message.
     pub(crate) fn send_close(&mut self, shared: &Shared) {
         debug_assert!(self.is_idle());
         frames::encode(
             OpCode::Close,
             &1000_u16.to_be_bytes(),
-            shared.tape.mask(),
+            shared.workload.mask(),
             &mut self.control,
         );
     }
@@ -104,24 +105,24 @@ impl Session {
         self.in_flight.messages == 0
     }
 
-    /// The number, from 1, of the message whose echo comes next.
+    /// The number, counted from 1, of the message whose echo comes next.
     pub(crate) fn message(&self) -> u64 {
         self.echoes.message()
     }
 
-    /// At the end of an open loop: every message that was due and has no echo has waited at
-    /// least this long, and leaving it out would hide a stall that lasted to the end. Returns
-    /// how many of them were never sent.
+    /// At the end of an open loop, records the latency so far of every message that was due and has
+    /// no echo: omitting them would hide a stall that lasts to the end. Returns how many of them
+    /// were not sent.
     pub(crate) fn record_waiting(&self, shared: &mut Shared, now: u64) -> u64 {
         for &(sent_at, messages) in &self.in_flight.runs {
             shared.recorder.latency(sent_at, messages, now);
         }
-        let owed = shared.schedule.owed(self.connection, self.sent, now);
-        for index in self.sent..self.sent + owed {
+        let unsent = shared.schedule.unsent(self.connection, self.sent, now);
+        for index in self.sent..self.sent + unsent {
             let due_at = shared.schedule.intended(self.connection, index, now);
             shared.recorder.latency(due_at, 1, now);
         }
-        owed
+        unsent
     }
 
     fn flush(&mut self, stream: &mut TcpStream, shared: &mut Shared, now: u64) -> io::Result<()> {
@@ -131,10 +132,10 @@ impl Session {
             let bytes = if wants_control && !self.cursor.is_inside_frame() {
                 &self.control[self.control_written..]
             } else if wants_control {
-                // Control frames wait for the end of one frame, not of the whole batch.
-                shared.tape.run(self.cursor, 1)
+                // A control frame waits for the end of the current frame, not of the batch.
+                shared.workload.run(self.cursor, 1)
             } else if self.unwritten > 0 {
-                shared.tape.run(self.cursor, self.unwritten)
+                shared.workload.run(self.cursor, self.unwritten)
             } else {
                 return Ok(());
             };
@@ -161,7 +162,7 @@ impl Session {
                 self.control_written = 0;
             }
         } else {
-            self.unwritten -= shared.tape.advance(&mut self.cursor, bytes);
+            self.unwritten -= shared.workload.advance(&mut self.cursor, bytes);
             shared.recorder.progress_at = now;
         }
     }
@@ -170,7 +171,7 @@ impl Session {
 /// The send times of unanswered messages, oldest first; a batch shares one entry.
 #[derive(Debug, Default)]
 struct InFlight {
-    /// Send time and number of messages; never 0 of them.
+    /// Send time and number of messages, which is never 0.
     runs: VecDeque<(u64, u64)>,
     /// The sum over `runs`.
     messages: u64,
@@ -186,9 +187,9 @@ impl InFlight {
         }
     }
 
-    /// Removes the oldest `messages`, telling `each` their send times.
+    /// Removes the oldest `messages`, and passes their send times to `each`.
     #[inline]
-    fn settle(&mut self, messages: u64, mut each: impl FnMut(u64, u64)) {
+    fn complete(&mut self, messages: u64, mut each: impl FnMut(u64, u64)) {
         debug_assert!(messages <= self.messages);
         self.messages -= messages;
         let mut left = messages;
@@ -205,5 +206,5 @@ impl InFlight {
     }
 }
 
-/// A server that reads as fast as we write must not keep the others' echoes waiting.
+/// Limit of a turn, so that a connection that accepts every write does not delay the others.
 const WRITE_BYTES_PER_TURN: usize = 1 << 20;

@@ -1,7 +1,7 @@
 //! The opening handshake from the client's side (RFC 6455 section 4.1).
 //!
-//! Anything but the 101 that was asked for is a problem: no redirects, no authentication, no
-//! extension or subprotocol, because none is offered.
+//! Every answer except a 101 is an error: redirects and authentication are not supported, and no
+//! extension or subprotocol is offered.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -13,15 +13,15 @@ use sha1_smol::Sha1;
 use crate::args::Url;
 use crate::problem::Problem;
 
-/// A request on its way out and the head of the answer as far as it has come.
+/// The request, and the head of the answer received so far.
 #[derive(Debug)]
 pub(crate) struct Upgrade {
-    /// Of which `written` bytes are written.
+    /// `written` bytes of it are written.
     request: Vec<u8>,
     written: usize,
-    /// What Sec-WebSocket-Accept must be.
+    /// The expected Sec-WebSocket-Accept.
     accept: String,
-    /// The answer up to its empty line; no more than `HEAD_BYTES_MAX` and one read.
+    /// The answer up to its empty line: at most `HEAD_BYTES_MAX` plus one read.
     head: Vec<u8>,
 }
 
@@ -42,7 +42,7 @@ impl Upgrade {
         }
     }
 
-    /// Writes what the socket takes of the request.
+    /// Writes as much of the request as the socket accepts.
     pub(crate) fn send(&mut self, stream: &mut TcpStream) -> io::Result<()> {
         while self.written < self.request.len() {
             match stream.write(&self.request[self.written..]) {
@@ -55,7 +55,7 @@ impl Upgrade {
         Ok(())
     }
 
-    /// Takes what was read; when the right answer is complete, returns what came behind it.
+    /// Processes input. Once the expected answer is complete, returns the bytes after it.
     pub(crate) fn recv<'a>(&mut self, input: &'a [u8]) -> Result<Option<&'a [u8]>, Problem> {
         let known = self.head.len();
         self.head.extend_from_slice(input);
@@ -65,11 +65,11 @@ impl Upgrade {
         let Some(end) = end.map(|position| from + position + 4) else {
             return match self.head.len() {
                 0..=HEAD_BYTES_MAX => Ok(None),
-                _ => Err(unexpected("a head of at most 16 KiB", "a longer one".to_owned())),
+                _ => Err(unexpected("a head of at most 16 KiB", "a longer head".to_owned())),
             };
         };
         self.head.truncate(end);
-        self.judge()?;
+        self.check()?;
         Ok(Some(&input[end - known..]))
     }
 
@@ -77,11 +77,11 @@ impl Upgrade {
     pub(crate) fn cut(&self) -> Problem {
         match self.head.is_empty() {
             true => unexpected("an answer", "the end of the stream".to_owned()),
-            false => unexpected("a whole answer", format!("only {}", self.status_line())),
+            false => unexpected("a complete answer", format!("only {}", self.status_line())),
         }
     }
 
-    fn judge(&self) -> Result<(), Problem> {
+    fn check(&self) -> Result<(), Problem> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut response = httparse::Response::new(&mut headers);
         if response.parse(&self.head).is_err() || response.code != Some(101) {
@@ -118,7 +118,7 @@ impl Upgrade {
         Ok(())
     }
 
-    /// The first line of the answer, safe to print.
+    /// The first line of the answer, escaped for printing.
     fn status_line(&self) -> String {
         let line = self.head.split(|&byte| byte == b'\r' || byte == b'\n').next().unwrap_or(&[]);
         line[..line.len().min(STATUS_LINE_BYTES_MAX)].escape_ascii().to_string()
@@ -129,7 +129,7 @@ fn unexpected(expected: &'static str, got: String) -> Problem {
     Problem::Upgrade { expected, got }
 }
 
-/// Sixteen bytes of its own for every connection: a cached or swapped answer is found out.
+/// Sixteen bytes, different for each connection, so that a cached or swapped answer is detected.
 fn nonce(connection: u32) -> [u8; 16] {
     let seed = u128::from(connection) + 1;
     seed.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes()
@@ -138,11 +138,11 @@ fn nonce(connection: u32) -> [u8; 16] {
 /// RFC 6455 1.3.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// A server that answers at greater length has not understood the question.
+/// Maximum length of an answer's head; 101s are far shorter.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// As many as a proxy in between may add.
+/// Enough for the headers that proxies may add.
 const HEADERS_MAX: usize = 64;
 
-/// How much of a status line is worth showing.
+/// Maximum length of a printed status line.
 const STATUS_LINE_BYTES_MAX: usize = 120;

@@ -1,23 +1,22 @@
-//! CPU time of the server and of this process, from Linux's /proc, to tell which of them is the
-//! limit.
+//! CPU time of the server and of this process, from Linux's /proc, to show which is the bottleneck.
 
 use std::fs;
 use std::io;
 use std::process;
 use std::time::Instant;
 
-/// Reads the CPU time of a server and of this process when the measured time begins and ends.
+/// Reads the CPU time of a server and of this process at the start and end of the measured time.
 #[derive(Debug)]
 pub(crate) struct Meter {
     pid: Option<u32>,
     began: Option<Sample>,
 }
 
-/// Shares of a core over the measured time; 1 is one core, all of the time.
+/// Average number of cores used during the measured time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     pub(crate) server_cores: f64,
-    /// The busiest thread of the server.
+    /// The server's busiest thread.
     pub(crate) server_busiest: f64,
     pub(crate) load_cores: f64,
 }
@@ -27,7 +26,7 @@ impl Meter {
         Self { pid, began: None }
     }
 
-    /// To be called once the measured time has begun, any number of times.
+    /// Takes the first sample. Call it after the measured time has begun; later calls do nothing.
     #[inline]
     pub(crate) fn begin(&mut self) {
         if self.began.is_none() && self.pid.is_some() {
@@ -35,11 +34,11 @@ impl Meter {
         }
     }
 
-    /// To be called when the measured time is over. `None` without a process to look at, or when
-    /// it has ended.
+    /// Takes the second sample, after the measured time. `None` without a process, or if it has
+    /// ended.
     pub(crate) fn end(&self) -> Option<Usage> {
         let (began, ended) = (self.began.as_ref()?, self.sample()?);
-        // The looks are not taken to the nanosecond, so their own distance counts.
+        // The samples are not taken exactly at the measured time's limits, so use their own times.
         let elapsed_ns = (ended.at - began.at).as_nanos().max(1) as f64;
         let share = |cpu_ns: u64| cpu_ns as f64 / elapsed_ns;
         let server = || cpu_ns_between(&began.server, &ended.server);
@@ -57,7 +56,7 @@ impl Meter {
     }
 }
 
-/// One look.
+/// The CPU times of all threads at one moment.
 #[derive(Debug)]
 struct Sample {
     at: Instant,
@@ -65,7 +64,7 @@ struct Sample {
     load: Vec<Thread>,
 }
 
-/// What a thread has used since it began.
+/// A thread's CPU time since it started.
 #[derive(Clone, Copy, Debug)]
 struct Thread {
     id: u32,
@@ -77,7 +76,7 @@ fn threads(pid: u32) -> io::Result<Vec<Thread>> {
     let mut threads = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
         let entry = entry?;
-        // A thread may end between the two looks at it.
+        // The thread may have ended since the directory was read.
         let Ok(schedstat) = fs::read_to_string(entry.path().join("schedstat")) else { continue };
         let cpu_ns = schedstat.split(' ').next().and_then(|first| first.parse().ok());
         let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
@@ -96,8 +95,8 @@ pub(crate) fn is_readable(pid: u32) -> bool {
     threads(pid).is_ok()
 }
 
-/// What each thread of the second look has used since the first. A thread that ended in between is
-/// left out, and one that began counts from 0.
+/// CPU time of each thread in the second sample since the first. Threads that ended in between are
+/// omitted, and new threads count from 0.
 fn cpu_ns_between(began: &[Thread], ended: &[Thread]) -> impl Iterator<Item = u64> {
     let used_before = |id| began.iter().find(|thread| thread.id == id).map_or(0, |it| it.cpu_ns);
     ended.iter().map(move |thread| thread.cpu_ns.saturating_sub(used_before(thread.id)))
@@ -108,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_that_come_and_go_make_nothing_negative() {
+    fn threads_that_start_or_end_between_samples_are_counted_correctly() {
         let thread = |id, cpu_ns| Thread { id, cpu_ns };
         let began = [thread(1, 100), thread(2, 5000)];
         let used = |ended: &[Thread]| cpu_ns_between(&began, ended).collect::<Vec<_>>();

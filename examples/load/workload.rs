@@ -1,45 +1,45 @@
-//! What to send: every frame of the run, encoded once, and what each must come back as.
+//! The messages of a run, encoded once, and their expected echoes.
 //!
 //! Frames lie back to back in one buffer, so that a batch of any length is one slice and one
-//! write. No two neighbours have the same payload, and the cycle has an odd number of rounds: a
-//! lost, doubled or swapped message shows as a payload that is not the next one.
+//! write. Neighbouring payloads differ, and the cycle has an odd number of rounds, so a lost,
+//! doubled or swapped message arrives as a payload other than the expected one.
 
 use std::ops::Range;
 
 use crate::frames::{self, OpCode};
 
-/// The cycle of frames that every connection sends, each from its own starting point.
+/// A cycle of frames that every connection sends, each from its own starting point.
 #[derive(Debug)]
-pub(crate) struct Tape {
+pub(crate) struct Workload {
     opcode: OpCode,
     mask: [u8; 4],
-    /// Masked frames: the cycle, then as much of it again as a batch may run over its end.
+    /// Masked frames: the cycle, then its beginning again for batches that cross its end.
     encoded: Vec<u8>,
     /// Frame i is `encoded[frame_starts[i]..frame_starts[i + 1]]`.
     frame_starts: Vec<usize>,
-    /// The payloads of one cycle as they come back, the server's prefix included.
+    /// The expected echoes of one cycle, including the server's prefix.
     echoes: Vec<u8>,
     /// Echo i is `echoes[echo_starts[i]..echo_starts[i + 1]]`.
     echo_starts: Vec<usize>,
     prefix_bytes: usize,
 }
 
-/// A place on the tape: `skip` bytes of frame `frame` are behind it.
+/// A position in the workload, after the first `skip` bytes of frame `frame`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor {
-    /// `frame < tape.period()`
+    /// `frame < workload.period()`
     frame: usize,
     /// Less than the frame's length.
     skip: usize,
 }
 
-impl Tape {
+impl Workload {
     pub(crate) fn new(sizes: &[usize], depth: u64, opcode: OpCode, prefix: &str) -> Self {
         let mask = frames::random_mask();
         let round_bytes = sizes.iter().sum::<usize>().max(1);
         let rounds = (CYCLE_BYTES / round_bytes).clamp(ROUNDS_MIN, ROUNDS_MAX) | 1;
         let period = sizes.len() * rounds;
-        let mut tape = Self {
+        let mut workload = Self {
             opcode,
             mask,
             encoded: Vec::new(),
@@ -50,30 +50,30 @@ impl Tape {
         };
         for (index, &size) in sizes.iter().cycle().take(period).enumerate() {
             let payload = payload(size, index, opcode);
-            frames::encode(opcode, &payload, mask, &mut tape.encoded);
-            tape.frame_starts.push(tape.encoded.len());
-            tape.echoes.extend_from_slice(prefix.as_bytes());
-            tape.echoes.extend_from_slice(&payload);
-            tape.echo_starts.push(tape.echoes.len());
+            frames::encode(opcode, &payload, mask, &mut workload.encoded);
+            workload.frame_starts.push(workload.encoded.len());
+            workload.echoes.extend_from_slice(prefix.as_bytes());
+            workload.echoes.extend_from_slice(&payload);
+            workload.echo_starts.push(workload.echoes.len());
         }
         for frame in 0..depth as usize {
-            let range = tape.frame_starts[frame]..tape.frame_starts[frame + 1];
-            if tape.encoded.len() + range.len() > OVERLAP_BYTES_MAX {
+            let range = workload.frame_starts[frame]..workload.frame_starts[frame + 1];
+            if workload.encoded.len() + range.len() > OVERLAP_BYTES_MAX {
                 break;
             }
-            tape.encoded.extend_from_within(range);
-            tape.frame_starts.push(tape.encoded.len());
+            workload.encoded.extend_from_within(range);
+            workload.frame_starts.push(workload.encoded.len());
         }
-        tape
+        workload
     }
 
-    /// Where connection `connection` begins: all over the cycle, so that an echo that went to
-    /// the wrong connection does not pass for the right one.
+    /// The starting point of `connection`. Connections start at different frames, so that an echo
+    /// sent to the wrong connection is detected.
     pub(crate) fn start(&self, connection: u32) -> Cursor {
         Cursor { frame: connection as usize % self.period(), skip: 0 }
     }
 
-    /// The bytes of up to `frames_max` frames from `cursor` on, never beyond the tape's end.
+    /// The bytes of up to `frames_max` frames from `cursor` on, never beyond the workload's end.
     pub(crate) fn run(&self, cursor: Cursor, frames_max: u64) -> &[u8] {
         let frames_left = self.frame_starts.len() - 1 - cursor.frame;
         let frames = usize::try_from(frames_max).map_or(frames_left, |max| max.min(frames_left));
@@ -81,7 +81,7 @@ impl Tape {
         &self.encoded[start..self.frame_starts[cursor.frame + frames]]
     }
 
-    /// Moves `cursor` over `bytes` of what `run` gave; returns how many frames are now complete.
+    /// Advances `cursor` by `bytes` of a run. Returns how many frames are now complete.
     pub(crate) fn advance(&self, cursor: &mut Cursor, bytes: usize) -> u64 {
         let offset = self.frame_starts[cursor.frame] + cursor.skip + bytes;
         let mut frame = cursor.frame;
@@ -93,7 +93,7 @@ impl Tape {
         completed
     }
 
-    /// The payload that answers the frame at `cursor`.
+    /// The expected echo of the frame at `cursor`.
     #[inline]
     pub(crate) fn echo(&self, cursor: Cursor) -> &[u8] {
         let Range { start, end } = self.echo_range(cursor);
@@ -137,14 +137,14 @@ impl Cursor {
     }
 }
 
-/// Random-looking bytes, all printable ASCII if they must be text. The first tells neighbours
-/// apart even in a message of one byte.
+/// Pseudo-random bytes, printable ASCII for a text. The first byte distinguishes neighbours even in
+/// messages of one byte.
 fn payload(size: usize, index: usize, opcode: OpCode) -> Vec<u8> {
     let mut state = index as u64 ^ 0x9e37_79b9_7f4a_7c15;
     let printable = |value: u64| b' ' + (value % 95) as u8;
     (0..size)
         .map(|offset| {
-            // xorshift64 (Marsaglia 2003); the low byte is the weak one.
+            // xorshift64 (Marsaglia 2003), whose low bits are weak.
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
@@ -157,17 +157,17 @@ fn payload(size: usize, index: usize, opcode: OpCode) -> Vec<u8> {
         .collect()
 }
 
-/// Small enough that tape, echoes and read buffer stay in a second-level cache.
+/// Small enough that the workload, its echoes and the read buffer stay in a second-level cache.
 const CYCLE_BYTES: usize = 128 << 10;
 
-/// Large messages: three payloads still tell a swap from a loss.
+/// For large messages: three payloads distinguish a swap from a loss.
 const ROUNDS_MIN: usize = 3;
 
-/// Small messages: their tape fits a first-level cache. A prime, so that a lost batch of the
-/// usual powers of two never ends where it began.
+/// For small messages: the workload fits into a first-level cache. It is a prime, so that the loss
+/// of a batch of 2^n messages is always detected.
 const ROUNDS_MAX: usize = 61;
 
-/// A batch that runs over the cycle's end is one write up to here, beyond it two.
+/// A batch that crosses the cycle's end is one write up to this size, and two writes above it.
 const OVERLAP_BYTES_MAX: usize = 1 << 20;
 
 #[cfg(test)]
@@ -175,23 +175,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_cut_anywhere_is_the_same_bytes() {
-        let tape = Tape::new(&[0, 1, 130], 500, OpCode::Text, "p:");
+    fn runs_of_any_length_yield_the_same_bytes() {
+        let workload = Workload::new(&[0, 1, 130], 500, OpCode::Text, "p:");
         let mut whole = Vec::new();
         let mut cut = Vec::new();
-        let (mut cursor, mut frames) = (tape.start(5), 0);
+        let (mut cursor, mut frames) = (workload.start(5), 0);
         for step in (1..90).cycle().take(5000) {
-            let run = tape.run(cursor, 3);
+            let run = workload.run(cursor, 3);
             let taken = step.min(run.len());
             cut.extend_from_slice(&run[..taken]);
-            frames += tape.advance(&mut cursor, taken);
+            frames += workload.advance(&mut cursor, taken);
         }
-        let mut other = tape.start(5);
+        let mut other = workload.start(5);
         for _ in 0..frames {
-            let run = tape.run(other, 1);
+            let run = workload.run(other, 1);
             whole.extend_from_slice(run);
-            assert_eq!(tape.echo(other).len() as u64, tape.message_bytes(other) + 2);
-            assert_eq!(tape.advance(&mut other, run.len()), 1);
+            assert_eq!(workload.echo(other).len() as u64, workload.message_bytes(other) + 2);
+            assert_eq!(workload.advance(&mut other, run.len()), 1);
         }
         assert_eq!(whole, cut[..whole.len()]);
         assert!(frames > 3 * 61 + 500);
