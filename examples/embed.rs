@@ -1,10 +1,10 @@
-//! The server inside another program: a handler with a state for each connection, counters, a
-//! message sent from another thread, and a shutdown.
+//! A server embedded in another program: a handler with per-connection state, counters, messages
+//! from another thread, and a shutdown.
 //!
-//! `cargo run --example embed [IP:PORT]`, then talk to it with any WebSocket client, at a path that
-//! is your name: each line is answered with its number, and every ten seconds all clients are told
-//! how long the server has been up. On standard input, `stats` prints the counters, `quit` or the
-//! end of input ends the server, and any other line is sent to all clients.
+//! Run `cargo run --example embed [IP:PORT]` and connect any WebSocket client to `/your-name`. Each
+//! text is answered with its number, and every ten seconds all clients receive the server's uptime.
+//! On standard input, `stats` prints the counters, `quit` or the end of input ends the server, and
+//! any other line is sent to all clients.
 
 use std::collections::BTreeSet;
 use std::io::BufRead;
@@ -16,10 +16,10 @@ use ws_reactor::{
     Response, SendError, Server, ServerHandle, Upgrade,
 };
 
-/// The connections that are open, for the thread that writes to all of them.
+/// The open connections, for the threads that send to all of them.
 type Members = Arc<Mutex<BTreeSet<PeerId>>>;
 
-/// Numbers what each client says. Every worker has one; `members` is what they share.
+/// Numbers each client's messages. Every worker has one; they share `members`.
 struct Numbered {
     members: Members,
 }
@@ -30,7 +30,7 @@ impl Numbered {
     }
 }
 
-/// What the handler keeps for a client.
+/// The state of a connection.
 #[derive(Default)]
 struct Client {
     name: String,
@@ -40,7 +40,7 @@ struct Client {
 impl Handler for Numbered {
     type State = Client;
 
-    /// The path is the client's name; without one it may not come in.
+    /// The path is the client's name; a client without one is rejected.
     fn on_request(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Upgrade<Client> {
         match request.path().trim_start_matches('/') {
             "" => Upgrade::reject(403, "ask for /your-name"),
@@ -85,7 +85,7 @@ impl Handler for Numbered {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9002".to_owned());
     let Ok(address) = address.parse() else {
-        eprintln!("embed: {address} is no IP:PORT; usage: embed [IP:PORT]");
+        eprintln!("embed: {address} is not an IP:PORT; usage: embed [IP:PORT]");
         std::process::exit(2);
     };
     let members = Members::default();
@@ -109,7 +109,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Sends from a thread that is none of the server's.
+/// Sends from a thread that does not belong to the server.
 fn tell_the_time(server: ServerHandle, members: Members) {
     let start = Instant::now();
     std::thread::spawn(move || {
@@ -122,7 +122,7 @@ fn tell_the_time(server: ServerHandle, members: Members) {
 
 /// Sends `text` to every client.
 fn tell_all(server: &ServerHandle, members: &Members, text: &str) {
-    // A copy: a worker that opens or closes a connection must not wait for the end of this loop.
+    // Copy, so that a worker that opens or closes a connection need not wait for this loop.
     let peers = members.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for peer in peers {
         match send(server, peer, text) {
@@ -135,12 +135,12 @@ fn tell_all(server: &ServerHandle, members: &Members, text: &str) {
     }
 }
 
-/// How long a sender pauses while a mailbox is full. A worker takes hundreds of messages meanwhile.
+/// How long a sender pauses while a mailbox is full. A worker sends hundreds of messages meanwhile.
 const MAILBOX_PAUSE: Duration = Duration::from_millis(1);
 
-/// Sends `text` to one client, and waits while the mailbox of its worker is full: a loop produces
-/// messages faster than a worker sends them. A callback must not wait like this, since the mailbox
-/// may be that of its own worker.
+/// Sends `text` to one client, and waits while its worker's mailbox is full: a loop produces
+/// messages faster than a worker sends them. A callback must not wait like this, because the
+/// mailbox may belong to its own worker.
 fn send(server: &ServerHandle, peer: PeerId, text: &str) -> Result<(), SendError> {
     loop {
         match server.send(peer, text) {

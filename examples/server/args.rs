@@ -8,13 +8,14 @@ use ws_reactor::Config;
 
 /// A WebSocket echo server.
 ///
-/// SIGTERM and SIGINT close every connection with 1001; the exit status is 0, also if
-/// --drain-timeout cut some of them off. A second signal ends the server at once, with status 128
-/// and its number. SIGHUP does nothing, since there is nothing to reload. A server that cannot go
-/// on ends with status 1, an option or address that cannot be used with status 2.
+/// SIGTERM and SIGINT close every connection with 1001; the exit status is 0, even if
+/// --drain-timeout dropped some of them. A second signal ends the server at once, with status 128
+/// plus its number. SIGHUP does nothing, because there is nothing to reload. The status is 1 if the
+/// server fails while it runs, and 2 if an option or address cannot be used.
 ///
 /// The log goes to standard error; if its reader does not keep up, lines are dropped and counted.
-/// RUST_LOG=debug logs refused requests and messages too, RUST_LOG=warn only what needs an operator.
+/// RUST_LOG=debug also logs refused requests and messages; RUST_LOG=warn logs only warnings and
+/// errors.
 #[derive(Debug, Parser)]
 #[command(version, allow_negative_numbers = true)]
 pub(crate) struct Args {
@@ -26,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) workers: Option<usize>,
 
-    /// Answer each text message with TEXT in front of it
+    /// Put TEXT in front of the echo of each text message
     #[arg(long, value_name = "TEXT")]
     pub(crate) prefix: Option<String>,
 
@@ -43,25 +44,25 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = positive)]
     connections_max: Option<usize>,
 
-    /// From accept to the end of the request
+    /// Time from accept to the end of the request
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
     handshake_timeout: Duration,
 
-    /// Give up a connection whose peer has been silent for this long
+    /// Close a connection whose peer has been silent for this long
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "120")]
     idle_timeout: Duration,
 
-    /// Send a ping when nothing has been received for this long, 0 for none; more than half of
+    /// Send a ping after receiving nothing for this long; 0 turns pings off, and more than half of
     /// --idle-timeout counts as half
     #[arg(long, value_name = "SECONDS", value_parser = seconds_or_zero, default_value = "25")]
     ping_interval: Duration,
 
-    /// How long a peer has to answer a close frame, and then to end TCP
+    /// How long a peer may take to answer a close frame, and then to end TCP
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "5")]
     close_timeout: Duration,
 
-    /// Look for readiness this many microseconds before waiting for it: half the latency, if each
-    /// worker has a core of its own
+    /// Poll for this many microseconds before blocking: halves the latency if each worker has its
+    /// own core
     #[arg(long, value_name = "US", value_parser = micros, default_value = "0")]
     busy_poll: Duration,
 
@@ -69,13 +70,13 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) share_port: bool,
 
-    /// How long connections have to close after the first signal: --close-timeout for the answer to
-    /// a close frame, the rest for unsent messages before it
+    /// How long connections may take to close after the first signal: --close-timeout for the
+    /// answer to a close frame, the rest for unsent messages before it
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "5")]
     pub(crate) drain_timeout: Duration,
 
-    /// Print a line on standard output this often: connections that are open now, rates over the
-    /// period, and totals since the start
+    /// Print a line on standard output at this interval: open connections, rates over the interval,
+    /// and totals since the start
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) stats: Option<Duration>,
 }
@@ -109,7 +110,7 @@ fn micros(text: &str) -> Result<Duration, &'static str> {
     text.parse().map(Duration::from_micros).map_err(|_| "not a whole number of microseconds")
 }
 
-/// A positive number of seconds, perhaps with a fraction.
+/// A positive number of seconds; fractions are allowed.
 fn seconds(text: &str) -> Result<Duration, &'static str> {
     let duration = seconds_or_zero(text)?;
     if duration.is_zero() { Err("must be more than zero") } else { Ok(duration) }

@@ -1,19 +1,19 @@
-//! The client of a connection, as the log names it.
+//! Identifies the client of a connection in the log.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// The address of a client and the time it came, in 16 bytes: each idle connection holds one. Only
-/// an IPv6 address takes a block of memory of its own.
+/// The address of a client and the time at which it connected, in 16 bytes, because each idle
+/// connection holds one. Only an IPv6 address needs an allocation.
 #[derive(Debug)]
 pub(crate) enum Client {
     V4 { port: u16, opened: Hundredths, ip: Ipv4Addr },
     V6 { opened: Hundredths, address: Box<SocketAddrV6> },
 }
 
-const _: () = assert!(size_of::<Option<Client>>() == 16, "an idle connection is small");
+const _: () = assert!(size_of::<Option<Client>>() == 16, "an idle connection stays small");
 
 impl Client {
     /// A client whose connection opens now.
@@ -46,8 +46,8 @@ impl fmt::Display for Client {
     }
 }
 
-/// A moment, in hundredths of a second. It wraps around after 497 days; the time between two moments
-/// that are closer than that is right.
+/// A time in hundredths of a second. It wraps around after 497 days, so shorter differences are
+/// correct.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hundredths(u32);
 

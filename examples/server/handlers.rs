@@ -1,4 +1,4 @@
-//! What the server answers: the message itself, or the message behind a prefix.
+//! The handlers of the server: a plain echo, and an echo with a prefix.
 
 use ws_reactor::{
     CloseEvent, ConnectionInfo, Context, Delivery, Handler, Message, Peer, PeerId, Reply, Request,
@@ -37,7 +37,7 @@ impl Handler for LoggedEcho {
     }
 
     fn delivery(&self) -> Delivery {
-        // A message that is streamed is not seen whole, and could not be logged.
+        // A streamed message never reaches `on_message`, and could not be logged.
         if log::log_enabled!(log::Level::Debug) { Delivery::Whole } else { Delivery::StreamedEcho }
     }
 }
@@ -45,7 +45,7 @@ impl Handler for LoggedEcho {
 /// Echoes every text message with a prefix, and binary messages as they are.
 pub(crate) struct PrefixedEcho {
     prefix: String,
-    /// The answer being written; kept for its memory.
+    /// The current answer; its memory is reused.
     answer: String,
 }
 
@@ -107,7 +107,7 @@ fn log_message(id: PeerId, message: Message<'_>) {
 }
 
 fn log_close(id: PeerId, client: Option<Client>, event: &CloseEvent<'_>) {
-    // `on_open` sets it, and no connection closes before it has opened.
+    // `on_open` has set it.
     let Some(client) = client else { return };
     let (code, cause) = (event.code, event.cause);
     match event.reason {

@@ -1,7 +1,7 @@
 //! The log: a bounded queue of lines, and one thread that writes them to standard error.
 //!
-//! A write to a pipe blocks until its reader makes room. Only the writer thread may wait for that:
-//! whoever logs puts a line into the queue, or drops and counts it if the queue is full.
+//! A write to a full pipe blocks until the pipe is read. Only the writer thread may wait for that;
+//! other threads append a line to the queue, or drop and count it if the queue is full.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::env;
@@ -12,18 +12,18 @@ use std::time::{Duration, SystemTime};
 
 use env_logger::{Builder, Target, WriteStyle};
 
-/// Lines that wait for the writer, in bytes: some ten thousand, enough for a burst of connections
-/// while the reader is busy. The writer holds as much again.
+/// Bytes of queued lines: some ten thousand lines, enough for a burst of connections while the
+/// reader is busy. The writer may hold as much again.
 const QUEUE_BYTES_MAX: usize = 1024 * 1024;
 
 /// The memory that a buffer keeps after a burst, in bytes.
 const BUFFER_BYTES_KEPT: usize = 4 * 1024;
 
-/// How long the end of the program waits for the writer. A reader that is alive takes a full queue
-/// in milliseconds; supervisors kill a service that takes ten seconds or more to stop.
+/// How long the program waits for the writer before it exits. A live reader empties a full queue in
+/// milliseconds; supervisors kill a service that takes ten seconds or more to stop.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 
-/// Between two attempts to write to a full pipe that another process has made non-blocking.
+/// Pause between attempts to write to a full pipe that another process has made non-blocking.
 const RETRY: Duration = Duration::from_millis(10);
 
 /// A handle to the log; clones share the queue.
@@ -44,9 +44,9 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     lines: Vec<u8>,
-    /// Lines dropped since the writer last looked. They come after `lines`.
+    /// Lines dropped since the writer last took the queue. They come after `lines`.
     dropped: u64,
-    /// The writer has lines that it has not written yet.
+    /// Whether the writer holds lines that it has not written yet.
     is_writing: bool,
 }
 
@@ -68,19 +68,19 @@ impl LogQueue {
     /// Makes this the destination of the `log` facade, filtered by RUST_LOG, and of panics.
     pub(crate) fn install(&self) {
         let mut builder = Builder::new();
-        // env_logger uses colours for a terminal, but cannot know that this pipe leads to one.
+        // env_logger cannot know that this queue leads to a terminal.
         if io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none() {
             builder.write_style(WriteStyle::Always);
         }
         builder.parse_default_env();
-        // Service files set a variable to nothing to unset it.
+        // Service files set a variable to the empty string to unset it.
         if env::var_os("RUST_LOG").is_none_or(|filters| filters.is_empty()) {
             builder.parse_filters("info");
         }
         builder.target(Target::Pipe(Box::new(self.clone()))).init();
 
         let log = self.clone();
-        // The standard hook writes to standard error itself, and would block a worker.
+        // The default hook writes to standard error itself, which could block a worker.
         std::panic::set_hook(Box::new(move |panic| {
             let thread = thread::current();
             let name = thread.name().unwrap_or("unnamed");
@@ -95,7 +95,7 @@ impl LogQueue {
         }));
     }
 
-    /// Writes a line as it is, whatever RUST_LOG says.
+    /// Writes a line unchanged, regardless of RUST_LOG.
     pub(crate) fn print(&self, line: &str) {
         self.shared.push(format!("{line}\n").as_bytes());
     }
@@ -104,7 +104,7 @@ impl LogQueue {
     pub(crate) fn flush(&self) {
         let queue = self.shared.lock();
         let is_waited_for = |queue: &mut Queue| queue.is_writing || !queue.is_empty();
-        // The remaining lines are lost when the process ends.
+        // After that the remaining lines are lost when the process ends.
         drop(self.shared.written.wait_timeout_while(queue, FLUSH_MAX, is_waited_for));
     }
 }
@@ -129,7 +129,7 @@ impl Shared {
     fn push(&self, line: &[u8]) {
         let mut queue = self.lock();
         let must_wake = queue.is_empty() && !queue.is_writing;
-        // After a dropped line the next ones are dropped too, so that the log has one gap.
+        // After a dropped line drop the next ones too, so that the log has one gap.
         if queue.dropped > 0 || queue.lines.len() + line.len() > QUEUE_BYTES_MAX {
             queue.dropped += 1;
         } else {
@@ -158,8 +158,8 @@ impl Shared {
         }
     }
 
-    /// Waits for lines, and swaps them with `written`, those that were written last. Returns how
-    /// many were dropped after them.
+    /// Waits for lines, and swaps them with the lines `written` last. Returns how many lines were
+    /// dropped after them.
     fn take(&self, written: &mut Vec<u8>) -> u64 {
         written.clear();
         written.shrink_to(BUFFER_BYTES_KEPT);
@@ -174,14 +174,14 @@ impl Shared {
     }
 }
 
-/// Returns how many of `lines` could not be written.
+/// Writes `lines`, and returns how many of them could not be written.
 fn write_lines(output: &mut impl Write, mut lines: &[u8]) -> u64 {
     while !lines.is_empty() {
         match output.write(lines) {
             Ok(bytes) if bytes > 0 => lines = &lines[bytes..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY),
-            // The reader has gone, or the disk is full.
+            // The pipe is closed, or the disk is full.
             _ => return lines.iter().filter(|byte| **byte == b'\n').count() as u64,
         }
     }

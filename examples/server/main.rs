@@ -1,7 +1,7 @@
 //! A WebSocket echo server.
 //!
-//! `cargo run --release --example server -- --help` lists the options. Connections and their ends
-//! are logged on standard error, messages too with `RUST_LOG=debug`.
+//! `cargo run --release --example server -- --help` lists the options. Connections are logged on
+//! standard error when they open and close; `RUST_LOG=debug` also logs messages.
 
 mod args;
 mod client;
@@ -22,11 +22,11 @@ use handlers::{LoggedEcho, PrefixedEcho};
 use log_queue::LogQueue;
 use signals::Signals;
 
-/// An option or the environment is wrong: the operator has something to do first.
+/// An option or the environment is invalid, so a restart alone does not help.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    // The first thread to start is the log's, and the signals must be blocked in every thread.
+    // The signals must be blocked in every thread, so block them before the log starts the first.
     let begun = Signals::block().and_then(|signals| Ok((signals, LogQueue::start()?)));
     let (signals, log) = match begun {
         Ok(begun) => begun,
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     };
     let status = match Args::try_parse() {
         Ok(args) => run(&args, signals, &log),
-        // Help and version are no mistakes.
+        // Help and version are not errors.
         Err(asked) if !asked.use_stderr() => asked.exit(),
         Err(error) => {
             let error = error.to_string();
@@ -83,7 +83,7 @@ fn serve(args: &Args, server: &ServerHandle, signals: Signals, log: &LogQueue) -
     signals.watch(server.clone(), args.drain_timeout, log.clone())?;
     report::start(server.clone(), args.stats)?;
     server.join().inspect_err(|_| {
-        // The other workers still have peers: these get their close frames before the process ends.
+        // One worker failed. Close the peers of the others properly before the process ends.
         server.shutdown(args.drain_timeout);
         while server.join().is_err() {}
     })

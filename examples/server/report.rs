@@ -6,9 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ws_reactor::{ServerHandle, Stats};
 
-/// Starts a thread that prints where the server listens, and then its counters once in `period`.
+/// Starts a thread that prints the server's addresses, and then its counters once per `period`.
 ///
-/// A full pipe blocks this thread only.
+/// A full pipe blocks only this thread.
 pub(crate) fn start(server: ServerHandle, period: Option<Duration>) -> io::Result<()> {
     let print = move || {
         let mut output = Output { has_failed: false };
@@ -22,8 +22,8 @@ pub(crate) fn start(server: ServerHandle, period: Option<Duration>) -> io::Resul
     thread::Builder::new().name("report".to_owned()).spawn(print).map(drop)
 }
 
-/// Standard output. Lines that cannot be written are left out: it may be a closed pipe, or a file
-/// on a disk that is full for a while.
+/// Standard output. Lines that cannot be written are dropped: it may be a closed pipe, or a file on
+/// a disk that is full for a while.
 struct Output {
     has_failed: bool,
 }
@@ -53,8 +53,7 @@ fn print_counters(server: &ServerHandle, period: Duration, output: &mut Output) 
     }
 }
 
-/// The rates between two readings of the counters, taken `elapsed` apart, and the totals of the
-/// second one.
+/// The rates between two readings of the counters, `elapsed` apart, and the totals of the second.
 fn counters(elapsed: Duration, before: &Stats, stats: &Stats) -> String {
     let per_s = |count: fn(&Stats) -> u64| {
         count(stats).saturating_sub(count(before)) as f64 / elapsed.as_secs_f64()

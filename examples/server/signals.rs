@@ -13,21 +13,21 @@ use crate::log_queue::LogQueue;
 /// The signals that the server handles.
 const HANDLED: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
-/// A signal that comes sooner after the first is the same one: timeout(1) sends it to the process
-/// and then to its group.
+/// A signal that follows the first sooner than this counts as the same one: timeout(1) sends it to
+/// the process and then to its group.
 const SECOND_SIGNAL_MIN: Duration = Duration::from_millis(50);
 
-/// The signals that wait until this program asks for them.
+/// The blocked signals, which the `signals` thread waits for.
 pub(crate) struct Signals {
     blocked: SigSet,
 }
 
 impl Signals {
-    /// Blocks the handled signals in this thread, and in every thread that it starts from now on.
+    /// Blocks the handled signals in this thread, and in the threads that it starts later.
     ///
-    /// A signal that the parent has set to be ignored, as nohup(1) does with SIGHUP and a shell with
-    /// SIGINT in the background, is left alone: Linux queues one that is both blocked and ignored.
-    /// SIGTERM works in any case.
+    /// Signals that the parent has set to be ignored, as nohup(1) does with SIGHUP and a shell with
+    /// SIGINT in the background, stay ignored: if blocked, Linux would queue them. SIGTERM is
+    /// always handled.
     pub(crate) fn block() -> io::Result<Self> {
         let ignored = ignored_signals();
         let is_ignored = |signal: Signal| ignored >> (signal as u32 - 1) & 1 == 1;
@@ -37,8 +37,8 @@ impl Signals {
         Ok(Self { blocked })
     }
 
-    /// Starts a thread that drains the server at the first SIGTERM or SIGINT, and ends the process
-    /// at the second.
+    /// Starts a thread that drains the server at the first SIGTERM or SIGINT, and exits at the
+    /// second.
     pub(crate) fn watch(
         self,
         server: ServerHandle,
@@ -80,7 +80,7 @@ impl Signals {
 
 /// The signals that this process ignores: bit 0 is signal 1. Empty if /proc is not mounted.
 ///
-/// sigaction(2) could be asked instead, but in nix it is `unsafe`.
+/// Reads /proc because sigaction(2) is `unsafe` in nix.
 fn ignored_signals() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
