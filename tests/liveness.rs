@@ -55,7 +55,7 @@ impl Handler for Reporter {
 
 /// The server's kernel goes on accepting what the program sends, and the peer's acknowledges none of
 /// it: the peer is given up. It would not hear a close frame, so nothing is waited for after that.
-fn assert_deaf_peer_is_dropped(ping_interval: Duration) {
+fn assert_peer_that_acknowledges_nothing_is_dropped(ping_interval: Duration) {
     let idle_timeout = Duration::from_secs(1);
     let config = Config { idle_timeout, ping_interval, close_timeout: NEVER, ..Config::default() };
     let (reporter, ids, causes) = Reporter::new();
@@ -65,7 +65,7 @@ fn assert_deaf_peer_is_dropped(ping_interval: Duration) {
     let begin = Instant::now();
     let stream = open_on(stream);
     let id = ids.recv().expect("the connection is open");
-    wait_until("the deaf peer is dropped", || {
+    wait_until("the peer is dropped", || {
         // Once it is dropped its id is stale.
         let _ = server.send(id, &[7; 100]);
         server.stats().ended == 1
@@ -79,12 +79,12 @@ fn assert_deaf_peer_is_dropped(ping_interval: Duration) {
 
 #[test]
 fn a_peer_that_acknowledges_nothing_is_dropped_whatever_it_is_sent() {
-    assert_deaf_peer_is_dropped(Duration::from_millis(250));
+    assert_peer_that_acknowledges_nothing_is_dropped(Duration::from_millis(250));
 }
 
 #[test]
 fn without_pings_a_peer_that_acknowledges_nothing_is_dropped_whatever_it_is_sent() {
-    assert_deaf_peer_is_dropped(Duration::ZERO);
+    assert_peer_that_acknowledges_nothing_is_dropped(Duration::ZERO);
 }
 
 /// A peer that reads from `stream` a little at a time, for longer than `time`.

@@ -20,6 +20,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::canary::Canary;
 use support::client::{
     Client, close, connect, dial, dial_narrow, exchange, expect_raw_close, half_close, open_on,
     open_raw, reset, wait_until, writing_half,
@@ -27,8 +28,7 @@ use support::client::{
 use support::frames;
 use support::random::{Random, seed};
 use support::requests::GOOD_REQUEST;
-use support::victim::{Counters, Victim};
-use support::witness::Witness;
+use support::server_process::{Counters, ServerProcess};
 use tungstenite::{Error, Message};
 
 /// Without `SOAK_SECONDS`.
@@ -71,8 +71,8 @@ fn mixed_traffic_leaves_nothing_behind_and_the_counters_add_up() {
     let seconds = seconds.map_or(SECONDS, |seconds| seconds.parse().expect("a number of seconds"));
     let seed = seed();
     // What its allocator keeps grows for a while, and would hide what the server holds.
-    let victim = Victim::start_frugal(&format!("--workers {WORKERS}"));
-    let descriptors = victim.descriptors();
+    let server = ServerProcess::start_frugal(&format!("--workers {WORKERS}"));
+    let descriptors = server.descriptors();
     let total = Duration::from_secs(seconds);
     let length = ROUND_MAX.min(total / (2 * ROUNDS_MIN + 1));
     let start = Instant::now();
@@ -80,12 +80,12 @@ fn mixed_traffic_leaves_nothing_behind_and_the_counters_add_up() {
     let mut seeds = Random::new(seed);
     while start.elapsed() < total || round < 2 * ROUNDS_MIN {
         let is_warm_up = round < ROUNDS_MIN || start.elapsed() < total / WARM_UP_SHARE;
-        traffic(victim.address(), &mut seeds, length);
+        traffic(server.address(), &mut seeds, length);
         round += 1;
-        wait_until("the descriptors are back", || victim.descriptors() == descriptors);
-        let counters = victim.counters();
+        wait_until("the descriptors are back", || server.descriptors() == descriptors);
+        let counters = server.counters();
         check(&counters);
-        let memory = victim.memory_bytes();
+        let memory = server.memory_bytes();
         if is_warm_up {
             highest = highest.max(memory);
         } else {
@@ -100,11 +100,11 @@ fn mixed_traffic_leaves_nothing_behind_and_the_counters_add_up() {
                 counters.of("accepted"),
                 counters.of("messages_in"),
                 counters.of("bytes_in") / 1_000_000,
-                victim.resident_bytes_max(),
+                server.resident_bytes_max(),
             );
         }
     }
-    victim.finish();
+    server.finish();
 }
 
 /// The server is at rest, and all its clients have gone.
@@ -122,7 +122,7 @@ fn check(counters: &Counters) {
 
 /// A round: clients on several threads, and one that sees that nobody waits.
 fn traffic(address: SocketAddr, seeds: &mut Random, length: Duration) {
-    let witness = Witness::start(address);
+    let canary = Canary::start(address);
     let end = Instant::now() + length;
     let threads: Vec<_> = (0..THREADS)
         .map(|_| {
@@ -141,7 +141,7 @@ fn traffic(address: SocketAddr, seeds: &mut Random, length: Duration) {
     for thread in threads {
         thread.join().expect("every echo is right");
     }
-    witness.finish();
+    canary.finish();
 }
 
 /// What a client does from its connection to its end.

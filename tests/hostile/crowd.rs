@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use crate::support::client::{dial, dial_narrow, expect_bytes, wait_until};
 use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
-use crate::support::victim::Victim;
+use crate::support::server_process::ServerProcess;
 
 /// Descriptors of this process that are left to other tests.
 const DESCRIPTORS_LEFT: u64 = 3000;
 
 /// The kernel's receive buffer of a client that never reads: the least that there is, so that the
 /// server's echoes soon have nowhere to go.
-const DEAF_BUFFER_BYTES: usize = 4096;
+const RECEIVE_BUFFER_BYTES: usize = 4096;
 
 /// When nothing has moved for so long, and the server has rested, nothing will.
 const QUIET: Duration = Duration::from_millis(150);
@@ -47,8 +47,8 @@ pub(crate) fn open_all(address: SocketAddr, count: usize) -> Vec<TcpStream> {
 
 /// Open WebSocket connections that will take little of what they are sent.
 #[track_caller]
-pub(crate) fn open_deaf(address: SocketAddr, count: usize) -> Vec<TcpStream> {
-    let dial = |_| dial_narrow(address, DEAF_BUFFER_BYTES);
+pub(crate) fn open_slow_readers(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+    let dial = |_| dial_narrow(address, RECEIVE_BUFFER_BYTES);
     let mut streams: Vec<_> = (0..count).map(dial).collect();
     greet(&mut streams);
     streams
@@ -67,7 +67,11 @@ fn greet(streams: &mut [TcpStream]) {
 /// Writes `flood` over and over from every client, and reads nothing, until no client can write
 /// any more and the server rests; returns what they wrote, all together.
 #[track_caller]
-pub(crate) fn write_until_stuck(victim: &Victim, streams: &mut [TcpStream], flood: &[u8]) -> usize {
+pub(crate) fn write_until_stuck(
+    server: &ServerProcess,
+    streams: &mut [TcpStream],
+    flood: &[u8],
+) -> usize {
     let mut written = vec![0; streams.len()];
     // Since when nothing moves, and what CPU time the server had used by then.
     let mut quiet = None;
@@ -82,9 +86,9 @@ pub(crate) fn write_until_stuck(victim: &Victim, streams: &mut [TcpStream], floo
                 Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
             }
         }
-        let (since, used) = *quiet.get_or_insert_with(|| (Instant::now(), victim.cpu_time()));
+        let (since, used) = *quiet.get_or_insert_with(|| (Instant::now(), server.cpu_time()));
         let is_over = since.elapsed() > QUIET;
-        let rests = is_over && victim.cpu_time() - used < QUIET / 5;
+        let rests = is_over && server.cpu_time() - used < QUIET / 5;
         if is_over && !rests {
             quiet = None;
         }

@@ -3,13 +3,13 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use crate::support::canary::Canary;
 use crate::support::client::{dial, expect_bytes, half_close, reset, wait_until};
 use crate::support::frames::{
     BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client, close_payload, server,
 };
 use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
-use crate::support::victim::Victim;
-use crate::support::witness::Witness;
+use crate::support::server_process::ServerProcess;
 
 /// What a client sends in one piece, and the answer to it.
 type Step = (Vec<u8>, Vec<u8>);
@@ -73,14 +73,14 @@ impl End {
 /// One client after another ends its session at each byte; with `patience` each waits for the
 /// answers to what it has sent, so that the server has read it all.
 fn end_everywhere(end: End, patience: bool) {
-    let victim = Victim::start("");
-    let witness = Witness::start(victim.address());
-    let descriptors = victim.descriptors();
+    let server = ServerProcess::start("");
+    let canary = Canary::start(server.address());
+    let descriptors = server.descriptors();
     let session = session();
     let length: usize = session.iter().map(|(sent, _)| sent.len()).sum();
     for cut in 0..=length {
         let (input, output) = begun(&session, cut);
-        let mut stream = dial(victim.address());
+        let mut stream = dial(server.address());
         stream.write_all(&input).expect("the server reads");
         if patience {
             expect_bytes(&mut stream, &output);
@@ -88,19 +88,19 @@ fn end_everywhere(end: End, patience: bool) {
         end.act(stream);
     }
     wait_until(&format!("{end:?} leaves no descriptor open"), || {
-        victim.descriptors() == descriptors
+        server.descriptors() == descriptors
     });
     let ended = length as u64 + 1;
-    let counters = victim.wait_for("all have ended", |counters| counters.of("ended") == ended);
-    assert_eq!(counters.of("accepted"), ended + 1, "the witness is there too");
+    let counters = server.wait_for("all have ended", |counters| counters.of("ended") == ended);
+    assert_eq!(counters.of("accepted"), ended + 1, "the canary is there too");
     assert_eq!(counters.of("opened"), counters.of("closed") + 1, "{end:?}");
     if patience {
         let without_request = GOOD_REQUEST.len() as u64;
         assert_eq!(counters.of("closed"), ended - without_request, "{end:?}");
     }
     assert_eq!(counters.of("close_timeouts"), 0, "{end:?} ends a connection at once");
-    witness.finish();
-    victim.finish();
+    canary.finish();
+    server.finish();
 }
 
 #[test]

@@ -5,12 +5,12 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 
 use crate::crowd::{alone, dial_all, open_all};
+use crate::support::canary::Canary;
 use crate::support::client::{dial, open_raw, read_all, reset, wait_until};
 use crate::support::frames::{
-    BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client, close_payload, server,
+    BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client, close_payload, server as server_frame,
 };
-use crate::support::victim::Victim;
-use crate::support::witness::Witness;
+use crate::support::server_process::ServerProcess;
 
 /// Clients that flood at the same time.
 const CLIENTS: usize = 4;
@@ -50,11 +50,11 @@ fn converse(address: SocketAddr, input: &[u8]) -> Vec<u8> {
 
 /// As many clients at once as a flood has: each sends `input` and gets `output`, then the end.
 #[track_caller]
-fn flood(victim: &Victim, name: &str, input: &[u8], output: &[u8]) {
+fn flood(server: &ServerProcess, name: &str, input: &[u8], output: &[u8]) {
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
-                let got = converse(victim.address(), input);
+                let got = converse(server.address(), input);
                 assert!(got == output, "{name}: {} bytes, not {}", got.len(), output.len());
             });
         }
@@ -70,55 +70,55 @@ fn fragments(opcode: u8, payload: &[u8], count: usize, whole: bool) -> Vec<u8> {
 }
 
 fn close_frame(code: u16) -> Vec<u8> {
-    server(CLOSE, &close_payload(code, b"")).bytes()
+    server_frame(CLOSE, &close_payload(code, b"")).bytes()
 }
 
 #[test]
 fn fragments_end_with_1008_beyond_their_limit() {
     let _alone = alone();
-    let victim = Victim::start("");
-    let witness = Witness::start(victim.address());
-    let before = victim.memory_bytes();
+    let server = ServerProcess::start("");
+    let canary = Canary::start(server.address());
+    let before = server.memory_bytes();
     for payload in [&b"x"[..], b""] {
         let text = fragments(TEXT, payload, FRAGMENTS_MAX + 1, false);
-        flood(&victim, "fragments of a text", &text, &close_frame(1008));
+        flood(&server, "fragments of a text", &text, &close_frame(1008));
         // What is binary is echoed as it comes.
         let binary = fragments(BINARY, payload, FRAGMENTS_MAX + 1, false);
-        let first = server(BINARY, payload).fin(false).bytes();
-        let more = server(CONTINUATION, payload).fin(false).bytes().repeat(FRAGMENTS_MAX - 1);
+        let first = server_frame(BINARY, payload).fin(false).bytes();
+        let more = server_frame(CONTINUATION, payload).fin(false).bytes().repeat(FRAGMENTS_MAX - 1);
         let echo = [first, more, close_frame(1008)].concat();
-        flood(&victim, "fragments of a binary message", &binary, &echo);
+        flood(&server, "fragments of a binary message", &binary, &echo);
     }
-    let more = victim.memory_bytes().saturating_sub(before);
+    let more = server.memory_bytes().saturating_sub(before);
     println!("after floods of fragments: {more} bytes more");
     assert!(more <= FLOOD_BYTES_MAX, "{more} bytes more, above {FLOOD_BYTES_MAX}");
-    let counters = victim.counters();
+    let counters = server.counters();
     assert_eq!(counters.of("protocol_errors"), 4 * CLIENTS as u64);
-    witness.finish();
-    victim.finish();
+    canary.finish();
+    server.finish();
 }
 
 #[test]
 fn as_many_fragments_as_can_be_are_counted_for_each_message_anew() {
     let _alone = alone();
-    let victim = Victim::start("");
-    let witness = Witness::start(victim.address());
+    let server = ServerProcess::start("");
+    let canary = Canary::start(server.address());
     let message = fragments(TEXT, b"x", FRAGMENTS_MAX, true);
-    let echo = server(TEXT, &vec![b'x'; FRAGMENTS_MAX]).bytes();
+    let echo = server_frame(TEXT, &vec![b'x'; FRAGMENTS_MAX]).bytes();
     let close = close_payload(1000, b"");
     let input = [message.repeat(2), client(CLOSE, &close).bytes()].concat();
-    flood(&victim, "two messages", &input, &[echo.repeat(2), close_frame(1000)].concat());
-    assert_eq!(victim.counters().of("protocol_errors"), 0);
-    witness.finish();
-    victim.finish();
+    flood(&server, "two messages", &input, &[echo.repeat(2), close_frame(1000)].concat());
+    assert_eq!(server.counters().of("protocol_errors"), 0);
+    canary.finish();
+    server.finish();
 }
 
 #[test]
 fn tiny_fragments_take_no_more_than_their_payload_does() {
-    let victim = Victim::start("");
-    let witness = Witness::start(victim.address());
-    let before = victim.memory_bytes();
-    let mut streams = open_all(victim.address(), 20);
+    let server = ServerProcess::start("");
+    let canary = Canary::start(server.address());
+    let before = server.memory_bytes();
+    let mut streams = open_all(server.address(), 20);
     let begun = fragments(TEXT, b"x", 20_000, false);
     for stream in &mut streams {
         stream.write_all(&begun).expect("the server reads");
@@ -127,45 +127,46 @@ fn tiny_fragments_take_no_more_than_their_payload_does() {
         let mut pong = [0; 2];
         stream.read_exact(&mut pong).expect("a pong");
     }
-    let each = victim.memory_bytes().saturating_sub(before) / streams.len();
+    let each = server.memory_bytes().saturating_sub(before) / streams.len();
     let max = AMPLIFICATION_MAX * 20_000 + CONNECTION_BYTES_MAX;
     println!("20000 fragments of 1 B: {each} bytes for each client");
     assert!(each <= max, "{each} bytes each, more than {max}");
-    witness.finish();
+    canary.finish();
     drop(streams);
-    victim.finish();
+    server.finish();
 }
 
 #[test]
 fn control_frames_are_answered_one_by_one_and_hold_up_nobody() {
     let _alone = alone();
-    let victim = Victim::start("");
-    let witness = Witness::start(victim.address());
-    let before = victim.memory_bytes();
+    let server = ServerProcess::start("");
+    let canary = Canary::start(server.address());
+    let before = server.memory_bytes();
     let close = client(CLOSE, &close_payload(1000, b"")).bytes();
     for payload in [vec![], vec![b'x'; 125]] {
         let input = [client(PING, &payload).bytes().repeat(CONTROLS), close.clone()].concat();
-        let output = [server(PONG, &payload).bytes().repeat(CONTROLS), close_frame(1000)].concat();
-        flood(&victim, "pings", &input, &output);
+        let output =
+            [server_frame(PONG, &payload).bytes().repeat(CONTROLS), close_frame(1000)].concat();
+        flood(&server, "pings", &input, &output);
         let input = [client(PONG, &payload).bytes().repeat(CONTROLS), close.clone()].concat();
-        flood(&victim, "pongs", &input, &close_frame(1000));
+        flood(&server, "pongs", &input, &close_frame(1000));
     }
-    let more = victim.memory_bytes().saturating_sub(before);
+    let more = server.memory_bytes().saturating_sub(before);
     println!("after floods of control frames: {more} bytes more");
     assert!(more <= FLOOD_BYTES_MAX, "{more} bytes more, above {FLOOD_BYTES_MAX}");
-    witness.finish();
-    victim.finish();
+    canary.finish();
+    server.finish();
 }
 
 #[test]
 fn request_heads_that_are_too_much_are_answered_431() {
-    let victim = Victim::start("");
-    let witness = Witness::start(victim.address());
+    let server = ServerProcess::start("");
+    let canary = Canary::start(server.address());
     let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(101));
     let long_line = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(9000));
     let long_header = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(1 << 20));
     for request in [many_headers, long_line, long_header] {
-        let mut streams = dial_all(victim.address(), 100);
+        let mut streams = dial_all(server.address(), 100);
         for stream in &mut streams {
             // What is too much is discarded, so that the answer arrives.
             stream.write_all(request.as_bytes()).expect("the server reads");
@@ -175,17 +176,17 @@ fn request_heads_that_are_too_much_are_answered_431() {
             assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
         }
     }
-    let counters = victim.counters();
+    let counters = server.counters();
     assert_eq!((counters.of("refused"), counters.of("opened")), (300, 1));
-    witness.finish();
-    victim.finish();
+    canary.finish();
+    server.finish();
 }
 
 #[test]
 fn connections_that_come_and_go_leave_nothing() {
-    let victim = Victim::start("");
-    let witness = Witness::start(victim.address());
-    let descriptors = victim.descriptors();
+    let server = ServerProcess::start("");
+    let canary = Canary::start(server.address());
+    let descriptors = server.descriptors();
     let go = |number: usize, stream: TcpStream| match number % 3 {
         0 => drop(stream),
         1 => reset(stream),
@@ -193,19 +194,19 @@ fn connections_that_come_and_go_leave_nothing() {
     };
     let round = |count| {
         for number in 0..count {
-            go(number, dial(victim.address()));
-            go(number, open_raw(victim.address()));
+            go(number, dial(server.address()));
+            go(number, open_raw(server.address()));
         }
-        wait_until("the descriptors are back", || victim.descriptors() == descriptors);
-        victim.memory_bytes()
+        wait_until("the descriptors are back", || server.descriptors() == descriptors);
+        server.memory_bytes()
     };
     let before = round(100);
     let more = round(CONNECTIONS / 2).saturating_sub(before);
     println!("after {CONNECTIONS} connections: {more} bytes more");
     assert!(more <= FLOOD_BYTES_MAX, "{more} bytes more, above {FLOOD_BYTES_MAX}");
-    let counters = victim.counters();
+    let counters = server.counters();
     assert_eq!(counters.of("opened"), counters.of("closed") + 1);
     assert_eq!(counters.of("accepted"), counters.of("ended") + 1);
-    witness.finish();
-    victim.finish();
+    canary.finish();
+    server.finish();
 }

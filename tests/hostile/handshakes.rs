@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use ws_reactor::protocol::HeadReader;
 
 use crate::crowd::{Dripping, dial_all, open_all, size};
+use crate::support::canary::Canary;
 use crate::support::client::{read_all, wait_until};
 use crate::support::requests::{GOOD_REQUEST, HEAD_BYTES_MAX};
-use crate::support::victim::Victim;
-use crate::support::witness::Witness;
+use crate::support::server_process::ServerProcess;
 
 /// What the server gives its clients for the whole request.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,11 +33,11 @@ const LONG_HEAD_BYTES_MAX: usize = HEAD_BYTES_MAX + BEGUN_BYTES_MAX;
 
 #[test]
 fn a_thousand_handshakes_at_a_byte_per_second_end_in_time_and_take_little() {
-    let victim = Victim::start(&format!("--handshake-timeout {}", TIMEOUT.as_secs()));
-    let witness = Witness::start(victim.address());
-    let before = victim.memory_bytes();
+    let server = ServerProcess::start(&format!("--handshake-timeout {}", TIMEOUT.as_secs()));
+    let canary = Canary::start(server.address());
+    let before = server.memory_bytes();
     let start = Instant::now();
-    let streams = dial_all(victim.address(), size(1000));
+    let streams = dial_all(server.address(), size(1000));
     let mut clients: Vec<_> = streams.into_iter().map(Dripping::new).collect();
     let (mut drips, mut memory) = (0, before);
     wait_until("all have been answered", || {
@@ -45,7 +45,7 @@ fn a_thousand_handshakes_at_a_byte_per_second_end_in_time_and_take_little() {
             drips += 1;
             clients.iter_mut().for_each(|client| client.drip(GOOD_REQUEST));
         }
-        memory = memory.max(victim.memory_bytes());
+        memory = memory.max(server.memory_bytes());
         clients.iter_mut().for_each(Dripping::listen);
         clients.iter().all(|client| client.has_ended)
     });
@@ -62,31 +62,31 @@ fn a_thousand_handshakes_at_a_byte_per_second_end_in_time_and_take_little() {
     assert!(each <= BEGUN_BYTES_MAX, "{each} bytes each, more than {BEGUN_BYTES_MAX}");
     let count = clients.len() as u64;
     drop(clients);
-    let counters = victim.wait_for("all have ended", |counters| counters.of("ended") == count);
+    let counters = server.wait_for("all have ended", |counters| counters.of("ended") == count);
     assert_eq!((counters.of("handshake_timeouts"), counters.of("opened")), (count, 1));
-    witness.finish();
-    victim.finish();
+    canary.finish();
+    server.finish();
 }
 
 #[test]
 fn request_heads_that_do_not_end_take_no_more_than_the_limit() {
-    let victim = Victim::start("");
-    let witness = Witness::start(victim.address());
-    let mut streams = dial_all(victim.address(), 500);
-    let descriptors = 500 + open_all(victim.address(), 1).len();
-    let before = victim.memory_bytes();
+    let server = ServerProcess::start("");
+    let canary = Canary::start(server.address());
+    let mut streams = dial_all(server.address(), 500);
+    let descriptors = 500 + open_all(server.address(), 1).len();
+    let before = server.memory_bytes();
     // In three pieces, the last of which the server has read when it has answered a later client.
     let head = [b"GET / HTTP/1.1\r\nX-Long: ", &*vec![b'x'; HEAD_BYTES_MAX]].concat();
     for piece in [0..3000, 3000..6000, 6000..HEAD_BYTES_MAX - 1] {
         for stream in &mut streams {
             stream.write_all(&head[piece.clone()]).expect("the server reads");
         }
-        drop(open_all(victim.address(), 1));
+        drop(open_all(server.address(), 1));
     }
-    let each = victim.memory_bytes().saturating_sub(before) / streams.len();
+    let each = server.memory_bytes().saturating_sub(before) / streams.len();
     println!("{} long heads: {each} bytes each", streams.len());
     assert!(each <= LONG_HEAD_BYTES_MAX, "{each} bytes each, more than {LONG_HEAD_BYTES_MAX}");
-    assert!(victim.descriptors() > descriptors, "all are still there");
+    assert!(server.descriptors() > descriptors, "all are still there");
     // One byte more is too much.
     for stream in &mut streams {
         stream.write_all(b"x").expect("the server reads");
@@ -95,8 +95,8 @@ fn request_heads_that_do_not_end_take_no_more_than_the_limit() {
         let answer = read_all(stream);
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
     }
-    witness.finish();
-    victim.finish();
+    canary.finish();
+    server.finish();
 }
 
 #[test]
@@ -116,26 +116,26 @@ fn a_head_that_comes_byte_by_byte_is_looked_at_once() {
 #[test]
 fn headers_as_long_as_can_be_cost_little() {
     const REQUESTS: u32 = 50;
-    let victim = Victim::start("");
-    let witness = Witness::start(victim.address());
+    let server = ServerProcess::start("");
+    let canary = Canary::start(server.address());
     let good = String::from_utf8_lossy(&GOOD_REQUEST[..GOOD_REQUEST.len() - 2]);
     for name in ["Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol", "Connection", "Upgrade"] {
         for unit in [",", " ", "a,", "a , ", "a; a=a, ", "a; a=\"\\a\\a\", ", ";", "\"", "\u{e9},"]
         {
             let value = unit.repeat((HEAD_BYTES_MAX - good.len() - 50) / unit.len());
             let request = format!("{good}{name}: a{value}\r\n\r\n");
-            let before = victim.cpu_time();
-            let mut streams = dial_all(victim.address(), REQUESTS as usize);
+            let before = server.cpu_time();
+            let mut streams = dial_all(server.address(), REQUESTS as usize);
             for stream in &mut streams {
                 stream.write_all(request.as_bytes()).expect("the server reads");
                 let mut status = [0; 12];
                 stream.read_exact(&mut status).expect("an answer");
                 assert!(matches!(&status, b"HTTP/1.1 101" | b"HTTP/1.1 400"), "{status:?}");
             }
-            let each = (victim.cpu_time() - before) / REQUESTS;
+            let each = (server.cpu_time() - before) / REQUESTS;
             assert!(each <= REQUEST_TIME_MAX, "{name} of {unit:?}: {each:?} of CPU time");
         }
     }
-    witness.finish();
-    victim.finish();
+    canary.finish();
+    server.finish();
 }

@@ -3,10 +3,12 @@
 use std::io::Write;
 
 use crate::crowd::open_all;
+use crate::support::canary::Canary;
 use crate::support::client::{expect_bytes, expect_raw_close, open_raw};
-use crate::support::frames::{BINARY, CONTINUATION, Frame, PING, TEXT, client, server};
-use crate::support::victim::Victim;
-use crate::support::witness::Witness;
+use crate::support::frames::{
+    BINARY, CONTINUATION, Frame, PING, TEXT, client, server as server_frame,
+};
+use crate::support::server_process::ServerProcess;
 
 /// Clients that announce at the same time.
 const CLIENTS: usize = 200;
@@ -22,9 +24,9 @@ const AMPLIFICATION_MAX: usize = 4;
 
 #[test]
 fn lengths_beyond_the_limit_are_refused_before_anything_follows() {
-    let victim = Victim::start("");
-    let witness = Witness::start(victim.address());
-    let before = victim.reserved_bytes();
+    let server = ServerProcess::start("");
+    let canary = Canary::start(server.address());
+    let before = server.reserved_bytes();
     for (length, code) in [
         (MESSAGE_BYTES_MAX + 1, 1009),
         (1 << 32, 1009),
@@ -37,33 +39,33 @@ fn lengths_beyond_the_limit_are_refused_before_anything_follows() {
         let announced = |opcode| client(opcode, b"").length64(length);
         let first = |opcode| client(opcode, b"x").fin(false).bytes();
         for opcode in [TEXT, BINARY] {
-            let mut stream = open_raw(victim.address());
+            let mut stream = open_raw(server.address());
             stream.write_all(&announced(opcode).bytes()).expect("the server reads");
             expect_raw_close(stream, code, "");
             // The lengths of a message's frames are added up.
-            let mut stream = open_raw(victim.address());
+            let mut stream = open_raw(server.address());
             stream.write_all(&first(opcode)).expect("the server reads");
             stream.write_all(&announced(CONTINUATION).bytes()).expect("the server reads");
             if opcode == BINARY {
-                expect_bytes(&mut stream, &server(BINARY, b"x").fin(false).bytes());
+                expect_bytes(&mut stream, &server_frame(BINARY, b"x").fin(false).bytes());
             }
             expect_raw_close(stream, code, "");
         }
     }
-    let more = victim.reserved_bytes().saturating_sub(before);
+    let more = server.reserved_bytes().saturating_sub(before);
     assert!(more < MESSAGE_BYTES_MAX as usize, "{more} bytes for what was announced");
-    witness.finish();
-    victim.finish();
+    canary.finish();
+    server.finish();
 }
 
 /// What clients make the server hold that send `begun`, of which a `payload` has arrived.
 #[track_caller]
 fn check(begun: &Frame, opcode: u8, payload: usize) {
-    let victim = Victim::start("");
-    let witness = Witness::start(victim.address());
-    let before = victim.reserved_bytes();
-    let mut streams = open_all(victim.address(), CLIENTS);
-    let mut others = open_all(victim.address(), 2);
+    let server = ServerProcess::start("");
+    let canary = Canary::start(server.address());
+    let before = server.reserved_bytes();
+    let mut streams = open_all(server.address(), CLIENTS);
+    let mut others = open_all(server.address(), 2);
     let bytes = begun.bytes();
     // The last bytes come one by one: each is another read.
     let (most, last) = bytes.split_at(bytes.len() - 3);
@@ -74,18 +76,18 @@ fn check(begun: &Frame, opcode: u8, payload: usize) {
         // Whatever was sent before these were answered has been read.
         for stream in &mut others {
             stream.write_all(&client(PING, b"").bytes()).expect("the server reads");
-            expect_bytes(stream, &server(0xA, b"").bytes());
+            expect_bytes(stream, &server_frame(0xA, b"").bytes());
         }
     }
-    let each = victim.reserved_bytes().saturating_sub(before) / CLIENTS;
+    let each = server.reserved_bytes().saturating_sub(before) / CLIENTS;
     // And what the allocator keeps of the memory that it was in before it grew.
     let max = (AMPLIFICATION_MAX + 1) * payload + ANNOUNCED_BYTES_MAX;
     println!("opcode {opcode}, {payload} bytes of 1 MiB: {each} bytes for each client");
     assert!(each <= max, "{each} bytes each for {payload} that have arrived, more than {max}");
-    assert_eq!(victim.counters().of("closed"), 0, "the length is within the limit");
+    assert_eq!(server.counters().of("closed"), 0, "the length is within the limit");
     drop((streams, others));
-    witness.finish();
-    victim.finish();
+    canary.finish();
+    server.finish();
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! Hostile clients over real sockets, against the server example: each attack, and the bound that
-//! it finds. All the while a client that behaves gets its echoes, and waits for none above
-//! [`WAIT_MAX`](support::witness::WAIT_MAX).
+//! Hostile clients over real sockets, against the server example. Each test attacks, and checks the
+//! bound that the attack runs into. Meanwhile a well-behaved client must get all its echoes, none
+//! later than [`WAIT_MAX`](support::canary::WAIT_MAX).
 //!
-//! What was measured is printed: `cargo test --test hostile -- --nocapture`, after
+//! The measurements are printed: `cargo test --test hostile -- --nocapture`, after
 //! `cargo build --examples`.
 
 #[path = "../support/mod.rs"]
@@ -11,7 +11,7 @@ mod crowd;
 
 mod handshakes;
 mod silent;
-mod deaf;
+mod slow_readers;
 mod floods;
 mod lengths;
 mod endings;

@@ -5,10 +5,10 @@ use std::io::Write;
 use ws_reactor::{Handler, Peer, Reply};
 
 use crate::crowd::open_all;
+use crate::support::canary::Canary;
 use crate::support::client::{expect_raw_close, wait_until};
 use crate::support::frames::{TEXT, client};
 use crate::support::servers::{address, serve, stop};
-use crate::support::witness::Witness;
 
 /// Peers that find it, all at once.
 const CLIENTS: usize = 100;
@@ -31,7 +31,7 @@ impl Handler for Faulty {
 #[test]
 fn a_hundred_peers_that_make_the_handler_panic_lose_themselves_only() {
     let server = serve(1, || Faulty);
-    let witness = Witness::start(address(&server));
+    let canary = Canary::start(address(&server));
     let mut streams = open_all(address(&server), CLIENTS);
     for stream in &mut streams {
         stream.write_all(&client(TEXT, b"abracadabra").bytes()).expect("the server reads");
@@ -40,7 +40,7 @@ fn a_hundred_peers_that_make_the_handler_panic_lose_themselves_only() {
         expect_raw_close(stream, 1011, "");
     }
     wait_until("they have ended", || server.stats().ended == CLIENTS as u64);
-    witness.finish();
+    canary.finish();
     let stats = stop(&server);
     assert_eq!((stats.handler_panics, stats.opened), (CLIENTS as u64, CLIENTS as u64 + 1));
 }

@@ -14,5 +14,5 @@ pub mod programs;
 pub mod dice;
 pub mod random;
 pub mod servers;
-pub mod victim;
-pub mod witness;
+pub mod server_process;
+pub mod canary;

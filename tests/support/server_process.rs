@@ -1,5 +1,5 @@
-//! The server example under attack: a process of its own, so that what it uses can be read from
-//! Linux's /proc, and counters that it logs.
+//! The server example as a process of its own, so that a test can read the resources that it uses
+//! from /proc, and its counters from its log.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -11,26 +11,26 @@ use super::programs::Program;
 /// How often the server reports its counters.
 const STATS: &str = "--stats 0.05";
 
-/// What is in a line of the log that has all counters, each as a total since the start.
+/// Marks a line of the log that has all counters, each a total since the start.
 const COUNTERS: &str = "Stats {";
 
-/// A server example; with one worker, unless it is told otherwise, so that all its peers share what
-/// they do to each other.
+/// A running server example. It has one worker unless the arguments say otherwise, so that all its
+/// peers compete for the same thread.
 #[derive(Debug)]
-pub struct Victim {
+pub struct ServerProcess {
     program: Program,
     address: SocketAddr,
 }
 
-impl Victim {
+impl ServerProcess {
     /// A server on a free port.
     #[track_caller]
     pub fn start(arguments: &str) -> Self {
         Self::of(Program::start_quiet("server", &with_defaults(arguments), &[]))
     }
 
-    /// A server whose memory is what it holds: large blocks that it frees go back to the kernel at
-    /// once, and are not kept for the next by glibc's allocator (mallopt(3)).
+    /// A server whose allocator returns large freed blocks to the kernel at once (mallopt(3)), so
+    /// that its memory shows what it holds.
     #[track_caller]
     pub fn start_frugal(arguments: &str) -> Self {
         let frugal = [("MALLOC_MMAP_THRESHOLD_", "32768")];
@@ -51,31 +51,30 @@ impl Victim {
         Self { program, address }
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its own memory: pages that no file is behind, as far as it has touched them. What the kernel
-    /// holds for its sockets is not in it.
+    /// Its anonymous memory, as far as it has touched it, without the kernel's socket buffers.
     #[track_caller]
     pub fn memory_bytes(&self) -> usize {
         self.bytes("smaps_rollup", "Anonymous:")
     }
 
-    /// The memory that it has asked the kernel for, touched or not, and may write to.
+    /// The writable memory that it has asked the kernel for, touched or not.
     #[track_caller]
     pub fn reserved_bytes(&self) -> usize {
         self.bytes("status", "VmData:")
     }
 
-    /// The most that it has had resident at any time, the program itself included.
+    /// The peak of its resident memory, the program itself included.
     #[track_caller]
     pub fn resident_bytes_max(&self) -> usize {
         self.bytes("status", "VmHWM:")
     }
 
-    /// How many descriptors it has open.
+    /// The number of its open descriptors.
     #[track_caller]
     pub fn descriptors(&self) -> usize {
         fs::read_dir(self.path("fd")).expect("the server runs").count()
@@ -93,7 +92,7 @@ impl Victim {
         let logged = self.program.last_error_line(COUNTERS).0;
         let mut counters = None;
         wait_until("the server reports its counters", || {
-            // The next line may have been under way.
+            // The next line may have been written before this call.
             let (count, line) = self.program.last_error_line(COUNTERS);
             counters = line.filter(|_| count > logged + 1);
             counters.is_some()
@@ -112,7 +111,7 @@ impl Victim {
         counters.expect("a line has been found")
     }
 
-    /// Ends it as an operator does: it ends well, and none of its threads has panicked.
+    /// Stops it with SIGTERM. It must exit with 0, and no thread may have panicked.
     #[track_caller]
     pub fn finish(self) {
         self.program.signal("TERM");
@@ -122,7 +121,7 @@ impl Victim {
         assert_eq!(panic, None);
     }
 
-    /// The size that a line of one of its files in /proc begins with.
+    /// The size in the line of a /proc file that begins with `start`.
     #[track_caller]
     fn bytes(&self, file: &str, start: &str) -> usize {
         let text = fs::read_to_string(self.path(file)).expect("the server runs");

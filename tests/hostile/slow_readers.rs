@@ -1,10 +1,10 @@
 //! Clients that write and never read.
 
-use crate::crowd::{alone, open_deaf, write_until_stuck};
+use crate::crowd::{alone, open_slow_readers, write_until_stuck};
+use crate::support::canary::Canary;
 use crate::support::client::wait_until;
 use crate::support::frames::{BINARY, PING, TEXT, client};
-use crate::support::victim::Victim;
-use crate::support::witness::Witness;
+use crate::support::server_process::ServerProcess;
 
 /// Clients of each kind.
 const CLIENTS: usize = 20;
@@ -21,7 +21,7 @@ const CLIENTS_HUGE: usize = 5;
 /// What such a client may make the server hold, all included: the replies to one read (260 KiB) or
 /// what of the read waits for its turn, a message that it has begun (more than 16 KiB of one are read
 /// to where they stay), and what a connection takes.
-const DEAF_BYTES_MAX: usize = (260 + 16) * 1024 + CONNECTION_BYTES_MAX;
+const HELD_BYTES_MAX: usize = (260 + 16) * 1024 + CONNECTION_BYTES_MAX;
 
 /// If its messages are longer than `backlog_bytes_high`: the echo of one, and one read.
 const LARGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX + SCRATCH_BYTES + CONNECTION_BYTES_MAX;
@@ -40,21 +40,24 @@ const CONNECTION_BYTES_MAX: usize = 6 * 1024;
 #[track_caller]
 fn held(name: &str, flood: &[u8], count: usize, at_once: usize) -> usize {
     let _alone = alone();
-    let victim = Victim::start_frugal("");
-    let witness = Witness::start(victim.address());
-    let descriptors = victim.descriptors();
-    let before = victim.memory_bytes();
-    let mut streams = open_deaf(victim.address(), count);
+    let server = ServerProcess::start_frugal("");
+    let canary = Canary::start(server.address());
+    let descriptors = server.descriptors();
+    let before = server.memory_bytes();
+    let mut streams = open_slow_readers(server.address(), count);
     let groups = streams.chunks_mut(at_once);
-    let written: usize = groups.map(|group| write_until_stuck(&victim, group, flood)).sum();
-    let each = victim.memory_bytes().saturating_sub(before + SCRATCH_BYTES) / count;
-    println!("{count} deaf clients, {name}: {each} bytes held for each of {}", written / count);
-    assert_eq!(victim.counters().of("closed"), 0, "nobody is lost");
+    let written: usize = groups.map(|group| write_until_stuck(&server, group, flood)).sum();
+    let each = server.memory_bytes().saturating_sub(before + SCRATCH_BYTES) / count;
+    println!(
+        "{count} clients that do not read, {name}: {each} bytes held for each of {}",
+        written / count
+    );
+    assert_eq!(server.counters().of("closed"), 0, "nobody is lost");
     assert!(written / count > MESSAGE_BYTES_MAX, "{name}: the server was not put to the test");
     drop(streams);
-    wait_until("the descriptors are back", || victim.descriptors() == descriptors);
-    witness.finish();
-    victim.finish();
+    wait_until("the descriptors are back", || server.descriptors() == descriptors);
+    canary.finish();
+    server.finish();
     each
 }
 
@@ -62,7 +65,7 @@ fn held(name: &str, flood: &[u8], count: usize, at_once: usize) -> usize {
 fn check(name: &str, message: &[u8], count: usize, at_once: usize) {
     let repeats = (256 * 1024_usize).div_ceil(message.len());
     let each = held(name, &message.repeat(repeats), count, at_once);
-    assert!(each <= DEAF_BYTES_MAX, "{name}: {each} bytes each, more than {DEAF_BYTES_MAX}");
+    assert!(each <= HELD_BYTES_MAX, "{name}: {each} bytes each, more than {HELD_BYTES_MAX}");
 }
 
 fn message(opcode: u8, len: usize) -> Vec<u8> {
@@ -98,7 +101,7 @@ fn messages_as_long_as_can_be() {
     for (name, opcode) in [("text of 1 MiB", TEXT), ("binary of 1 MiB", BINARY)] {
         let each = held(name, &message(opcode, MESSAGE_BYTES_MAX), CLIENTS_HUGE, CLIENTS_HUGE);
         // What is large and binary is echoed as it arrives, and not held.
-        let max = if opcode == TEXT { LARGE_BYTES_MAX } else { DEAF_BYTES_MAX };
+        let max = if opcode == TEXT { LARGE_BYTES_MAX } else { HELD_BYTES_MAX };
         assert!(each <= max, "{name}: {each} bytes each, more than {max}");
     }
 }

@@ -1,4 +1,4 @@
-//! A client that behaves, and sees how the server treats it while others do not.
+//! A well-behaved client that measures how long it waits for its echoes while others attack.
 
 use std::net::SocketAddr;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -9,67 +9,68 @@ use tungstenite::Message;
 
 use super::client::connect;
 
-/// No peer can make another wait for longer. What the machine itself was away is not counted.
+/// The longest that one peer may make another wait, beyond the time in which the machine ran
+/// nothing.
 pub const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Between two echoes: a peer like many, that uses next to nothing itself.
+/// The pause between two messages, so that the client itself costs next to nothing.
 const PACE: Duration = Duration::from_millis(5);
 
 const MESSAGE_BYTES: usize = 32;
 
-/// A client on a thread of its own that gets echo after echo.
+/// A client on its own thread that sends a message, waits for the echo, and repeats.
 #[derive(Debug)]
-pub struct Witness {
+pub struct Canary {
     end: Sender<()>,
-    thread: JoinHandle<Testimony>,
+    thread: JoinHandle<Latencies>,
     metronome: Metronome,
 }
 
 #[derive(Debug)]
-struct Testimony {
+struct Latencies {
     echoes: usize,
     worst: Duration,
 }
 
-impl Witness {
-    /// A witness that has had an echo already.
+impl Canary {
+    /// Connects and waits for the first echo.
     #[track_caller]
     pub fn start(address: SocketAddr) -> Self {
         let mut client = connect(address);
-        let mut testimony = Testimony { echoes: 0, worst: Duration::ZERO };
-        let mut echo = move |testimony: &mut Testimony| {
-            let message = format!("{:<MESSAGE_BYTES$}", testimony.echoes);
+        let mut latencies = Latencies { echoes: 0, worst: Duration::ZERO };
+        let mut echo = move |latencies: &mut Latencies| {
+            let message = format!("{:<MESSAGE_BYTES$}", latencies.echoes);
             let start = Instant::now();
             client.send(Message::text(&*message)).expect("the server reads");
             assert_eq!(client.read().expect("an echo"), Message::text(message));
-            testimony.echoes += 1;
-            testimony.worst = testimony.worst.max(start.elapsed());
+            latencies.echoes += 1;
+            latencies.worst = latencies.worst.max(start.elapsed());
         };
-        echo(&mut testimony);
+        echo(&mut latencies);
         let (end, is_over) = channel();
         let thread = std::thread::spawn(move || {
             while is_over.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
-                echo(&mut testimony);
+                echo(&mut latencies);
             }
-            echo(&mut testimony);
-            testimony
+            echo(&mut latencies);
+            latencies
         });
         Self { end, thread, metronome: Metronome::start() }
     }
 
-    /// Checks that every echo came, and none late.
+    /// Checks that every echo arrived, and none late.
     #[track_caller]
     pub fn finish(self) {
-        self.end.send(()).expect("every echo came");
-        let Testimony { echoes, worst } = self.thread.join().expect("every echo came");
+        self.end.send(()).expect("every echo arrived");
+        let Latencies { echoes, worst } = self.thread.join().expect("every echo arrived");
         let late = self.metronome.finish();
-        println!("{echoes} echoes, the slowest after {worst:?}; the machine was {late:?} late");
+        println!("{echoes} echoes, the slowest after {worst:?}; the machine stalled for {late:?}");
         let most = WAIT_MAX + late;
-        assert!(worst <= most, "the witness waited {worst:?}, more than {most:?}");
+        assert!(worst <= most, "the canary waited {worst:?}, more than {most:?}");
     }
 }
 
-/// A thread that does nothing but wake up: how late it is tells for how long the machine was away.
+/// A thread that only wakes up: its delay is the time in which the machine ran nothing.
 #[derive(Debug)]
 struct Metronome {
     end: Sender<()>,
@@ -91,9 +92,9 @@ impl Metronome {
         Self { end, thread }
     }
 
-    /// The latest that it was.
+    /// The longest delay.
     fn finish(self) -> Duration {
-        self.end.send(()).expect("it beats on");
-        self.thread.join().expect("it beats on")
+        self.end.send(()).expect("the metronome runs");
+        self.thread.join().expect("the metronome runs")
     }
 }

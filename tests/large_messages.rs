@@ -1,5 +1,5 @@
-//! Messages that arrive in pieces, and are read to where they stay: the same comes out, and memory
-//! follows what has arrived.
+//! Large messages that arrive in many reads, which go straight into the message's memory: the
+//! events and replies are the same, and memory grows with the bytes that have arrived.
 
 mod support;
 
