@@ -1,15 +1,15 @@
-//! What clients send.
+//! Client frames for the benches.
 
 use ws_reactor::protocol::{MaskKey, unmask};
 
 pub(crate) const KEY: MaskKey = MaskKey([0x37, 0xFA, 0x21, 0x3D]);
 
-/// `pattern` over and over, `len` bytes of it.
+/// `len` bytes of `pattern`, repeated.
 pub(crate) fn text(pattern: &str, len: usize) -> Vec<u8> {
     pattern.bytes().cycle().take(len).collect()
 }
 
-/// A client's frame.
+/// A masked frame with FIN.
 pub(crate) fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
     match payload.len() {

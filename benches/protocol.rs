@@ -1,4 +1,4 @@
-//! The parts that a session is made of, each alone: mask, frame header, handshake, UTF-8.
+//! The parts of a session, each alone: mask, frame header, handshake, UTF-8.
 
 mod frames;
 
@@ -11,7 +11,7 @@ use ws_reactor::protocol::{
     Workspace, unmask,
 };
 
-/// Unmasking where the payload stands, as at depth 1.
+/// Unmasking in place, as at depth 1.
 fn mask(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("mask");
     for size in [7, 32, 125, 1024, 16 << 10, 64 << 10] {
@@ -36,7 +36,7 @@ fn frame_header(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What a browser sends, cookies aside.
+/// A browser's request, without cookies.
 const REQUEST: &[u8] = b"GET /chat HTTP/1.1\r\nHost: server.example.com\r\n\
     User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0\r\n\
     Accept: */*\r\nAccept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n\
@@ -45,29 +45,29 @@ const REQUEST: &[u8] = b"GET /chat HTTP/1.1\r\nHost: server.example.com\r\n\
     Connection: keep-alive, Upgrade\r\nPragma: no-cache\r\nCache-Control: no-cache\r\n\
     Upgrade: websocket\r\n\r\n";
 
-/// From the bytes of a request to those of the 101.
+/// Parsing a request and writing the 101.
 fn handshake(criterion: &mut Criterion) {
     let mut out = Vec::new();
     criterion.bench_function("handshake", |bencher| {
         bencher.iter(|| {
             out.clear();
             let mut reader = HeadReader::default();
-            let head = reader.read(black_box(REQUEST), 8192).expect("it is well-formed");
-            let head = head.expect("it is complete");
-            let request = Request::parse(head.bytes).expect("it is a request");
-            Accept::default().write(request.upgrade_key().expect("it is an upgrade"), &mut out);
+            let head = reader.read(black_box(REQUEST), 8192).expect("a well-formed head");
+            let head = head.expect("a complete head");
+            let request = Request::parse(head.bytes).expect("a valid request");
+            Accept::default().write(request.upgrade_key().expect("an upgrade"), &mut out);
             out.len()
         });
     });
 }
 
-/// Text that is not all ASCII, whole and in two reads that cut a character: the session's figure
-/// less that of `session/binary` is the check.
+/// Text that is not ASCII, in one read and in two that split a character. The difference to
+/// `session/binary` is the cost of validation.
 fn utf8(criterion: &mut Criterion) {
     let limits = Limits { message_bytes_max: 1 << 20, fragments_max: 1000 };
     let mut group = criterion.benchmark_group("utf8");
     for size in [30, 1020, 16_380] {
-        // Three bytes a character.
+        // Three bytes per character.
         let input = frame(1, &text("\u{20ac}", size));
         for (name, cut) in [("whole", input.len()), ("cut", input.len() - size / 2 - 1)] {
             let mut session = Session::new(Delivery::Whole);

@@ -1,8 +1,8 @@
 //! A session without sockets: the bytes of one read in, the bytes of one write out.
 //!
-//! Held constant: the work of a turn (a read of `depth` frames, all echoed). Left out: system
-//! calls, the reactor. The copy of the input into the buffer is part of the figure, as the kernel's
-//! copy is part of a `recv`.
+//! Held constant: the work of a turn (a read of `depth` frames, all echoed). Left out: system calls
+//! and the reactor. The time includes copying the input into the buffer, as a `recv` includes the
+//! kernel's copy.
 
 mod frames;
 
@@ -14,7 +14,7 @@ use ws_reactor::protocol::{Delivery, Event, HEADROOM_BYTES, Limits, Session, Wor
 
 const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragments_max: 1000 };
 
-/// Serves one read; returns the length of the reply.
+/// Handles one read. Returns the length of the replies.
 fn serve(session: &mut Session, buf: &mut [u8], workspace: &mut Workspace) -> usize {
     let mut window = session.window(buf);
     while let Ok(Some(event)) = session.next_event(&mut window, &LIMITS, workspace) {

@@ -1,6 +1,6 @@
-//! An echo server on axum: the router and the upgrade of its documentation. Replies are flushed
-//! when no more messages are ready (`forward`), which is several times as fast on pipelined
-//! messages as its `recv` and `send` in turn.
+//! An echo server on axum, with the router and upgrade of its documentation. `forward` flushes
+//! replies once no more messages are ready, which is several times as fast on pipelined messages as
+//! alternating `recv` and `send`.
 
 mod common;
 
@@ -19,7 +19,7 @@ fn main() -> io::Result<()> {
 
 async fn serve() -> io::Result<()> {
     let listener = common::listen().await?.tap_io(|stream| {
-        // A connection that is gone already is found out by whoever reads it.
+        // If the connection has ended, the next read fails too.
         let _ = stream.set_nodelay(true);
     });
     axum::serve(listener, Router::new().route("/", any(upgrade))).await
@@ -33,6 +33,6 @@ async fn echo(socket: WebSocket) {
     let (replies, messages) = socket.split();
     let is_data = |message: &Message| matches!(message, Message::Text(_) | Message::Binary(_));
     let messages = messages.try_filter(|message| future::ready(is_data(message)));
-    // An error ends this connection only, and there is nobody to tell.
+    // An error ends only this connection.
     let _ = messages.forward(replies).await;
 }

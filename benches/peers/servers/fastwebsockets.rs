@@ -1,6 +1,6 @@
-//! An echo server on fastwebsockets: the example of its repository, with hyper for the upgrade.
-//! Its defaults are its fast path: large payloads are written with `writev`, pings and closes are
-//! answered by itself, text is checked with SIMD.
+//! An echo server on fastwebsockets: the example of its repository, with hyper for the upgrade. Its
+//! defaults are its fast path: it writes large payloads with `writev`, answers pings and closes
+//! itself, and validates text with SIMD.
 
 mod common;
 
@@ -32,7 +32,7 @@ async fn connection(stream: TcpStream) {
     let connection = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service_fn(answer))
         .with_upgrades();
-    // An error ends this connection only, and there is nobody to tell.
+    // An error ends only this connection.
     let _ = connection.await;
 }
 

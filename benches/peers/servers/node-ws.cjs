@@ -1,6 +1,6 @@
-// An echo server on Node's `ws`, with what its README says about speed: no compression (its default for a server), and
-// `bufferutil`, which it picks up by itself, for masking. It sets TCP_NODELAY by itself and checks UTF-8 with Node's own
-// native function.
+// An echo server on Node's `ws`, set up for speed as its README says: no compression (the default for a server), and
+// `bufferutil` for masking, which it loads if installed. It sets TCP_NODELAY, and validates UTF-8 with Node's native
+// function.
 'use strict'
 const { WebSocketServer } = require('ws')
 
@@ -10,5 +10,5 @@ const server = new WebSocketServer({
 server.on('listening', () => console.log(`listening on 127.0.0.1:${server.address().port}`))
 server.on('connection', socket => {
   socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }))
-  socket.on('error', () => {})  // ends this connection only
+  socket.on('error', () => {})  // ends only this connection
 })

@@ -1,5 +1,5 @@
-"""An echo server on Python's `websockets`: its asyncio server, with its C extension, which its wheels have, without
-compression, and on uvloop if that is installed. TCP_NODELAY is set by the event loop."""
+"""An echo server on Python's `websockets`: its asyncio server with the C extension of its wheels, without compression,
+and on uvloop if installed. The event loop sets TCP_NODELAY."""
 import asyncio
 
 from websockets.asyncio.server import serve
@@ -16,7 +16,7 @@ async def echo(connection):
         async for message in connection:
             await connection.send(message)
     except ConnectionClosed:
-        pass  # ends this connection only
+        pass  # ends only this connection
 
 
 async def main():

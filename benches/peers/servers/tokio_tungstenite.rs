@@ -24,6 +24,6 @@ async fn echo(stream: TcpStream) {
     let (replies, messages) = socket.split();
     let messages =
         messages.try_filter(|message| future::ready(message.is_text() || message.is_binary()));
-    // An error ends this connection only, and there is nobody to tell.
+    // An error ends only this connection.
     let _ = messages.forward(replies).await;
 }

@@ -4,24 +4,24 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::cells::{self, Cell};
+use crate::cells::{self, Cells};
 
-/// Measures ws-reactor beside other WebSocket servers: the same work, in turn, in one run.
+/// Compares ws-reactor with other WebSocket servers: the same work, in turn, in one run.
 ///
-/// Builds everything first. What is not on the machine (Node, Python, a C compiler) is said and
-/// left out.
+/// Builds everything first. Servers whose tools (Node, Python, a C compiler) are missing are
+/// reported and skipped.
 #[derive(Debug, Parser)]
 #[command(name = "peers")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    pub(crate) what: Option<What>,
+    pub(crate) bench: Option<Bench>,
 
     #[command(flatten)]
     pub(crate) options: Options,
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
-pub(crate) enum What {
+pub(crate) enum Bench {
     /// Throughput, latency, CPU time per message and idle memory, as tables, CSV and plots
     /// [the default].
     Speed,
@@ -29,9 +29,9 @@ pub(crate) enum What {
     Memory,
     /// CPU time of a connection: connect, upgrade, one echo, close.
     Churn,
-    /// CPU time per message of two workers against one; ours and the yardstick.
+    /// CPU time per message with two workers compared to one, for ws-reactor and raw-epoll.
     Steps,
-    /// Round trip of one connection, with `--busy-poll` and without; ours.
+    /// Round trip of one connection with and without `--busy-poll`, for ws-reactor.
     BusyPoll,
 }
 
@@ -47,12 +47,12 @@ pub(crate) struct Options {
         value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: u32,
 
-    /// What to measure: small, all, or names, as in 64c-32B-d1,4c-1M-d2.
+    /// Cells to measure: small, all, or names, as in 64c-32B-d1,4c-1M-d2.
     #[arg(long, global = true, value_name = "CELLS", default_value = "all",
         value_parser = cells::parse)]
     pub(crate) cells: Cells,
 
-    /// Whom to measure, by their names [default: whatever is on the machine].
+    /// Names of the servers to measure [default: all that are available].
     #[arg(long, global = true, value_name = "NAME", value_delimiter = ',')]
     pub(crate) servers: Vec<String>,
 
@@ -65,27 +65,23 @@ pub(crate) struct Options {
     #[arg(long, global = true)]
     pub(crate) binary: bool,
 
-    /// Idle connections that the memory is measured with; fewer if file descriptors do not
-    /// suffice.
+    /// Idle connections for the measurement of memory; fewer if there are too few file descriptors.
     #[arg(long, global = true, value_name = "N", default_value_t = 10_000,
         value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) idle: u32,
 
-    /// Where the load generator runs.
+    /// CPU of the load generator.
     #[arg(long, global = true, value_name = "CPU", default_value_t = 0)]
     pub(crate) load_cpu: u32,
 
-    /// Where the servers run, as taskset takes it [default: 1, or 1-N with N workers].
+    /// CPUs of the servers, in taskset's notation [default: 1, or 1-N with N workers].
     #[arg(long, global = true, value_name = "CPUS")]
     pub(crate) server_cpus: Option<String>,
 
-    /// Where CSV files and plots go [default: peers/ in the project's target folder].
+    /// Folder for CSV files and plots [default: peers/ in the project's target folder].
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 }
-
-/// What `--cells` names.
-pub(crate) type Cells = std::sync::Arc<[Cell]>;
 
 impl Options {
     pub(crate) fn server_cpus(&self) -> String {

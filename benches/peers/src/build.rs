@@ -1,4 +1,4 @@
-//! Builds and installs the servers. All of it goes into target folders.
+//! Builds and installs the servers, inside target folders only.
 
 use std::collections::HashMap;
 use std::env;
@@ -16,12 +16,12 @@ pub(crate) fn folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The programs that cargo made, by name.
+/// The programs that cargo has built, by name.
 #[derive(Debug)]
 pub(crate) struct Built(HashMap<String, PathBuf>);
 
 impl Built {
-    /// Our examples, and the peers that are written in Rust.
+    /// Builds our examples, and the servers that are written in Rust.
     pub(crate) fn new() -> Result<Self> {
         let mut programs = HashMap::new();
         cargo_build(&project().join("Cargo.toml"), "--examples", &mut programs)?;
@@ -31,11 +31,11 @@ impl Built {
 
     pub(crate) fn program(&self, name: &str) -> Result<PathBuf> {
         let program = self.0.get(name).cloned();
-        Ok(program.ok_or_else(|| format!("cargo has not made {name}"))?)
+        Ok(program.ok_or_else(|| format!("cargo has not built {name}"))?)
     }
 }
 
-/// Builds in release and collects the programs that come out.
+/// Builds in release mode, and collects the paths of the programs.
 fn cargo_build(manifest: &Path, what: &str, programs: &mut HashMap<String, PathBuf>) -> Result<()> {
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--release", "--locked", what])
@@ -67,7 +67,7 @@ pub(crate) fn yardstick() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Installs `ws` and `bufferutil`; the latter only makes it faster, and may be missing.
+/// Installs `ws`, and `bufferutil`, which is optional and makes it faster.
 pub(crate) fn node_ws() -> Result<(PathBuf, PathBuf)> {
     let node = program_path("node")?;
     let folder = work_folder("node-ws")?;
@@ -85,7 +85,7 @@ pub(crate) fn node_ws() -> Result<(PathBuf, PathBuf)> {
     Ok((node, folder.join("node_modules")))
 }
 
-/// Installs `websockets` and `uvloop`; the latter only makes it faster, and may be missing.
+/// Installs `websockets`, and `uvloop`, which is optional and makes it faster.
 pub(crate) fn python_websockets() -> Result<PathBuf> {
     let folder = work_folder("python-websockets")?;
     let python = folder.join("bin/python");
@@ -104,14 +104,14 @@ pub(crate) fn python_websockets() -> Result<PathBuf> {
     Ok(python)
 }
 
-/// The version of a Rust peer, from the lock file; the newest of several.
+/// The version of a server written in Rust, from the lock file. The newest, if there are several.
 pub(crate) fn locked_version(name: &str) -> String {
     let package = format!("name = \"{name}\"\nversion = \"");
     let found = include_str!("../Cargo.lock").rsplit_once(&package);
     found.and_then(|(_, rest)| rest.split('"').next()).unwrap_or("unknown").to_owned()
 }
 
-/// Our version, and the commit if this is a clone.
+/// Our version, with the commit if this is a clone.
 pub(crate) fn our_version() -> String {
     let manifest = include_str!("../../../Cargo.toml");
     let version = manifest.lines().find_map(|line| line.strip_prefix("version = "));
@@ -126,7 +126,7 @@ pub(crate) fn our_version() -> String {
     }
 }
 
-/// Where results and what is installed go.
+/// The folder for results and installed servers.
 pub(crate) fn out_folder() -> PathBuf {
     match env::var_os("CARGO_TARGET_DIR") {
         Some(target) => Path::new(&target).join("peers"),
@@ -134,7 +134,7 @@ pub(crate) fn out_folder() -> PathBuf {
     }
 }
 
-/// The top of the repository.
+/// The root of the repository.
 fn project() -> PathBuf {
     folder().ancestors().nth(2).expect("this crate is two folders down").to_owned()
 }
@@ -145,7 +145,8 @@ fn work_folder(name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// What `name` is behind the wrappers of version managers, which would cost a process.
+/// The real path of Node `name`, without the wrapper of a version manager, which would be a further
+/// process.
 fn program_path(name: &str) -> Result<PathBuf> {
     let script = "process.stdout.write(process.execPath)";
     let output = Command::new(name).args(["-e", script]).output();
@@ -160,15 +161,15 @@ fn unavailable(name: &str, error: &io::Error) -> String {
     }
 }
 
-/// Runs a command to its end, and has the first line of what it complains of when it fails.
+/// Runs a command to completion. The error is the first line of its standard error.
 fn run(name: &str, command: &mut Command) -> Result<()> {
     let output = command.output().map_err(|error| unavailable(name, &error))?;
     if output.status.success() {
         return Ok(());
     }
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    let first = complaint.lines().find(|line| !line.trim().is_empty());
-    Err(format!("{name}: {}", first.unwrap_or("failed without a word").trim()).into())
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let first = stderr.lines().find(|line| !line.trim().is_empty());
+    Err(format!("{name}: {}", first.unwrap_or("failed without a message").trim()).into())
 }
 
 pub(crate) const NODE_WS: &str = "8.23.0";

@@ -1,4 +1,4 @@
-//! What `--busy-poll` gives: the round trip of one connection with it and without.
+//! The round trip of one connection with and without `--busy-poll`.
 
 use crate::Result;
 use crate::args::Options;
@@ -12,9 +12,9 @@ use crate::table::{Table, number};
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let (mut servers, load) = servers::prepare(options, &[OURS])?;
-    let Some(waiting) = servers.pop() else { return Err("only ws-reactor polls busily".into()) };
-    let servers = [waiting.clone(), waiting.with_arguments(&["--busy-poll", BUDGET_US])];
-    let cores = Machine::look()?.cores;
+    let Some(blocking) = servers.pop() else { return Err("only ws-reactor has it".into()) };
+    let servers = [blocking.clone(), blocking.with_arguments(&["--busy-poll", BUDGET_US])];
+    let cores = Machine::detect()?.cores;
     let cpus = options.server_cpus();
     process::pin_this_process(options.load_cpu, &cpus)?;
     let place = Place { workers: options.workers, cpus: &cpus, cores };
@@ -40,5 +40,5 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// More than a client on this machine takes for its part of the round trip.
+/// Longer than the client's part of a round trip on one machine.
 const BUDGET_US: &str = "50";

@@ -1,19 +1,23 @@
-//! The work to measure: connections, size of a message, messages in flight on each connection.
+//! The workloads to measure: number of connections, message size, messages in flight on each.
 
-use crate::args::Cells;
+use std::sync::Arc;
 
+/// The cells that `--cells` selects.
+pub(crate) type Cells = Arc<[Cell]>;
+
+/// A workload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Cell {
     pub(crate) name: &'static str,
     pub(crate) connections: u32,
     pub(crate) size: usize,
     pub(crate) depth: u32,
-    /// One of the few that show most.
+    /// Whether `--cells small` includes it.
     is_small: bool,
 }
 
 impl Cell {
-    /// For a person who does not know the names.
+    /// A readable description.
     pub(crate) fn title(&self) -> String {
         let size = match self.size {
             bytes if bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),
@@ -29,7 +33,7 @@ impl Cell {
     }
 }
 
-/// What `--cells` means by `text`.
+/// Parses the value of `--cells`.
 pub(crate) fn parse(text: &str) -> Result<Cells, String> {
     let find = |name| {
         let known = || CELLS.map(|cell| cell.name).join(", ");
@@ -51,7 +55,7 @@ const fn small(name: &'static str, connections: u32, size: usize, depth: u32) ->
     Cell { is_small: true, ..cell(name, connections, size, depth) }
 }
 
-/// Nobody but one client waits.
+/// A single client, which measures pure latency.
 pub(crate) const LATENCY: Cell = cell("1c-32B-d1", 1, 32, 1);
 
 const CELLS: [Cell; 9] = [
@@ -71,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_says_what_its_cell_is() {
+    fn names_match_the_workloads() {
         for Cell { name, connections, size, depth, .. } in CELLS {
             let size = match size {
                 bytes if bytes >= 1 << 20 => format!("{}M", bytes >> 20),
@@ -83,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_are_chosen_by_name() {
+    fn cells_are_selected_by_name() {
         assert_eq!(parse("all").map(|cells| cells.len()), Ok(9));
         assert_eq!(parse("small").map(|cells| cells.len()), Ok(4));
         let names = |cells: Cells| cells.iter().map(|cell| cell.name).collect::<Vec<_>>();

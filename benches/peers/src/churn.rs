@@ -1,4 +1,4 @@
-//! What a short connection costs: connect, upgrade, one echo, close, one after the other.
+//! The cost of short connections, one at a time: connect, upgrade, one echo, close.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ struct Churn {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let (servers, _) = servers::prepare(options, &NAMES)?;
-    let machine = Machine::look()?;
+    let machine = Machine::detect()?;
     let cpus = options.server_cpus();
     process::pin_this_process(options.load_cpu, &cpus)?;
     let mut runs: Vec<Vec<Churn>> = vec![Vec::new(); servers.len()];
@@ -62,7 +62,7 @@ fn churn(server: &Server, cpus: &str, cores: usize, options: &Options) -> Result
     })
 }
 
-/// Connects for as long as `duration`; returns how often.
+/// Makes connections for `duration`. Returns their number.
 fn rounds(running: &Running, duration: Duration) -> Result<f64> {
     let began = Instant::now();
     let mut connections = 0;

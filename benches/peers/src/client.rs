@@ -1,5 +1,5 @@
-//! A blocking client, for what is not about throughput: many idle connections, short ones, and
-//! one with a message that is larger than memory should be.
+//! A blocking client for measurements other than throughput: many idle connections, short
+//! connections, and a very large message.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -7,31 +7,31 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-/// An upgraded connection. Dropped, it ends with a reset, so that thousands of them leave no
-/// ports in TIME_WAIT behind.
+/// An upgraded connection. When dropped it is reset, so that thousands of them leave no ports in
+/// TIME_WAIT.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
 }
 
 impl Client {
-    /// Connects as the `index`th of many, which come from several addresses of this machine,
-    /// because one has about 28 000 ports.
+    /// Opens the `index`th of many connections. They come from several local addresses, because one
+    /// has only about 28 000 ports.
     pub(crate) fn connect(server: SocketAddr, index: u32) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         let host = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + index / PORTS_PER_ADDRESS);
         socket.bind(&SocketAddr::from((host, 0)).into())?;
         socket.set_tcp_nodelay(true)?;
         socket.set_linger(Some(Duration::ZERO))?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(IO_TIMEOUT))?;
+        socket.set_write_timeout(Some(IO_TIMEOUT))?;
         socket.connect(&server.into())?;
         let mut client = Self { stream: socket.into() };
         client.upgrade(server)?;
         Ok(client)
     }
 
-    /// Sends a short text and waits for it to come back.
+    /// Sends a short text and waits for its echo.
     pub(crate) fn echo(&mut self, text: &str) -> io::Result<()> {
         let length = text.len() as u8;
         assert!(length < 126, "a short text has a short header");
@@ -43,7 +43,7 @@ impl Client {
         self.stream.read_exact(&mut echo)?;
         match echo[..2] == [0x81, length] && &echo[2..] == text.as_bytes() {
             true => Ok(()),
-            false => Err(io::Error::new(ErrorKind::InvalidData, "what came back is no echo")),
+            false => Err(io::Error::new(ErrorKind::InvalidData, "the echo is wrong")),
         }
     }
 
@@ -55,7 +55,7 @@ impl Client {
         self.stream.write_all(request.as_bytes())?;
         let mut answer = Vec::new();
         let mut piece = [0; 1024];
-        // A server says nothing after its answer before it is asked.
+        // The server sends nothing after its answer until it receives a message.
         while !answer.ends_with(b"\r\n\r\n") {
             match self.stream.read(&mut piece)? {
                 0 => return Err(ErrorKind::UnexpectedEof.into()),
@@ -66,13 +66,12 @@ impl Client {
         let answer = String::from_utf8_lossy(&answer);
         match answer.starts_with("HTTP/1.1 101 ") && answer.contains(ACCEPT) {
             true => Ok(()),
-            false => Err(io::Error::new(ErrorKind::InvalidData, "the upgrade is refused")),
+            false => Err(io::Error::new(ErrorKind::InvalidData, "the upgrade was refused")),
         }
     }
 }
 
-/// `payload` as a client sends it. Every part of it can be masked alone if it begins at a
-/// multiple of four bytes.
+/// Masks `payload`. A part that starts at a multiple of four bytes can be masked separately.
 pub(crate) fn masked(payload: &[u8]) -> impl Iterator<Item = u8> {
     payload.iter().zip(MASK.into_iter().cycle()).map(|(byte, key)| byte ^ key)
 }
@@ -82,8 +81,8 @@ pub(crate) const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// Fewer than Linux has by default, so that some in TIME_WAIT do not matter.
+/// Fewer than Linux's default range, to leave some for TIME_WAIT.
 const PORTS_PER_ADDRESS: u32 = 20_000;
 
-/// A server that says nothing for so long has lost something.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// After this long without an answer, a message is considered lost.
+const IO_TIMEOUT: Duration = Duration::from_secs(10);

@@ -12,7 +12,7 @@ use crate::machine::Stolen;
 use crate::process::Running;
 use crate::servers::Server;
 
-/// What `load` says, as far as it is of use here.
+/// The figures of `load`'s report that are used here.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Figures {
     pub(crate) messages_per_s: f64,
@@ -23,15 +23,15 @@ pub(crate) struct Figures {
     pub(crate) server_cpu_us_per_message: f64,
     pub(crate) server_cores: f64,
     pub(crate) load_cores: f64,
-    /// Percent of the machine that was not there while this was measured.
+    /// CPU time of the machine that the hypervisor gave to others, in percent.
     #[serde(skip)]
     pub(crate) stolen_percent: f64,
-    /// Of the server.
+    /// Workers of the server.
     #[serde(skip)]
     pub(crate) workers: u32,
 }
 
-/// Where a server runs.
+/// The CPUs and workers of a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) workers: u32,
@@ -40,8 +40,8 @@ pub(crate) struct Place<'a> {
     pub(crate) cores: usize,
 }
 
-/// Measures `server` on a quiet machine: a run during which too much was stolen is repeated, and
-/// the one with the least counts.
+/// Measures `server` on a quiet machine: a run with too much stolen time is repeated, and the run
+/// with the least stolen time counts.
 pub(crate) fn measure(
     load: &Path,
     server: &Server,
@@ -61,7 +61,7 @@ pub(crate) fn measure(
             break;
         }
     }
-    Ok(best.expect("there was a first try"))
+    Ok(best.expect("at least one try"))
 }
 
 fn measure_once(
@@ -100,8 +100,8 @@ fn measure_once(
 /// Long enough for Node's compiler.
 const WARMUP_S: &str = "1";
 
-/// Of a run that counts as undisturbed.
+/// Maximum stolen time of a run that counts as undisturbed.
 pub(crate) const STOLEN_PERCENT_MAX: f64 = 3.0;
 
-/// The first, and up to three more.
+/// The first try and up to three repetitions.
 const TRIES: u32 = 4;

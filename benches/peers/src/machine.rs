@@ -1,4 +1,4 @@
-//! What Linux says of the machine and of a process, from /proc.
+//! Data about the machine and a process, from Linux's /proc.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::Result;
 
-/// For the rows: where and when they were measured.
+/// The machine and the date of the measurement.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     pub(crate) date: String,
@@ -18,7 +18,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn look() -> Result<Self> {
+    pub(crate) fn detect() -> Result<Self> {
         let date = Command::new("date").args(["-u", "+%FT%TZ"]).output()?.stdout;
         let cpus = read("/proc/cpuinfo")?;
         let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -31,7 +31,7 @@ impl Machine {
     }
 }
 
-/// How much of the machine the hypervisor gave to others, between two moments.
+/// Measures the CPU time that the hypervisor gives to others.
 #[derive(Debug)]
 pub(crate) struct Stolen {
     began: Instant,
@@ -56,34 +56,34 @@ fn stolen_ticks(stat: &str) -> f64 {
     steal.unwrap_or(0.0)
 }
 
-/// Bytes of memory that belong to process `pid` alone and to no file. The sum over its page
-/// tables: the counters of /proc/PID/status are off by some hundred KiB.
+/// Bytes of anonymous memory of process `pid`, summed over its page tables: the counters of
+/// /proc/PID/status are off by some hundred KiB.
 pub(crate) fn anonymous_bytes(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let kilobytes = kilobytes(&read(&path)?, "Anonymous:").ok_or_else(|| path + ": not a number");
     Ok(kilobytes? << 10)
 }
 
-/// The most memory that process `pid` ever had resident, its program's pages included.
+/// Peak resident memory of process `pid`, including the pages of its program.
 pub(crate) fn resident_peak_bytes(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let kilobytes = kilobytes(&read(&path)?, "VmHWM:").ok_or_else(|| path + ": no VmHWM");
     Ok(kilobytes? << 10)
 }
 
-/// What the line that begins with `key` says.
+/// The number in the line that begins with `key`.
 fn kilobytes(text: &str, key: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(key))?;
     value.trim().strip_suffix(" kB")?.trim().parse().ok()
 }
 
-/// Seconds of CPU time that the threads of process `pid` have used. One that has ended is not
-/// counted, but the servers' workers do not end.
+/// CPU time in seconds of the threads of process `pid`. Ended threads are not counted, but the
+/// servers' workers do not end.
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let tasks = format!("/proc/{pid}/task");
     let mut nanoseconds = 0.0;
     for task in fs::read_dir(&tasks).map_err(|error| format!("{tasks}: {error}"))? {
-        // A thread may end between the two looks at it.
+        // The thread may have ended since the directory was read.
         let Ok(schedstat) = read(task?.path().join("schedstat")) else { continue };
         let first = schedstat.split(' ').next().unwrap_or_default();
         nanoseconds += first.parse::<f64>().map_err(|error| format!("{tasks}: {error}"))?;
@@ -96,7 +96,7 @@ fn read(path: impl AsRef<Path>) -> Result<String> {
     Ok(fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?)
 }
 
-/// The unit of /proc/stat, USER_HZ, is a hundredth of a second wherever Linux runs today.
+/// USER_HZ, the unit of /proc/stat, is 100 on all current platforms.
 const TICKS_PER_S: f64 = 100.0;
 
 #[cfg(test)]
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_found_in_what_the_kernel_prints() {
+    fn numbers_are_parsed_from_proc_files() {
         let stat = "cpu  10 20 30 40 50 60 70 80 90 0\ncpu0 1 2 3 4 5 6 7 8 9 0\n";
         assert_eq!(stolen_ticks(stat), 80.0);
         assert_eq!(kilobytes("Rss:   12 kB\nAnonymous:    345 kB\n", "Anonymous:"), Some(345));
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_memory_and_uses_time() {
+    fn memory_and_cpu_time_of_this_process_are_positive() {
         let pid = std::process::id();
         assert!(anonymous_bytes(pid).expect("a number") > 0);
         assert!(resident_peak_bytes(pid).expect("a number") > 0);

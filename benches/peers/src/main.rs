@@ -1,7 +1,7 @@
-//! Measures ws-reactor beside other WebSocket servers: the same work, in turn, in one run.
+//! Compares ws-reactor with other WebSocket servers: the same work, in turn, in one run.
 //!
-//! `servers` knows what there is to measure and builds it, `process` runs one of them on its own
-//! core; `speed`, `memory`, `churn`, `steps` and `busy_poll` each measure one thing and print it.
+//! `servers` lists and builds them, and `process` runs one on its own core; `speed`, `memory`,
+//! `churn`, `steps` and `busy_poll` each measure one thing and print it.
 //!
 //! ```sh
 //! cargo run --release --manifest-path benches/peers/Cargo.toml -- --help
@@ -22,6 +22,7 @@ mod steps;
 mod busy_poll;
 mod record;
 mod plot;
+mod outcome;
 mod table;
 
 use std::error::Error;
@@ -29,21 +30,21 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Arguments, What};
+use crate::args::{Arguments, Bench};
 
-/// A failure is told to a person, in one line, and ends the run.
+/// An error ends the run and is printed in one line.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    let Arguments { what, options } = Arguments::parse();
-    // For the servers, too, which inherit it. What it cannot be raised to is done without.
+    let Arguments { bench, options } = Arguments::parse();
+    // The servers inherit the limit. If it cannot be raised, the default must suffice.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let result = match what.unwrap_or(What::Speed) {
-        What::Speed => speed::run(&options),
-        What::Memory => memory::run(&options),
-        What::Churn => churn::run(&options),
-        What::Steps => steps::run(&options),
-        What::BusyPoll => busy_poll::run(&options),
+    let result = match bench.unwrap_or(Bench::Speed) {
+        Bench::Speed => speed::run(&options),
+        Bench::Memory => memory::run(&options),
+        Bench::Churn => churn::run(&options),
+        Bench::Steps => steps::run(&options),
+        Bench::BusyPoll => busy_poll::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

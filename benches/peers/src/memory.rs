@@ -1,5 +1,5 @@
-//! Memory: of a connection that does nothing, and of our server while it echoes a message much
-//! larger than what it may hold.
+//! Memory of an idle connection, and of our server while it echoes a message much larger than the
+//! memory it may use.
 
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use crate::table::{Table, number};
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let (servers, _) = servers::prepare(options, &NAMES)?;
-    let machine = Machine::look()?;
+    let machine = Machine::detect()?;
     let cpus = options.server_cpus();
     process::pin_this_process(options.load_cpu, &cpus)?;
     idle(&servers, &machine, &cpus, options)?;
@@ -27,7 +27,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 }
 
-/// The table of idle connections.
+/// Measures and prints the memory of idle connections.
 pub(crate) fn idle(
     servers: &[Server],
     machine: &Machine,
@@ -61,7 +61,7 @@ pub(crate) fn idle(
     Ok(())
 }
 
-/// What each of `connections` costs `server`: once upgraded, and after one echo on each.
+/// Bytes per connection of `server` with `connections`: once upgraded, and after one echo on each.
 fn idle_bytes(
     server: &Server,
     cpus: &str,
@@ -69,7 +69,7 @@ fn idle_bytes(
     options: &Options,
 ) -> Result<[f64; 2]> {
     let running = Running::start(server, options.workers, cpus)?;
-    // What the first connection alone makes the server load or allocate is no connection's.
+    // The first connection makes the server load and allocate shared data, so do not count it.
     Client::connect(running.address, 0)?.echo(TEXT)?;
     let before = machine::anonymous_bytes(running.pid())? as f64;
     let per_connection = || -> Result<f64> {
@@ -84,7 +84,7 @@ fn idle_bytes(
     Ok([fresh, per_connection()?])
 }
 
-/// Echoes one binary message of 64 MiB and says how much the server grew meanwhile.
+/// Echoes one binary message of 64 MiB, and prints how much the server grew meanwhile.
 fn large_message(server: &Server, cpus: &str, options: &Options) -> Result<()> {
     let running = Running::start(server, options.workers, cpus)?;
     let pid = running.pid();
@@ -94,14 +94,13 @@ fn large_message(server: &Server, cpus: &str, options: &Options) -> Result<()> {
     let resident_before = machine::resident_peak_bytes(pid)?;
     let is_over = AtomicBool::new(false);
     let mut writer = client.stream.try_clone()?;
-    let (peak, looks) = thread::scope(|scope| -> Result<_> {
-        // A client that wrote all of it before it read any would wait for a server that waits
-        // for it.
+    let (peak, samples) = thread::scope(|scope| -> Result<_> {
+        // Write and read at the same time: client and server would deadlock otherwise.
         let written = scope.spawn(move || write_large(&mut writer));
         let watched = scope.spawn(|| watch(pid, &is_over));
         let read = read_large(&mut client.stream);
         is_over.store(true, Ordering::Relaxed);
-        let watched = watched.join().expect("looking does not panic");
+        let watched = watched.join().expect("sampling does not panic");
         written.join().expect("writing does not panic")?;
         read?;
         Ok(watched)
@@ -109,8 +108,8 @@ fn large_message(server: &Server, cpus: &str, options: &Options) -> Result<()> {
     let resident = machine::resident_peak_bytes(pid)?.saturating_sub(resident_before);
     let growth = peak.saturating_sub(before);
     println!(
-        "\n{}: growth while a binary message of {} MiB is echoed\n  anonymous memory, at most, in \
-         {looks} looks: {} KiB\n  VmHWM: {} KiB",
+        "\n{}: growth while a binary message of {} MiB is echoed\n  anonymous memory, maximum of \
+         {samples} samples: {} KiB\n  VmHWM: {} KiB",
         server.name,
         MESSAGE_BYTES >> 20,
         growth >> 10,
@@ -124,15 +123,15 @@ fn large_message(server: &Server, cpus: &str, options: &Options) -> Result<()> {
     }
 }
 
-/// The most anonymous memory of process `pid` until `is_over`, and how often that was looked at.
+/// Peak anonymous memory of process `pid` until `is_over`, and the number of samples.
 fn watch(pid: u32, is_over: &AtomicBool) -> (u64, u32) {
-    let (mut peak, mut looks) = (0, 0);
+    let (mut peak, mut samples) = (0, 0);
     while !is_over.load(Ordering::Relaxed) {
-        // A server that is gone is told by whoever reads from it.
+        // If the server has ended, reading from it fails and reports that.
         peak = peak.max(machine::anonymous_bytes(pid).unwrap_or(0));
-        looks += 1;
+        samples += 1;
     }
-    (peak, looks)
+    (peak, samples)
 }
 
 fn write_large(stream: &mut impl Write) -> io::Result<()> {
@@ -168,7 +167,7 @@ fn read_large(stream: &mut impl Read) -> io::Result<()> {
             let at = matched % BLOCK_BYTES;
             let bytes = stream.read(&mut piece[..left.min(BLOCK_BYTES - at)])?;
             if bytes == 0 || piece[..bytes] != expected[at..at + bytes] {
-                return broken("what came back is no echo");
+                return broken("the echo is wrong");
             }
             matched += bytes;
             left -= bytes;
@@ -177,19 +176,19 @@ fn read_large(stream: &mut impl Read) -> io::Result<()> {
     if matched == MESSAGE_BYTES { Ok(()) } else { broken("the echo has another length") }
 }
 
-/// The message is this, over and over.
+/// The message is a repetition of this.
 fn block() -> Vec<u8> {
     (0..BLOCK_BYTES).map(|index| (index * 131 + 7) as u8).collect()
 }
 
 const TEXT: &str = "a text of thirty-two characters.";
 
-/// For this program's and the servers' other files.
+/// File descriptors reserved for other files of this program and the servers.
 const DESCRIPTORS_KEPT: u64 = 100;
 
 const MESSAGE_BYTES: usize = 64 << 20;
 
-/// What the check allows our server.
+/// Limit for our server.
 const GROWTH_BYTES_MAX: u64 = 1 << 20;
 
 /// A multiple of the mask's four bytes.

@@ -1,4 +1,4 @@
-//! The plots: a panel for each cell, a row in it for each server.
+//! The plots: one panel per cell, with one row per server.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -7,12 +7,12 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::Result;
 use crate::cells::Cell;
 use crate::load::Figures;
+use crate::outcome::{CellOutcome, Outcome, is_server_the_limit};
 use crate::servers::{NAMES, OURS};
-use crate::speed::{self, CellOutcome, Outcome};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Messages per second as bars, each panel to its own scale.
+/// Messages per second as bars. Each panel has its own scale.
 pub(crate) fn throughput(cells: &[CellOutcome]) -> Result<String> {
     let legend = "messages per second, more is better; * the server was not the limit";
     draw(cells, "Echo throughput", legend, |area, outcomes| {
@@ -24,7 +24,7 @@ pub(crate) fn throughput(cells: &[CellOutcome]) -> Result<String> {
             let (top, bottom) = (row_y(row) - 7, row_y(row) + 7);
             let bar = [(LABELS_WIDTH, top), (end, bottom)];
             area.draw(&Rectangle::new(bar, color(server).filled()))?;
-            let mark = if speed::is_server_the_limit(figures) { "" } else { " *" };
+            let mark = if is_server_the_limit(figures) { "" } else { " *" };
             let value = short(figures.messages_per_s) + mark;
             text(area, &value, (end + 6, row_y(row)), 15, HPos::Left, INK)?;
         }
@@ -32,7 +32,7 @@ pub(crate) fn throughput(cells: &[CellOutcome]) -> Result<String> {
     })
 }
 
-/// Percentiles of the round trip, all panels on one logarithmic scale.
+/// Percentiles of the round trip. All panels share one logarithmic scale.
 pub(crate) fn latency(cells: &[CellOutcome]) -> Result<String> {
     let all = || cells.iter().flat_map(|cell| &cell.outcomes).map(|outcome| outcome.figures);
     let least = all().map(|figures| figures.latency_p50_us).fold(f64::INFINITY, f64::min);
@@ -64,7 +64,7 @@ pub(crate) fn latency(cells: &[CellOutcome]) -> Result<String> {
     })
 }
 
-/// Draws the frame of a plot and lets `panel` fill it in.
+/// Draws titles and labels, and calls `panel` for the contents of each panel.
 fn draw(
     cells: &[CellOutcome],
     title: &str,
@@ -84,7 +84,7 @@ fn draw(
     {
         let root = SVGBackend::with_string(&mut svg, (width as u32, height as u32));
         let root = root.into_drawing_area();
-        // Readable on a dark page, too.
+        // A background keeps the plot readable on a dark page.
         root.fill(&WHITE)?;
         text(&root, title, (MARGIN, MARGIN + 10), 26, HPos::Left, INK)?;
         text(&root, legend, (MARGIN, MARGIN + 36), 16, HPos::Left, GREY)?;
@@ -103,7 +103,7 @@ fn draw(
     Ok(svg)
 }
 
-/// What all panels have: the cell's title, and the names of the servers.
+/// Draws the cell's title and the names of the servers.
 fn labels(area: &Area<'_>, cell: &Cell, outcomes: &[Outcome]) -> Result<()> {
     text(area, &cell.title(), (TITLE_LEFT, 10), 18, HPos::Left, INK)?;
     for (row, Outcome { server, .. }) in outcomes.iter().enumerate() {
@@ -130,13 +130,14 @@ fn row_y(row: usize) -> i32 {
     TITLE_HEIGHT + 12 + row as i32 * ROW_HEIGHT
 }
 
-/// Each server's own, in every plot; distinct for colour-blind eyes (Okabe and Ito 2008).
+/// A server's colour, the same in every plot. The colours are distinct for colour-blind readers
+/// (Okabe and Ito 2008).
 fn color(server: &str) -> RGBColor {
     let place = NAMES.iter().position(|name| *name == server).unwrap_or(0);
     COLORS[place]
 }
 
-/// Three digits, which is more than two runs agree on.
+/// Formats `value` with three digits, more than the precision of the measurement.
 fn short(value: f64) -> String {
     let (value, unit) = match value {
         value if value >= 1e6 => (value / 1e6, " M"),
@@ -172,14 +173,14 @@ const COLUMNS_MAX: usize = 3;
 const MARGIN: i32 = 20;
 const HEAD_HEIGHT: i32 = 84;
 const PANEL_WIDTH: i32 = 360;
-/// A title is longer than a bar.
+/// Titles are longer than bars, so they start further left.
 const TITLE_LEFT: i32 = 66;
 const TITLE_HEIGHT: i32 = 26;
 const ROW_HEIGHT: i32 = 22;
-/// The names of the servers are to the left of this.
+/// The names of the servers end left of this.
 const LABELS_WIDTH: i32 = 136;
 const BAR_WIDTH: i32 = 136;
-/// What a bar of full width leaves for its number.
+/// Space for the number after a bar of full width.
 const VALUE_WIDTH: i32 = 58;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A server's process: started on its own core, ended in any case.
+//! The process of a server, which runs on its own core and is always killed at the end.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::Result;
 use crate::servers::Server;
 
-/// A server that listens; killed when dropped. When this program is killed itself, by Ctrl-C or
-/// anything else, the kernel kills the server too.
+/// A listening server, killed when dropped. If this program is killed, the kernel kills the server
+/// too.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
@@ -21,7 +21,7 @@ pub(crate) struct Running {
 impl Running {
     /// Starts `server` on `cpus` and waits until it listens.
     pub(crate) fn start(server: &Server, workers: u32, cpus: &str) -> Result<Self> {
-        // Each of the first two becomes the next, so that the process is the server's own.
+        // setpriv and taskset exec their command, so that the process id is the server's.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "taskset", "-c", cpus]);
         command.args(server.command(workers));
@@ -31,7 +31,7 @@ impl Running {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut running = Self { child, address: nowhere };
         let line = running.first_line().and_then(|line| address_in(&line));
-        let failed = || format!("{} does not start; try it: {command:?}", server.name);
+        let failed = || format!("{} does not start; to see why, run {command:?}", server.name);
         running.address = line.ok_or_else(failed)?;
         Ok(running)
     }
@@ -40,14 +40,14 @@ impl Running {
         self.child.id()
     }
 
-    /// What it prints first, `None` when it prints nothing in time. Whatever else it prints is
-    /// read and dropped.
+    /// The first line of its output, or `None` after a timeout. Further output is read and
+    /// discarded.
     fn first_line(&mut self) -> Option<String> {
         let stdout = BufReader::new(self.child.stdout.take().expect("it is piped"));
         let (first, wait) = mpsc::channel();
         thread::spawn(move || {
             for line in stdout.lines().map_while(std::result::Result::ok) {
-                // Only the first is waited for.
+                // Only the first line is received.
                 let _ = first.send(line);
             }
         });
@@ -57,19 +57,19 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself, and then it is only waited for.
+        // Killing fails if it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The address in `listening on ADDRESS` and whatever follows.
+/// The address in `listening on ADDRESS ...`.
 fn address_in(line: &str) -> Option<SocketAddr> {
     line.strip_prefix("listening on ")?.split(' ').next()?.parse().ok()
 }
 
-/// Puts this program, and with it the load generators that it starts, on one core; sees to it that
-/// the servers can have theirs.
+/// Pins this program, and the load generators that it starts, to one core, and checks that the
+/// servers' cores are available.
 pub(crate) fn pin_this_process(cpu: u32, server_cpus: &str) -> Result<()> {
     let (cpu, pid) = (cpu.to_string(), std::process::id().to_string());
     taskset(&cpu, &["-pc", &cpu, &pid])?;
@@ -80,11 +80,11 @@ fn taskset(cpus: &str, arguments: &[&str]) -> Result<()> {
     let taskset = Command::new("taskset").args(arguments).output();
     match taskset.map_err(|error| format!("taskset: {error}"))?.status.success() {
         true => Ok(()),
-        false => Err(format!("CPU {cpus} is not to be had: taskset refuses it").into()),
+        false => Err(format!("CPU {cpus} is not available: taskset rejects it").into()),
     }
 }
 
-/// Python takes the longest, about a second on a busy machine.
+/// The slowest, Python, takes about a second on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_is_found_in_what_a_server_prints() {
+    fn the_address_is_parsed_from_a_servers_output() {
         let address = "127.0.0.1:80".parse().ok();
         assert_eq!(address_in("listening on 127.0.0.1:80 (1 workers)"), address);
         assert_eq!(address_in("listening on 127.0.0.1:80"), address);

@@ -1,4 +1,4 @@
-//! What was measured, as rows of CSV: one for each run.
+//! Writes measurements to CSV files, one row per run.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -12,14 +12,14 @@ use crate::load::Figures;
 use crate::machine::Machine;
 use crate::servers::Server;
 
-/// A file that grows by a row with every run, so that what was measured before a failure stays.
+/// A file to which each run adds a row, so that earlier results survive a failure.
 #[derive(Debug)]
 pub(crate) struct Record {
     writer: csv::Writer<File>,
 }
 
 impl Record {
-    /// Begins `name` in `folder`, in place of an older one.
+    /// Creates `name` in `folder`, and replaces an older one.
     pub(crate) fn create(folder: &Path, name: &str) -> Result<Self> {
         let path = folder.join(name);
         let failed = |error| format!("{}: {error}", path.display());
@@ -98,7 +98,7 @@ impl<'a> SpeedRow<'a> {
     }
 }
 
-/// What `memory` measures of a server.
+/// The measurement of a server by `memory`.
 #[derive(Debug, Serialize)]
 pub(crate) struct MemoryRow<'a> {
     pub(crate) date: &'a str,

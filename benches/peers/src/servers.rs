@@ -1,4 +1,4 @@
-//! Whom we measure, how each is started, and which version it is.
+//! The servers, their versions, and how to start them.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,8 +7,7 @@ use crate::Result;
 use crate::args::Options;
 use crate::build::{self, Built};
 
-/// A server that is ready to be started. It prints a line that begins with `listening on` and an
-/// address.
+/// A server, ready to be started. It prints a line that begins with `listening on` and an address.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     pub(crate) name: &'static str,
@@ -19,24 +18,24 @@ pub(crate) struct Server {
     takes: Takes,
 }
 
-/// How the number of workers is said.
+/// How a server takes its number of workers.
 #[derive(Clone, Copy, Debug)]
 enum Takes {
-    /// `--workers N`, as our example has it.
+    /// As `--workers N`.
     Option,
-    /// A first argument.
+    /// As an argument.
     Argument,
-    /// There is one, always.
+    /// Not at all: it always has one.
     Nothing,
 }
 
-/// Our own, by its name in the tables.
+/// Our server's name in the tables.
 pub(crate) const OURS: &str = "ws-reactor";
 
 /// The hand-written C server.
 pub(crate) const YARDSTICK: &str = "raw-epoll";
 
-/// Every name, in the order of the tables.
+/// All names, in the order of the tables.
 pub(crate) const NAMES: [&str; 7] = [
     OURS,
     YARDSTICK,
@@ -48,7 +47,7 @@ pub(crate) const NAMES: [&str; 7] = [
 ];
 
 impl Server {
-    /// The command that runs it with `workers` worker threads.
+    /// The command line that starts the server with `workers` worker threads.
     pub(crate) fn command(&self, workers: u32) -> Vec<String> {
         let mut command = vec![self.program.display().to_string()];
         command.extend(self.arguments.iter().cloned());
@@ -60,7 +59,7 @@ impl Server {
         command
     }
 
-    /// The same with further arguments.
+    /// The same server with further arguments.
     pub(crate) fn with_arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self
@@ -106,8 +105,8 @@ impl Server {
     }
 }
 
-/// Builds what `options` ask for `among` the names, and `load`. What cannot be had is said on standard error and
-/// left out.
+/// Builds `load` and those servers of `among` that `options` select. Servers that are not available
+/// are reported on standard error and skipped.
 pub(crate) fn prepare(options: &Options, among: &[&str]) -> Result<(Vec<Server>, PathBuf)> {
     if let Some(unknown) = options.servers.iter().find(|name| !NAMES.contains(&&***name)) {
         return Err(format!("{unknown} is not one of {}", NAMES.join(", ")).into());
@@ -121,10 +120,10 @@ pub(crate) fn prepare(options: &Options, among: &[&str]) -> Result<(Vec<Server>,
     for name in NAMES.into_iter().filter(|name| wanted(name)) {
         match prepare_one(name, &built) {
             Ok(server) if options.workers > 1 && matches!(server.takes, Takes::Nothing) => {
-                eprintln!("{name} is left out: one process of it has one worker");
+                eprintln!("{name} is skipped: it supports only one worker");
             }
             Ok(server) => servers.push(server),
-            Err(error) => eprintln!("{name} is left out: {error}"),
+            Err(error) => eprintln!("{name} is skipped: {error}"),
         }
     }
     if servers.is_empty() {

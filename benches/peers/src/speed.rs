@@ -5,33 +5,19 @@ use std::fs;
 use crate::Result;
 use crate::args::Options;
 use crate::build;
-use crate::cells::Cell;
 use crate::load::{self, Figures, Place};
 use crate::machine::Machine;
 use crate::memory;
+use crate::outcome::{CellOutcome, Outcome, SATURATED_CORES, is_server_the_limit};
 use crate::plot;
 use crate::process;
 use crate::record::{Record, SpeedRow};
 use crate::servers::{self, NAMES, OURS, Server};
 use crate::table::{Table, median, number};
 
-/// Medians of a server's runs in a cell.
-#[derive(Clone, Debug)]
-pub(crate) struct Outcome {
-    pub(crate) server: &'static str,
-    pub(crate) figures: Figures,
-}
-
-/// What a cell's table and its parts of the plots show.
-#[derive(Debug)]
-pub(crate) struct CellOutcome {
-    pub(crate) cell: Cell,
-    pub(crate) outcomes: Vec<Outcome>,
-}
-
 pub(crate) fn run(options: &Options) -> Result<()> {
     let (servers, load) = servers::prepare(options, &NAMES)?;
-    let machine = Machine::look()?;
+    let machine = Machine::detect()?;
     let cpus = options.server_cpus();
     process::pin_this_process(options.load_cpu, &cpus)?;
     let place = Place { workers: options.workers, cpus: &cpus, cores: machine.cores };
@@ -76,7 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Medians, for the servers that have any.
+/// Medians of the servers that have at least one run.
 fn outcomes(servers: &[Server], runs: &[Vec<Figures>]) -> Vec<Outcome> {
     let pairs = servers.iter().zip(runs).filter(|(_, runs)| !runs.is_empty());
     pairs.map(|(server, runs)| Outcome { server: server.name, figures: medians(runs) }).collect()
@@ -98,18 +84,13 @@ pub(crate) fn medians(runs: &[Figures]) -> Figures {
     }
 }
 
-/// Whether the server had time left: then what is slow is the load generator, or the way there.
-pub(crate) fn is_server_the_limit(figures: &Figures) -> bool {
-    figures.server_cores >= SATURATED_CORES * f64::from(figures.workers)
-}
-
-/// What a reader has to know of a row.
+/// A warning for a row that does not show the server's limit.
 fn note(figures: &Figures) -> String {
     let mut notes = Vec::new();
     if !is_server_the_limit(figures) {
         notes.push(match figures.load_cores >= SATURATED_CORES {
             true => "load was the limit, not the server",
-            false => "the server was not the limit, nor was load",
+            false => "neither the server nor load was the limit",
         });
     }
     if figures.stolen_percent > load::STOLEN_PERCENT_MAX {
@@ -148,6 +129,3 @@ fn table(outcomes: &[Outcome]) -> Table {
     }
     table
 }
-
-/// Whoever uses less of its core has waited.
-const SATURATED_CORES: f64 = 0.9;

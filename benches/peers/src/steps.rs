@@ -1,5 +1,5 @@
-//! What a second worker costs: CPU time per message of two workers against one. Both share two
-//! cores, one of them with the load generator, so the yardstick's step is what to compare with.
+//! The cost of a second worker: CPU time per message with two workers compared to one. Both use two
+//! cores and share one with the load generator, so compare the ratio with that of raw-epoll.
 
 use crate::Result;
 use crate::args::Options;
@@ -12,11 +12,11 @@ use crate::table::Table;
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let (servers, load) = servers::prepare(options, &[OURS, YARDSTICK])?;
-    let cores = Machine::look()?.cores;
+    let cores = Machine::detect()?.cores;
     let cpus = options.server_cpus.clone().unwrap_or_else(|| "0,1".to_owned());
     process::pin_this_process(options.load_cpu, &cpus)?;
     for cell in options.cells.iter() {
-        // For each server, one worker's runs and two workers'.
+        // For each server, the runs with one worker and those with two.
         let mut runs = vec![[Vec::new(), Vec::new()]; servers.len()];
         for _ in 0..options.rounds {
             for (server, runs) in servers.iter().zip(&mut runs) {

@@ -1,8 +1,8 @@
-//! A table in plain text, and the medians in it.
+//! Plain-text tables, and medians.
 
 use std::fmt;
 
-/// Columns of text: the first to the left, the others to the right, the last to the left again.
+/// Columns of text. The first and the last are left-aligned, the others right-aligned.
 #[derive(Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
@@ -43,7 +43,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// The middle of `values`, or between the two in the middle.
+/// The median of `values`.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
@@ -54,7 +54,7 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// A number with about three digits that mean something, and its thousands apart.
+/// Formats a number with about three significant digits, and spaces between thousands.
 pub(crate) fn number(value: f64) -> String {
     let text = match value.abs() {
         magnitude if magnitude >= 100.0 => format!("{value:.0}"),

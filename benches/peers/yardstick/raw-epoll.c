@@ -1,16 +1,16 @@
-/* raw-epoll: the yardstick, an echo server with nothing in it but what an echo needs.
+/* raw-epoll: the yardstick, a minimal echo server.
  *
  *   raw-epoll THREADS        prints `listening on 127.0.0.1:PORT`, with a free port
  *
  * THREADS threads, each with its own SO_REUSEPORT listener, edge-triggered epoll and read buffer.
- * Frames are echoed where they were read: unmasked, the shorter header put in front, all frames
- * of a read sent with one send(). A frame that does not fit a read gets a buffer of its own, which
- * later reads go straight into. A connection that cannot be written to is not read from.
+ * Frames are echoed in place: unmasked, with the shorter header in front, and all frames of a read
+ * in one send(). A frame that does not fit into a read gets a buffer of its own, and later reads go
+ * straight into it. A connection is not read while it cannot be written.
  *
- * What it leaves out, and a server that is to be used must not: text is not checked for UTF-8,
- * reserved bits and opcodes are not looked at, nor is the order of fragments, which are echoed as
- * they come; lengths may be longer than needed; of the request only the key is read; there are no
- * limits but MESSAGE_MAX, no timeouts, no way to end but a signal, and no handler to call.
+ * It omits checks that a real server needs: UTF-8, reserved bits and opcodes, the order of
+ * fragments (each is echoed as received), the shortest encoding of lengths, and every header of
+ * the request except the key. It has no limits except MESSAGE_MAX, no timeouts, no shutdown except
+ * by a signal, and no handler.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -33,19 +33,19 @@
 
 #define RBUF   (512u * 1024)          /* one read */
 #define SMALL  (16u * 1024)           /* partial frames up to this size are carried raw */
-#define HEAD   (SMALL + 64)           /* room for the carry in front of the read */
+#define HEAD   (SMALL + 64)           /* space for the carried bytes in front of the read */
 #define MESSAGE_MAX (128ull << 20)
 #define ROUNDS 16                     /* full reads of one connection before the others get a turn */
 #define KEEP   (1u << 20)             /* big buffers up to this size stay with their connection */
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-/* A connection. Idle, it has no buffers. */
+/* A connection, without buffers while it is idle. */
 typedef struct {
     int fd;
     uint8_t state;                    /* 0 handshake, 1 open, 2 close once flushed */
     uint8_t again;                    /* on the thread's again list */
-    uint8_t readable;                 /* edge seen and not yet drained */
+    uint8_t readable;                 /* readable edge seen, socket not drained yet */
     uint8_t rdhup;
     uint32_t carry_len, carry_cap;
     uint8_t *carry;
@@ -53,11 +53,11 @@ typedef struct {
     size_t big_fill, big_len, big_cap;
     size_t big_phase;                 /* payload offset within big == header length */
     uint32_t big_key;
-    uint8_t *pend;                    /* output not yet taken by the kernel */
+    uint8_t *pend;                    /* output not yet accepted by the kernel */
     size_t pend_off, pend_len, pend_cap;
 } conn;
 
-/* A thread. Nothing is shared between two. */
+/* A thread. Threads share nothing. */
 typedef struct {
     int ep, lfd;
     uint8_t *buf;                     /* HEAD + RBUF (+ slack) */
@@ -444,7 +444,7 @@ static void on_readable(thr *t, conn *c) {
                 c->readable = 0;
                 return;
             }
-            if (n == 0 && c->pend_len) {        /* half-closed: what waits still goes out */
+            if (n == 0 && c->pend_len) {        /* half-closed: send the pending output first */
                 c->state = 2;
                 return;
             }
@@ -459,7 +459,7 @@ static void on_readable(thr *t, conn *c) {
             c->big_fill += got;
             e = rp + ((size_t)n - got);
             if (c->big_fill == c->big_len) {
-                /* frames behind it may start another big one: that must not reuse c->big */
+                /* later frames may start another big one, which must not reuse c->big */
                 uint8_t *b = c->big, *o0 = rp, *o1 = rp;
                 size_t bl = c->big_len, bc = c->big_cap;
                 if (e > rp) {
@@ -590,7 +590,7 @@ static void *run(void *arg) {
             if (unlikely(f & (EPOLLRDHUP | EPOLLHUP))) c->rdhup = 1;
             if (f & EPOLLIN) c->readable = 1;
             if (unlikely(c->pend_len)) {
-                if (f & EPOLLOUT) on_writable(t, c);   /* goes on reading when flushed */
+                if (f & EPOLLOUT) on_writable(t, c);   /* resumes reading when flushed */
             } else if (f & EPOLLIN) {
                 on_readable(t, c);
             }
@@ -611,7 +611,7 @@ static void *run(void *arg) {
     return NULL;
 }
 
-/* A thread that listens on *port, and tells which if that is 0. */
+/* Starts a thread that listens on *port; 0 is replaced by the port that the kernel chose. */
 static thr *thr_new(uint16_t *port) {
     thr *t = calloc(1, sizeof *t);
     if (posix_memalign((void **)&t->buf, 4096, HEAD + RBUF + 4096)) abort();
