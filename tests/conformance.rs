@@ -2,7 +2,7 @@
 //!
 //! What a server answers must not depend on how the network cuts its input: each case is sent as
 //! one piece, byte by byte, cut in two at every position, with the handshake before it and in the
-//! same read, joined with other cases, and cut at dice. The same bytes come out, and the server
+//! same read, joined with other cases, and cut at random. The same bytes come out, and the server
 //! ends the connection or keeps it, as the case says.
 
 mod support;
@@ -12,9 +12,9 @@ mod scripted;
 mod world;
 
 use support::cases::{Case, MESSAGE_MAX_DEFAULT, frame_cases};
-use support::dice::Dice;
 use support::frames::CLOSE;
 use support::requests::{GOOD_REQUEST, GOOD_RESPONSE, RequestCase, request_cases};
+use support::rng::Rng;
 use world::{DATE_LINE, World};
 use ws_reactor::{Config, Echo};
 
@@ -89,18 +89,18 @@ fn requests_cut_in_two_everywhere() {
 
 #[test]
 fn cases_joined_in_any_order() {
-    let mut dice = Dice::new(1);
+    let mut rng = Rng::new(1);
     let all = frame_cases();
     let fits = |case: &&Case| case.message_max == MESSAGE_MAX_DEFAULT && !case.is_big();
     let (ending, going): (Vec<_>, Vec<_>) = all.iter().filter(fits).partition(|case| case.ends);
     let mut going: Vec<_> = going.into_iter().filter(|case| is_complete(&case.input)).collect();
     assert!(going.len() > 50, "only {} cases can be joined", going.len());
     for round in 0..300 {
-        dice.shuffle(&mut going);
-        let count = if round == 0 { going.len() } else { 2 + dice.below(20) };
+        rng.shuffle(&mut going);
+        let count = if round == 0 { going.len() } else { 2 + rng.below(20) };
         let mut cases = going[..count].to_vec();
         if round % 2 == 1 {
-            cases.push(ending[dice.below(ending.len())]);
+            cases.push(ending[rng.below(ending.len())]);
         }
         let input = joined(&cases.iter().map(|case| &case.input[..]).collect::<Vec<_>>());
         let output = joined(&cases.iter().map(|case| &case.output[..]).collect::<Vec<_>>());
@@ -114,7 +114,7 @@ fn cases_joined_in_any_order() {
         exam.check(&mut world, &[GOOD_REQUEST, &input]);
         exam.check(&mut world, &[&joined(&[GOOD_REQUEST, &input])]);
         for _ in 0..5 {
-            exam.check(&mut world, &dice.cut(&joined(&[GOOD_REQUEST, &input])));
+            exam.check(&mut world, &rng.cut(&joined(&[GOOD_REQUEST, &input])));
         }
     }
 }
@@ -124,11 +124,11 @@ fn random_cuts_of_handshake_and_frames() {
     let cases: Vec<_> =
         frame_cases().into_iter().filter(|case| case.input.len() < 70_000).collect();
     for seed in 0..4000 {
-        let mut dice = Dice::new(seed);
-        let case = &cases[dice.below(cases.len())];
+        let mut rng = Rng::new(seed);
+        let case = &cases[rng.below(cases.len())];
         let exam = Exam::of_frames(case).named(&format!("seed {seed}"));
         let input = joined(&[GOOD_REQUEST, &case.input]);
-        exam.check(&mut world(case.message_max), &dice.cut(&input));
+        exam.check(&mut world(case.message_max), &rng.cut(&input));
     }
 }
 
@@ -136,11 +136,11 @@ fn random_cuts_of_handshake_and_frames() {
 fn random_cuts_of_requests() {
     let cases = request_cases();
     for seed in 0..2000 {
-        let mut dice = Dice::new(seed);
-        let case = &cases[dice.below(cases.len())];
+        let mut rng = Rng::new(seed);
+        let case = &cases[rng.below(cases.len())];
         let mut world = world(MESSAGE_MAX_DEFAULT);
         let exam = Exam::of_request(case, &mut world).named(&format!("seed {seed}"));
-        exam.check(&mut world, &dice.cut(&case.input));
+        exam.check(&mut world, &rng.cut(&case.input));
     }
 }
 

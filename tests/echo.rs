@@ -14,7 +14,8 @@ use support::client::{
     Client, ask, close, connect, expect_bytes, expect_close, open_raw, wait_until, writing_half,
 };
 use support::frames;
-use support::random::{Random, seed};
+use support::messages::{random_fragments, random_len, random_message};
+use support::rng::{Rng, seed};
 use support::servers::{LOCAL, address, local, serve, serve_with, stop};
 use tungstenite::Message;
 use ws_reactor::{Config, ConnectionInfo, Echo, Handler, Peer, Reply, Server};
@@ -55,31 +56,31 @@ impl Handler for Numbered {
     }
 }
 
-/// A connection's messages: the first is as long as a message may be, the rest are random.
+/// A connection's messages: the first is as long as a message may be, the rest are rng.
 fn messages(seed: u64, count: usize) -> impl Iterator<Item = Message> {
-    let mut random = Random::new(seed);
+    let mut rng = Rng::new(seed);
     (0..count).map(move |index| {
-        let len = if index == 0 { MIB } else { random.len(MIB) };
-        random.message(len)
+        let len = if index == 0 { MIB } else { random_len(&mut rng, MIB) };
+        random_message(&mut rng, len)
     })
 }
 
 /// Writes the messages, a third of them in fragments with pings between, without waiting.
 fn write_messages(client: &mut Client, seed: u64, count: usize) {
-    let mut random = Random::new(!seed);
+    let mut rng = Rng::new(!seed);
     for message in messages(seed, count) {
-        if random.below(3) > 0 {
+        if rng.below(3) > 0 {
             client.write(message).expect("the server reads");
             continue;
         }
-        for frame in random.fragments(&message, 9) {
+        for frame in random_fragments(&mut rng, &message, 9) {
             // Before a frame: the pong comes before the end of the message's echo.
-            if random.below(4) == 0 {
-                client.write(Message::Ping(random.bytes(5).into())).expect("the server reads");
+            if rng.below(4) == 0 {
+                client.write(Message::Ping(rng.bytes(5).into())).expect("the server reads");
             }
             client.write(frame).expect("the server reads");
         }
-        if random.below(4) == 0 {
+        if rng.below(4) == 0 {
             client.flush().expect("the server reads");
         }
     }
@@ -258,7 +259,7 @@ fn a_message_of_64_mib_comes_back_in_full_and_one_byte_more_is_too_big() {
     let server = serve_with(config, 2, || Echo);
     let mut client = connect(address(&server));
     let mut writer = writing_half(&client);
-    let message = Message::binary(Random::new(seed()).bytes(64 * MIB));
+    let message = Message::binary(Rng::new(seed()).bytes(64 * MIB));
     let sent = message.clone();
     let writer = thread::spawn(move || writer.send(sent).expect("the server reads"));
     assert_same(&client.read().expect("an echo"), &message, "64 MiB");
@@ -281,7 +282,7 @@ fn a_message_of_64_mib_comes_back_in_full_and_one_byte_more_is_too_big() {
 fn a_large_binary_message_is_echoed_while_it_arrives() {
     let server = serve(1, || Echo);
     let mut stream = open_raw(address(&server));
-    let payload = Random::new(seed()).bytes(MIB);
+    let payload = Rng::new(seed()).bytes(MIB);
     let request = frames::client(frames::BINARY, &payload).bytes();
     let reply = frames::server(frames::BINARY, &payload).bytes();
     // The client's header is longer by the mask: this much of the reply is owed for that much.

@@ -26,8 +26,9 @@ use support::client::{
     open_raw, reset, wait_until, writing_half,
 };
 use support::frames;
-use support::random::{Random, seed};
+use support::messages::{random_fragments, random_len, random_message};
 use support::requests::GOOD_REQUEST;
+use support::rng::{Rng, seed};
 use support::server_process::{Counters, ServerProcess};
 use tungstenite::{Error, Message};
 
@@ -77,7 +78,7 @@ fn mixed_traffic_leaves_nothing_behind_and_the_counters_add_up() {
     let length = ROUND_MAX.min(total / (2 * ROUNDS_MIN + 1));
     let start = Instant::now();
     let (mut round, mut highest, mut report) = (0, 0, start);
-    let mut seeds = Random::new(seed);
+    let mut seeds = Rng::new(seed);
     while start.elapsed() < total || round < 2 * ROUNDS_MIN {
         let is_warm_up = round < ROUNDS_MIN || start.elapsed() < total / WARM_UP_SHARE;
         traffic(server.address(), &mut seeds, length);
@@ -121,19 +122,19 @@ fn check(counters: &Counters) {
 }
 
 /// A round: clients on several threads, and one that sees that nobody waits.
-fn traffic(address: SocketAddr, seeds: &mut Random, length: Duration) {
+fn traffic(address: SocketAddr, seeds: &mut Rng, length: Duration) {
     let canary = Canary::start(address);
     let end = Instant::now() + length;
     let threads: Vec<_> = (0..THREADS)
         .map(|_| {
-            let mut random = Random::new(seeds.next());
+            let mut rng = Rng::new(seeds.next());
             thread::spawn(move || {
                 // Each has its turn, however short the round.
                 for act in ACTS {
-                    act(address, &mut random);
+                    act(address, &mut rng);
                 }
                 while Instant::now() < end {
-                    ACTS[random.below(ACTS.len())](address, &mut random);
+                    ACTS[rng.below(ACTS.len())](address, &mut rng);
                 }
             })
         })
@@ -145,7 +146,7 @@ fn traffic(address: SocketAddr, seeds: &mut Random, length: Duration) {
 }
 
 /// What a client does from its connection to its end.
-type Act = fn(SocketAddr, &mut Random);
+type Act = fn(SocketAddr, &mut Rng);
 
 const ACTS: [Act; 8] = [
     converse,
@@ -160,29 +161,29 @@ const ACTS: [Act; 8] = [
 
 /// Messages in a batch, and their bytes, at most: what the kernel buffers on the way, so that a
 /// client may write all before it reads any.
-fn batch(random: &mut Random) -> Vec<Message> {
+fn batch(rng: &mut Rng) -> Vec<Message> {
     let mut left = 2 * MESSAGE_BYTES_MAX;
     let mut messages = Vec::new();
-    while messages.len() < 100 && random.below(40) > 0 {
-        let len = random.len(MESSAGE_BYTES_MAX);
+    while messages.len() < 100 && rng.below(40) > 0 {
+        let len = random_len(rng, MESSAGE_BYTES_MAX);
         let Some(rest) = left.checked_sub(len) else { break };
         left = rest;
-        messages.push(random.message(len));
+        messages.push(random_message(rng, len));
     }
     messages
 }
 
 /// Writes the messages, some in fragments with pings between.
 #[track_caller]
-fn write(client: &mut Client, messages: &[Message], random: &mut Random) {
+fn write(client: &mut Client, messages: &[Message], rng: &mut Rng) {
     for message in messages {
-        if random.below(3) > 0 {
+        if rng.below(3) > 0 {
             client.write(message.clone()).expect("the server reads");
             continue;
         }
-        for frame in random.fragments(message, 9) {
-            if random.below(4) == 0 {
-                client.write(Message::Ping(random.bytes(9).into())).expect("the server reads");
+        for frame in random_fragments(rng, message, 9) {
+            if rng.below(4) == 0 {
+                client.write(Message::Ping(rng.bytes(9).into())).expect("the server reads");
             }
             client.write(frame).expect("the server reads");
         }
@@ -205,21 +206,21 @@ fn read(client: &mut Client, messages: &[Message]) {
 }
 
 /// Batch after batch, read while it is written.
-fn converse(address: SocketAddr, random: &mut Random) {
+fn converse(address: SocketAddr, rng: &mut Rng) {
     let mut client = connect(address);
     let mut writer = writing_half(&client);
-    let batches: Vec<_> = (0..random.below(10)).map(|_| batch(random)).collect();
+    let batches: Vec<_> = (0..rng.below(10)).map(|_| batch(rng)).collect();
     thread::scope(|scope| {
-        scope.spawn(|| batches.iter().for_each(|batch| write(&mut writer, batch, random)));
+        scope.spawn(|| batches.iter().for_each(|batch| write(&mut writer, batch, rng)));
         batches.iter().for_each(|batch| read(&mut client, batch));
     });
     close(client);
 }
 
 /// One message after another.
-fn converse_in_turns(address: SocketAddr, random: &mut Random) {
+fn converse_in_turns(address: SocketAddr, rng: &mut Rng) {
     let mut client = connect(address);
-    for message in batch(random) {
+    for message in batch(rng) {
         client.send(message.clone()).expect("the server reads");
         read(&mut client, &[message]);
     }
@@ -227,12 +228,12 @@ fn converse_in_turns(address: SocketAddr, random: &mut Random) {
 }
 
 /// Reads a little at a time what came in one batch.
-fn read_slowly(address: SocketAddr, random: &mut Random) {
+fn read_slowly(address: SocketAddr, rng: &mut Rng) {
     let mut stream = open_on(dial_narrow(address, NARROW_BYTES));
-    let (opcode, answer, len) = match random.below(3) {
-        0 => (frames::PING, frames::PONG, random.below(126)),
-        1 => (frames::TEXT, frames::TEXT, random.below(60_000)),
-        _ => (frames::BINARY, frames::BINARY, random.below(60_000)),
+    let (opcode, answer, len) = match rng.below(3) {
+        0 => (frames::PING, frames::PONG, rng.below(126)),
+        1 => (frames::TEXT, frames::TEXT, rng.below(60_000)),
+        _ => (frames::BINARY, frames::BINARY, rng.below(60_000)),
     };
     let payload: Vec<_> = (b' '..b'z').cycle().take(len).collect();
     let count = SLOW_BYTES / (len + 100);
@@ -255,13 +256,13 @@ fn read_slowly(address: SocketAddr, random: &mut Random) {
 }
 
 /// Says that nothing more will come, and gets all that it is owed.
-fn end_its_direction(address: SocketAddr, random: &mut Random) {
+fn end_its_direction(address: SocketAddr, rng: &mut Rng) {
     let mut client = connect(address);
     let mut writer = writing_half(&client);
-    let messages = batch(random);
+    let messages = batch(rng);
     thread::scope(|scope| {
         scope.spawn(|| {
-            write(&mut writer, &messages, random);
+            write(&mut writer, &messages, rng);
             half_close(writer.get_ref());
         });
         read(&mut client, &messages);
@@ -276,13 +277,13 @@ fn end_its_direction(address: SocketAddr, random: &mut Random) {
 }
 
 /// Goes without a word, in the middle of things.
-fn break_off(address: SocketAddr, random: &mut Random) {
+fn break_off(address: SocketAddr, rng: &mut Rng) {
     let mut stream = open_raw(address);
     stream.set_nonblocking(true).expect("a socket option");
-    for _ in 0..random.below(20) {
-        let len = random.len(MESSAGE_BYTES_MAX);
-        let mut frame = frames::client(frames::BINARY, &random.bytes(len)).bytes();
-        frame.truncate(frame.len() - random.below(2) * random.below(frame.len()));
+    for _ in 0..rng.below(20) {
+        let len = random_len(rng, MESSAGE_BYTES_MAX);
+        let mut frame = frames::client(frames::BINARY, &rng.bytes(len)).bytes();
+        frame.truncate(frame.len() - rng.below(2) * rng.below(frame.len()));
         match stream.write(&frame) {
             Ok(written) if written == frame.len() => {}
             Ok(_) => break,
@@ -292,7 +293,7 @@ fn break_off(address: SocketAddr, random: &mut Random) {
             Err(error) => panic!("{error}"),
         }
     }
-    leave(stream, random);
+    leave(stream, rng);
 }
 
 fn is_end(error: &std::io::Error) -> bool {
@@ -300,32 +301,32 @@ fn is_end(error: &std::io::Error) -> bool {
 }
 
 /// With a reset or without.
-fn leave(stream: TcpStream, random: &mut Random) {
-    if random.below(2) == 0 { drop(stream) } else { reset(stream) }
+fn leave(stream: TcpStream, rng: &mut Rng) {
+    if rng.below(2) == 0 { drop(stream) } else { reset(stream) }
 }
 
 /// Goes before its request is complete.
-fn break_off_the_request(address: SocketAddr, random: &mut Random) {
+fn break_off_the_request(address: SocketAddr, rng: &mut Rng) {
     let mut stream = dial(address);
-    let begun = &GOOD_REQUEST[..random.below(GOOD_REQUEST.len())];
+    let begun = &GOOD_REQUEST[..rng.below(GOOD_REQUEST.len())];
     stream.write_all(begun).expect("the server reads");
-    leave(stream, random);
+    leave(stream, rng);
 }
 
 /// Asks for something else.
-fn be_refused(address: SocketAddr, _: &mut Random) {
+fn be_refused(address: SocketAddr, _: &mut Rng) {
     let answer = exchange(address, "BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
 }
 
 /// Makes a mistake, and is told which.
-fn break_the_protocol(address: SocketAddr, random: &mut Random) {
+fn break_the_protocol(address: SocketAddr, rng: &mut Rng) {
     let bad = [
         (frames::client(frames::TEXT, b"no mask").unmasked(), 1002),
         (frames::client(frames::TEXT, &[0xFF]), 1007),
         (frames::client(frames::BINARY, b"").length64(1 << 62), 1009),
     ];
-    let (frame, code) = &bad[random.below(bad.len())];
+    let (frame, code) = &bad[rng.below(bad.len())];
     let mut stream = open_raw(address);
     stream.write_all(&frame.bytes()).expect("the server reads");
     expect_raw_close(stream, *code, "");

@@ -10,7 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use support::client::{DEADLINE, ask, close, connect, dial, exchange, wait_until};
-use support::random::{Random, seed};
+use support::messages::random_message;
+use support::rng::{Rng, seed};
 use support::servers::{LOCAL, address, local, serve, serve_with, stop};
 
 use ws_reactor::{
@@ -184,12 +185,12 @@ fn the_counters_add_up_after_a_busy_run() {
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
             thread::spawn(move || {
-                let mut random = Random::new(seed.wrapping_add(number));
+                let mut rng = Rng::new(seed.wrapping_add(number));
                 let mut client = connect(address);
                 let mut bytes = 0;
                 for _ in 0..MESSAGES {
-                    let len = random.below(3000);
-                    let message = random.message(len);
+                    let len = rng.below(3000);
+                    let message = random_message(&mut rng, len);
                     bytes += message.len() as u64;
                     client.send(message.clone()).expect("the server reads");
                     assert_eq!(client.read().expect("an echo"), message);

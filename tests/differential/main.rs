@@ -8,16 +8,16 @@
 //! `PROPTEST_CASES=100000 cargo test --test differential` looks longer than the default run, and
 //! `PROPTEST_RNG_SEED` repeats one.
 
-#[path = "../support/dice.rs"]
+#[path = "../support/rng.rs"]
 #[allow(dead_code, reason = "a part is used")]
 #[allow(unreachable_pub, reason = "a module of a test binary has no outside")]
-mod dice;
+mod rng;
 #[path = "../support/frames.rs"]
 #[allow(dead_code, reason = "a part is used")]
 #[allow(unreachable_pub, reason = "a module of a test binary has no outside")]
 mod frames;
 mod script;
-mod throw;
+mod strategies;
 mod seen;
 mod ours;
 mod theirs;
@@ -37,12 +37,12 @@ const DELIVERIES: [Delivery; 2] = [Delivery::Whole, Delivery::StreamedEcho];
 
 #[test]
 fn both_make_the_same_of_every_frame() {
-    run(2000, throw::any_script(), |script| compare(&script));
+    run(2000, strategies::any_script(), |script| compare(&script));
 }
 
 #[test]
 fn a_client_takes_what_was_meant() {
-    run(500, throw::good_script(), |script| {
+    run(500, strategies::good_script(), |script| {
         let outcomes = theirs::judge(&script.without_acts());
         for delivery in DELIVERIES {
             let ours = ours::judge(&script, delivery);

@@ -6,7 +6,7 @@ use ws_reactor::protocol::{
     Workspace,
 };
 
-use super::dice::Dice;
+use super::rng::Rng;
 use super::script::{Act, Script};
 use super::seen::Seen;
 
@@ -46,7 +46,7 @@ struct Run {
     session: Session,
     limits: Limits,
     workspace: Workspace,
-    dice: Dice,
+    rng: Rng,
     /// How many bytes were fed.
     fed: usize,
     /// Where each frame ends in the input.
@@ -71,7 +71,7 @@ impl Run {
                 fragments_max: script.fragments_max,
             },
             workspace: Workspace::default(),
-            dice: Dice::new(script.seed),
+            rng: Rng::new(script.seed),
             fed: 0,
             ends: ends.collect(),
             streamed: 0,
@@ -80,28 +80,28 @@ impl Run {
         }
     }
 
-    /// Feeds `input`, cut into reads by the dice.
+    /// Feeds `input`, cut into reads of random lengths.
     fn feed(&mut self, mut input: &[u8]) {
-        let read_max = match self.dice.below(4) {
+        let read_max = match self.rng.below(4) {
             0 => input.len(),
-            1 if input.len() < 2000 => 1 + self.dice.below(3),
-            _ => 1 + self.dice.below(input.len() + 1),
+            1 if input.len() < 2000 => 1 + self.rng.below(3),
+            _ => 1 + self.rng.below(input.len() + 1),
         };
         while !input.is_empty() {
-            let len = (1 + self.dice.below(read_max)).min(input.len());
+            let len = (1 + self.rng.below(read_max)).min(input.len());
             input = &input[self.read(&input[..len])..];
         }
     }
 
-    /// One read, to the room of a large message if there is one and the dice say so; returns how
-    /// much of `input` it took.
+    /// One read, sometimes into a large message's own memory if there is one; returns the number of
+    /// bytes that it took from `input`.
     fn read(&mut self, input: &[u8]) -> usize {
-        let by_room = self.dice.below(4) > 0;
+        let is_direct = self.rng.below(4) > 0;
         let mut buf = vec![0; HEADROOM_BYTES];
         let taken = match self.session.direct_buffer(&self.limits) {
-            Some(room) if by_room => {
-                let len = input.len().min(room.len());
-                room[..len].copy_from_slice(&input[..len]);
+            Some(direct) if is_direct => {
+                let len = input.len().min(direct.len());
+                direct[..len].copy_from_slice(&input[..len]);
                 self.session.commit(len);
                 self.fed += len;
                 len

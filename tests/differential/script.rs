@@ -12,7 +12,7 @@ pub(crate) struct Script {
     pub(crate) message_max: usize,
     pub(crate) fragments_max: u32,
     pub(crate) steps: Vec<Step>,
-    /// Of the dice that cut the input into reads.
+    /// Decides where the input is cut into reads.
     pub(crate) seed: u64,
 }
 

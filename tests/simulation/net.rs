@@ -19,7 +19,7 @@ use ws_reactor::internal::{Driver, Endpoint, Readiness, SendProgress, Token, Tra
 use crate::faults::{Fault, Faults};
 use crate::memory::outside;
 use crate::socket::Socket;
-use crate::support::dice::Dice;
+use crate::support::rng::Rng;
 
 /// Names a socket, also after its end.
 pub(crate) type SocketId = usize;
@@ -53,7 +53,7 @@ pub(crate) struct Listener {
 /// Chance, and the kinds of misfortune that are left to it.
 #[derive(Debug)]
 pub(crate) struct Weather {
-    pub(crate) dice: Dice,
+    pub(crate) rng: Rng,
     pub(crate) faults: Faults,
     /// Says what happens.
     pub(crate) is_traced: bool,
@@ -62,14 +62,14 @@ pub(crate) struct Weather {
 impl Weather {
     /// Whether a misfortune happens that happens once in `n` times.
     pub(crate) const fn strikes(&mut self, fault: Fault, n: usize) -> bool {
-        // The dice fall the same without it, so that what is left happens as before.
-        let strikes = self.dice.below(n) == 0;
+        // The rng fall the same without it, so that what is left happens as before.
+        let strikes = self.rng.below(n) == 0;
         strikes && self.faults.has(fault)
     }
 
     /// After how many rounds an edge is reported.
     pub(crate) fn delay(&mut self) -> u32 {
-        if self.strikes(Fault::Late, 3) { self.dice.below(6) as u32 } else { 0 }
+        if self.strikes(Fault::Late, 3) { self.rng.below(6) as u32 } else { 0 }
     }
 
     pub(crate) fn say(&self, what: impl FnOnce() -> String) {
@@ -136,13 +136,13 @@ impl Kernel {
     /// A connection that a worker has not accepted itself.
     pub(crate) fn create(&mut self, worker: usize) -> SocketId {
         let is_narrow = self.weather.faults.has(Fault::Narrow);
-        let dice = &mut self.weather.dice;
+        let rng = &mut self.weather.rng;
         let wide = &[65_536, 400_000];
         let sizes: &[usize] = if is_narrow { &[1, 40, 1000, 5000, 65_536, 400_000] } else { wide };
-        let mut socket = Socket::new(worker, dice.pick(sizes), dice.pick(sizes));
-        socket.peer_buffer = dice.pick(&[0, 100, 3000, 65_536]);
+        let mut socket = Socket::new(worker, rng.pick(sizes), rng.pick(sizes));
+        socket.peer_buffer = rng.pick(&[0, 100, 3000, 65_536]);
         if self.weather.strikes(Fault::Broken, 8) {
-            socket.breaks_at = Some(self.weather.dice.below(60));
+            socket.breaks_at = Some(self.weather.rng.below(60));
         }
         self.sockets.push(socket);
         self.sockets.len() - 1
@@ -163,10 +163,10 @@ impl Kernel {
         if self.weather.strikes(Fault::Accept, 6) {
             // EMFILE and its kin leave the connection where it is, and spend the edge.
             let kinds = [ErrorKind::Interrupted, ErrorKind::ConnectionAborted];
-            let error = match self.weather.dice.below(4) {
+            let error = match self.weather.rng.below(4) {
                 0 => io::Error::from_raw_os_error(EMFILE),
                 1 => io::Error::from_raw_os_error(ENOBUFS),
-                _ => self.weather.dice.pick(&kinds).into(),
+                _ => self.weather.rng.pick(&kinds).into(),
             };
             if error.kind() == ErrorKind::ConnectionAborted
                 && let Some(id) = listener.waiting.pop_front()
@@ -219,12 +219,12 @@ impl Kernel {
                 ready.push((token, socket.readiness()));
             }
             if weather.strikes(Fault::Spurious, 60) {
-                let mut flip = || weather.dice.below(2) == 0;
+                let mut flip = || weather.rng.below(2) == 0;
                 let (readable, writable, reads_to_end) = (flip(), flip(), flip());
                 ready.push((token, Readiness { readable, writable, reads_to_end }));
             }
         }
-        weather.dice.shuffle(&mut ready);
+        weather.rng.shuffle(&mut ready);
         ready
     }
 
@@ -255,7 +255,7 @@ impl Kernel {
 fn report(edge: &mut Option<u32>, weather: &mut Weather) -> bool {
     match edge {
         Some(0) => {
-            *edge = weather.strikes(Fault::Twice, 8).then(|| weather.dice.below(3) as u32);
+            *edge = weather.strikes(Fault::Twice, 8).then(|| weather.rng.below(3) as u32);
             true
         }
         Some(rounds) => {

@@ -1,4 +1,4 @@
-//! The peers: small state machines that send, read and leave as their dice say.
+//! The peers: small state machines that send, read and leave as their rng say.
 //!
 //! All kinds are one machine with a pace, a script and a way to leave. A peer understands as much
 //! of what it gets as a client must: it answers pings and closes, and it notices the end.
@@ -9,8 +9,8 @@ use crate::model::{Opening, Rules};
 use crate::net::SocketId;
 use crate::script::{FAULTS, Script, bad_request, good_request};
 use crate::socket::Socket;
-use crate::support::dice::Dice;
 use crate::support::frames::{CLOSE, PONG, client, close_payload};
+use crate::support::rng::Rng;
 
 /// What a peer is like.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,7 +70,7 @@ pub(crate) struct Peer {
     pub(crate) id: SocketId,
     pub(crate) kind: Kind,
     pub(crate) opening: Opening,
-    dice: Dice,
+    rng: Rng,
     /// Frames to come.
     script: VecDeque<Vec<u8>>,
     /// The frame under way.
@@ -95,31 +95,31 @@ enum Ending {
 impl Peer {
     pub(crate) fn new(
         id: SocketId,
-        mut dice: Dice,
+        mut rng: Rng,
         rules: Rules,
         request_bytes_max: usize,
         frames: usize,
     ) -> Self {
-        let kind = dice.pick(&KINDS);
+        let kind = rng.pick(&KINDS);
         let (request, opening) = match kind {
-            Kind::Garbage => bad_request(&mut dice, request_bytes_max),
-            _ => good_request(&mut dice),
+            Kind::Garbage => bad_request(&mut rng, request_bytes_max),
+            _ => good_request(&mut rng),
         };
         let mut script: VecDeque<_> = [request].into();
-        let mut throw = Script { dice: &mut dice, rules, budget: 300_000 };
-        let count = throw.dice.below(frames + 1);
+        let mut throw = Script { rng: &mut rng, rules, budget: 300_000 };
+        let count = throw.rng.below(frames + 1);
         write_script(kind, count, &mut throw, &mut script);
         let ending = match kind {
             Kind::HalfClosing => Ending::Finish,
             Kind::Resetting => Ending::Reset,
             _ => Ending::Wait,
         };
-        let is_patient = dice.below(2) == 0;
+        let is_patient = rng.below(2) == 0;
         Self {
             id,
             kind,
             opening,
-            dice,
+            rng,
             script,
             out: Vec::new(),
             out_sent: 0,
@@ -132,12 +132,12 @@ impl Peer {
     /// Does a little, or nothing.
     pub(crate) fn act(&mut self, socket: &mut Socket) {
         let pace = if self.kind == Kind::Slow { 5 } else { 300_000 };
-        let pace = match self.dice.below(4) {
-            0 => 1 + self.dice.below(9),
-            1 => 1 + self.dice.below(pace.min(3000)),
+        let pace = match self.rng.below(4) {
+            0 => 1 + self.rng.below(9),
+            1 => 1 + self.rng.below(pace.min(3000)),
             _ => pace,
         };
-        match self.dice.below(3) {
+        match self.rng.below(3) {
             0 => self.read(socket, pace),
             1 => self.write(socket, pace),
             _ => {
@@ -200,7 +200,7 @@ impl Peer {
             match self.ending {
                 Ending::Wait | Ending::Done => return,
                 // Some give the server the time to answer.
-                Ending::Finish if self.is_patient && self.dice.below(10) > 0 => return,
+                Ending::Finish if self.is_patient && self.rng.below(10) > 0 => return,
                 Ending::Finish => socket.finish(),
                 Ending::Reset => socket.reset(),
             }
@@ -212,13 +212,13 @@ impl Peer {
 /// What a peer of this kind sends after its request, of which some send only a part.
 fn write_script(kind: Kind, count: usize, throw: &mut Script<'_>, script: &mut VecDeque<Vec<u8>>) {
     if kind == Kind::Silent {
-        let sent = throw.dice.pick(&[0, 1, 20, script[0].len() - 1, script[0].len()]);
+        let sent = throw.rng.pick(&[0, 1, 20, script[0].len() - 1, script[0].len()]);
         script[0].truncate(sent);
         return;
     }
     for _ in 0..count {
         match kind {
-            Kind::Flooding if throw.dice.below(4) == 0 => script.push_back(throw.flood()),
+            Kind::Flooding if throw.rng.below(4) == 0 => script.push_back(throw.flood()),
             Kind::Large => script.push_back(throw.large()),
             _ => script.extend(throw.unit()),
         }
@@ -227,14 +227,14 @@ fn write_script(kind: Kind, count: usize, throw: &mut Script<'_>, script: &mut V
         Kind::HalfClosing | Kind::Resetting => {
             // In the middle of a frame.
             if let Some(last) = script.back_mut()
-                && throw.dice.below(2) == 0
+                && throw.rng.below(2) == 0
             {
-                last.truncate(throw.dice.below(last.len() + 1));
+                last.truncate(throw.rng.below(last.len() + 1));
             }
         }
         Kind::Lying => script.push_back(throw.lie()),
         Kind::Malicious => {
-            let which = throw.dice.below(FAULTS.end);
+            let which = throw.rng.below(FAULTS.end);
             script.push_back(throw.fault(which));
             script.extend(throw.unit());
         }

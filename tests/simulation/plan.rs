@@ -1,7 +1,7 @@
 //! A simulation in one line: its seed, and what is left out of it to make a failure smaller.
 //!
 //! `1234`, or `1234,steps=80,frames=3,peers=0+4,without=late+drain`. Everything else follows from
-//! the seed. Each peer has dice of its own, so that it does the same without the others.
+//! the seed. Each peer has rng of its own, so that it does the same without the others.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use ws_reactor::Config;
 
 use crate::faults::{self, Fault, Faults};
-use crate::support::dice::Dice;
+use crate::support::rng::Rng;
 
 /// What is simulated.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,7 +34,7 @@ pub(crate) struct Setting {
     pub(crate) is_streamed: bool,
 }
 
-/// What the peers' dice differ by.
+/// What the peers' rng differ by.
 const PEER_STRIDE: u64 = 0x1000_0000_0000;
 
 const STEPS_MAX: usize = 250;
@@ -44,7 +44,7 @@ const PEERS_MAX: usize = 12;
 impl Plan {
     /// All that the seed has in it.
     pub(crate) fn new(seed: u64) -> Self {
-        let peers = 1 + Dice::new(seed ^ 1).below(PEERS_MAX);
+        let peers = 1 + Rng::new(seed ^ 1).below(PEERS_MAX);
         Self {
             seed,
             steps: STEPS_MAX,
@@ -54,38 +54,38 @@ impl Plan {
         }
     }
 
-    /// The dice of peer number `peer`.
-    pub(crate) const fn peer_dice(&self, peer: usize) -> Dice {
-        Dice::new(self.seed.wrapping_add(PEER_STRIDE.wrapping_mul(peer as u64 + 1)))
+    /// The rng of peer number `peer`.
+    pub(crate) const fn peer_rng(&self, peer: usize) -> Rng {
+        Rng::new(self.seed.wrapping_add(PEER_STRIDE.wrapping_mul(peer as u64 + 1)))
     }
 
-    /// The dice of everything else.
-    pub(crate) const fn dice(&self) -> Dice {
-        Dice::new(self.seed)
+    /// The rng of everything else.
+    pub(crate) const fn rng(&self) -> Rng {
+        Rng::new(self.seed)
     }
 
     pub(crate) fn setting(&self) -> Setting {
-        let dice = &mut Dice::new(self.seed ^ 2);
-        let message_bytes_max = dice.pick(&[1000, 20_000, 70_000, 70_000, 300_000, 1 << 20]);
-        let backlog_bytes_high = dice.pick(&[500, 4000, 16_384, 65_536]);
+        let rng = &mut Rng::new(self.seed ^ 2);
+        let message_bytes_max = rng.pick(&[1000, 20_000, 70_000, 70_000, 300_000, 1 << 20]);
+        let backlog_bytes_high = rng.pick(&[500, 4000, 16_384, 65_536]);
         let ms = Duration::from_millis;
         let config = Config {
             message_bytes_max,
-            fragments_max: dice.pick(&[4, 100, 131_072]),
-            request_bytes_max: dice.pick(&[1024, 8192]),
-            handshake_timeout: ms(dice.pick(&[200, 1000, 10_000])),
-            idle_timeout: ms(dice.pick(&[400, 3000, 20_000, 120_000])),
-            ping_interval: ms(dice.pick(&[0, 100, 1000, 25_000])),
-            close_timeout: ms(dice.pick(&[100, 1000, 5000])),
+            fragments_max: rng.pick(&[4, 100, 131_072]),
+            request_bytes_max: rng.pick(&[1024, 8192]),
+            handshake_timeout: ms(rng.pick(&[200, 1000, 10_000])),
+            idle_timeout: ms(rng.pick(&[400, 3000, 20_000, 120_000])),
+            ping_interval: ms(rng.pick(&[0, 100, 1000, 25_000])),
+            close_timeout: ms(rng.pick(&[100, 1000, 5000])),
             backlog_bytes_high,
-            backlog_bytes_low: dice.pick(&[0, 1, backlog_bytes_high / 4, backlog_bytes_high]),
-            backlog_bytes_max: backlog_bytes_high + dice.pick(&[0, 10_000, 1 << 20]),
-            connections_max: dice.pick(&[None, None, None, Some(3)]),
+            backlog_bytes_low: rng.pick(&[0, 1, backlog_bytes_high / 4, backlog_bytes_high]),
+            backlog_bytes_max: backlog_bytes_high + rng.pick(&[0, 10_000, 1 << 20]),
+            connections_max: rng.pick(&[None, None, None, Some(3)]),
             listen_backlog: 64,
-            mailbox_capacity: dice.pick(&[1, 3, 1024]),
+            mailbox_capacity: rng.pick(&[1, 3, 1024]),
             ..Config::default()
         };
-        Setting { config, workers: dice.pick(&[1, 1, 1, 2, 3]), is_streamed: dice.below(3) > 0 }
+        Setting { config, workers: rng.pick(&[1, 1, 1, 2, 3]), is_streamed: rng.below(3) > 0 }
     }
 }
 

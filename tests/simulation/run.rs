@@ -24,7 +24,7 @@ use crate::model::{Rules, asks, push_frame, sent_byte};
 use crate::net::{Kernel, Net, SocketId, Stream, Weather, address};
 use crate::peer::Peer;
 use crate::plan::{Plan, Setting};
-use crate::support::dice::Dice;
+use crate::support::rng::Rng;
 use crate::watch::{Moment, STALL_MAX, Watch};
 
 /// What a simulation came to.
@@ -68,7 +68,7 @@ struct Simulation {
     plan: Plan,
     setting: Setting,
     rules: Rules,
-    dice: Dice,
+    rng: Rng,
     net: Net,
     lanes: Vec<Lane>,
     connections: Arc<AtomicUsize>,
@@ -102,8 +102,8 @@ impl Simulation {
             fragments_max: config.fragments_max,
             streams_above: setting.is_streamed.then_some(16 * 1024),
         };
-        let mut dice = plan.dice();
-        let weather = Weather { dice: Dice::new(dice.next()), faults: plan.faults, is_traced };
+        let mut rng = plan.rng();
+        let weather = Weather { rng: Rng::new(rng.next()), faults: plan.faults, is_traced };
         let nets = Net::new(weather, setting.workers);
         let net = nets[0].clone();
         let connections = Arc::new(AtomicUsize::new(0));
@@ -133,7 +133,7 @@ impl Simulation {
             plan: plan.clone(),
             setting,
             rules,
-            dice,
+            rng,
             net,
             lanes,
             connections,
@@ -163,12 +163,12 @@ impl Simulation {
     fn round(&mut self) -> Result<(), String> {
         self.round += 1;
         self.say(|s| format!("round {}, {:.3?}", s.round, s.net.kernel().now));
-        if self.arrived < self.plan.peers.len() && (self.arrived == 0 || self.dice.below(6) == 0) {
+        if self.arrived < self.plan.peers.len() && (self.arrived == 0 || self.rng.below(6) == 0) {
             self.connect();
         }
         for peer in &mut self.peers {
             let kernel = &mut *self.net.kernel();
-            if self.dice.below(2) == 0 {
+            if self.rng.below(2) == 0 {
                 peer.act(&mut kernel.sockets[peer.id]);
             }
         }
@@ -184,7 +184,7 @@ impl Simulation {
     fn connect(&mut self) {
         let number = self.plan.peers[self.arrived];
         self.arrived += 1;
-        let lane = self.dice.below(self.lanes.len());
+        let lane = self.rng.below(self.lanes.len());
         let is_adopted = self.net.kernel().weather.strikes(Fault::Adopt, 4);
         if self.net.kernel().listeners[lane].is_stopped {
             return;
@@ -196,9 +196,9 @@ impl Simulation {
         } else {
             self.net.kernel().connect(lane)
         };
-        let dice = self.plan.peer_dice(number);
+        let rng = self.plan.peer_rng(number);
         let request_bytes_max = self.setting.config.request_bytes_max;
-        let peer = Peer::new(id, dice, self.rules, request_bytes_max, self.plan.frames);
+        let peer = Peer::new(id, rng, self.rules, request_bytes_max, self.plan.frames);
         self.say(|_| format!("peer {number} is {:?}: socket {id}, worker {lane}", peer.kind));
         let now = self.net.kernel().now;
         self.watches.push(Watch::new(self.rules, peer.opening.clone(), now));
@@ -230,18 +230,18 @@ impl Simulation {
             self.post_close();
         }
         if drains {
-            let within = self.dice.pick(&[300, 3000, 300_000]);
+            let within = self.rng.pick(&[300, 3000, 300_000]);
             self.begin_drain(Duration::from_millis(within));
         }
     }
 
     fn post_message(&mut self) {
-        let id = self.dice.below(self.watches.len());
+        let id = self.rng.below(self.watches.len());
         let Some((lane, token)) = self.registered(id) else { return };
-        let len = self.dice.pick(&[0, 5, 200, 3000, 20_000, 70_000]);
+        let len = self.rng.pick(&[0, 5, 200, 3000, 20_000, 70_000]);
         let text = format!("\0post {} {}", self.posts, "p".repeat(len));
         self.posts += 1;
-        let (opcode, message) = match self.dice.below(2) {
+        let (opcode, message) = match self.rng.below(2) {
             0 => (0x1, EncodedMessage::new(text.as_str())),
             _ => (0x2, EncodedMessage::new(text.as_bytes())),
         };
@@ -257,9 +257,9 @@ impl Simulation {
     }
 
     fn post_close(&mut self) {
-        let id = self.dice.below(self.watches.len());
+        let id = self.rng.below(self.watches.len());
         let Some((lane, token)) = self.registered(id) else { return };
-        let code = self.dice.pick(&[CloseCode::NORMAL, CloseCode::SERVICE_RESTART]);
+        let code = self.rng.pick(&[CloseCode::NORMAL, CloseCode::SERVICE_RESTART]);
         if self.post(lane, Command::Close(token, code, "from outside".into())) {
             self.say(|_| format!("close {code} to socket {id}"));
             let now = self.net.kernel().now;
@@ -384,16 +384,16 @@ impl Simulation {
         let kernel = &mut *self.net.kernel();
         let is_jump = kernel.weather.strikes(Fault::Jump, 8);
         let ms = |ms| Duration::from_millis(ms as u64);
-        let step = match self.dice.below(10) {
+        let step = match self.rng.below(10) {
             _ if is_jump => due.map_or(HALF_A_SECOND, |due| due.saturating_sub(kernel.now)),
-            0..7 => ms(self.dice.below(3)),
-            7..9 => ms(self.dice.below(60)),
-            _ => ms(self.dice.below(400)),
+            0..7 => ms(self.rng.below(3)),
+            7..9 => ms(self.rng.below(60)),
+            _ => ms(self.rng.below(400)),
         };
         let end = kernel.now + step;
         kernel.now = due.map_or(end, |due| end.min(due.max(kernel.now)));
         if kernel.weather.strikes(Fault::Stall, 20) {
-            kernel.now += ms(self.dice.below(STALL_MAX.as_millis() as usize));
+            kernel.now += ms(self.rng.below(STALL_MAX.as_millis() as usize));
         }
     }
 

@@ -1,18 +1,18 @@
-//! What a peer sends: a request, then frames, each thrown by its dice.
+//! What a peer sends: a request, then frames, each thrown by its rng.
 
 use std::ops::Range;
 
 use crate::model::{Opening, Rules, asks};
-use crate::support::dice::Dice;
 use crate::support::frames::{
     BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client, close_payload,
 };
-use crate::support::random::CHARACTERS;
 use crate::support::requests::GOOD_REQUEST;
+use crate::support::rng::CHARACTERS;
+use crate::support::rng::Rng;
 
 /// Throws what peers send.
 pub(crate) struct Script<'s> {
-    pub(crate) dice: &'s mut Dice,
+    pub(crate) rng: &'s mut Rng,
     pub(crate) rules: Rules,
     /// Bytes that it may still come to.
     pub(crate) budget: usize,
@@ -56,11 +56,11 @@ const GOOD_LINES: [&str; 4] = [
 ];
 
 /// A request that opens the connection.
-pub(crate) fn good_request(dice: &mut Dice) -> (Vec<u8>, Opening) {
+pub(crate) fn good_request(rng: &mut Rng) -> (Vec<u8>, Opening) {
     let headers = GOOD_REQUEST.strip_prefix(GOOD_LINES[0].as_bytes()).expect("its first line");
-    let mut request = [dice.pick(&GOOD_LINES).as_bytes(), headers].concat();
-    if dice.below(3) == 0 {
-        let padding = format!("X-Padding: {}\r\n", "p".repeat(dice.below(600)));
+    let mut request = [rng.pick(&GOOD_LINES).as_bytes(), headers].concat();
+    if rng.below(3) == 0 {
+        let padding = format!("X-Padding: {}\r\n", "p".repeat(rng.below(600)));
         let end = request.len() - 2;
         request.splice(end..end, padding.bytes());
     }
@@ -69,13 +69,13 @@ pub(crate) fn good_request(dice: &mut Dice) -> (Vec<u8>, Opening) {
 }
 
 /// A request that does not.
-pub(crate) fn bad_request(dice: &mut Dice, request_bytes_max: usize) -> (Vec<u8>, Opening) {
-    if dice.below(REFUSED.len() + 1) == 0 {
+pub(crate) fn bad_request(rng: &mut Rng, request_bytes_max: usize) -> (Vec<u8>, Opening) {
+    if rng.below(REFUSED.len() + 1) == 0 {
         let request = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(request_bytes_max));
         let opening = Opening { head_len: request_bytes_max, status: 431, is_head: false };
         return (request.into_bytes(), opening);
     }
-    let (request, status) = dice.pick(&REFUSED);
+    let (request, status) = rng.pick(&REFUSED);
     let is_head = request.trim_start().starts_with("HEAD ");
     (request.into(), Opening { head_len: request.len(), status, is_head })
 }
@@ -83,10 +83,10 @@ pub(crate) fn bad_request(dice: &mut Dice, request_bytes_max: usize) -> (Vec<u8>
 impl Script<'_> {
     /// A message, or something else that is allowed: one frame or several.
     pub(crate) fn unit(&mut self) -> Vec<Vec<u8>> {
-        match self.dice.below(12) {
+        match self.rng.below(12) {
             0 => vec![self.control(PING)],
             1 => vec![self.control(PONG)],
-            2 => vec![self.frame(TEXT, self.dice.clone().pick(&ASKS).as_bytes())],
+            2 => vec![self.frame(TEXT, self.rng.clone().pick(&ASKS).as_bytes())],
             3..6 => self.fragments(),
             _ => vec![self.message()],
         }
@@ -94,13 +94,13 @@ impl Script<'_> {
 
     /// Many frames with little in them, as one piece.
     pub(crate) fn flood(&mut self) -> Vec<u8> {
-        let frame = match self.dice.below(4) {
+        let frame = match self.rng.below(4) {
             0 => self.frame(TEXT, b""),
             1 => self.frame(PING, b"f"),
             2 => self.frame(PONG, b""),
             _ => self.frame(TEXT, b"flood"),
         };
-        let count = 1 + self.dice.below(20_000);
+        let count = 1 + self.rng.below(20_000);
         self.budget = self.budget.saturating_sub(frame.len() * count);
         frame.repeat(count)
     }
@@ -114,23 +114,23 @@ impl Script<'_> {
 
     /// A header that announces more than comes.
     pub(crate) fn lie(&mut self) -> Vec<u8> {
-        let len = 126 + self.dice.below(self.rules.message_bytes_max as usize - 126);
+        let len = 126 + self.rng.below(self.rules.message_bytes_max as usize - 126);
         let payload = self.bytes(len);
-        let opcode = self.dice.pick(&[TEXT, BINARY, PING]);
+        let opcode = self.rng.pick(&[TEXT, BINARY, PING]);
         if opcode == PING {
             return self.frame(PING, b"half a ping")[..9].to_vec();
         }
         let frame = self.frame(opcode, if opcode == TEXT { &[b'x'; 200] } else { &payload });
-        frame[..self.dice.below(frame.len())].to_vec()
+        frame[..self.rng.below(frame.len())].to_vec()
     }
 
     pub(crate) fn close(&mut self) -> Vec<u8> {
         let reason = ["", "bye", "au revoir, très cher", "語"];
-        let payload = match self.dice.below(4) {
+        let payload = match self.rng.below(4) {
             0 => Vec::new(),
             _ => {
-                let code = self.dice.pick(&[1000, 1001, 1011, 3000, 4999]);
-                close_payload(code, self.dice.pick(&reason).as_bytes())
+                let code = self.rng.pick(&[1000, 1001, 1011, 3000, 4999]);
+                close_payload(code, self.rng.pick(&reason).as_bytes())
             }
         };
         self.frame(CLOSE, &payload)
@@ -138,7 +138,7 @@ impl Script<'_> {
 
     /// A text that makes the handler end the connection.
     pub(crate) fn last_wish(&mut self) -> Vec<u8> {
-        let text = self.dice.pick(&[asks::CLOSE, asks::PANIC]);
+        let text = self.rng.pick(&[asks::CLOSE, asks::PANIC]);
         self.frame(TEXT, text.as_bytes())
     }
 
@@ -147,10 +147,10 @@ impl Script<'_> {
         let key = self.key();
         let good = client(TEXT, b"good").key(key);
         let fragment = client(TEXT, b"frag").key(key).fin(false);
-        let bad_text: &[u8] = self.dice.pick(&[b"a\xFFb", b"\xC3\x28", b"\xED\xA0\x80", b"\xC3"]);
+        let bad_text: &[u8] = self.rng.pick(&[b"a\xFFb", b"\xC3\x28", b"\xED\xA0\x80", b"\xC3"]);
         match which {
-            0 => good.rsv(1 + self.dice.below(7) as u8),
-            1 => client(self.dice.pick(&[0x3, 0x7, 0xB, 0xF]), b"").key(key),
+            0 => good.rsv(1 + self.rng.below(7) as u8),
+            1 => client(self.rng.pick(&[0x3, 0x7, 0xB, 0xF]), b"").key(key),
             2 => good.unmasked(),
             3 => good.length16(4),
             4 => good.length64(4),
@@ -161,7 +161,7 @@ impl Script<'_> {
             9 => return [fragment.bytes(), good.bytes()].concat(),
             10 => client(CLOSE, b"\x03").key(key),
             11 => {
-                let code = self.dice.pick(&[0, 999, 1004, 1005, 1006, 1015, 2999, 5000]);
+                let code = self.rng.pick(&[0, 999, 1004, 1005, 1006, 1015, 2999, 5000]);
                 client(CLOSE, &close_payload(code, b"")).key(key)
             }
             12 => client(CLOSE, &close_payload(1000, b"\xFF")).key(key),
@@ -188,7 +188,7 @@ impl Script<'_> {
 
     fn too_many(&mut self) -> Vec<u8> {
         let max = self.rules.fragments_max.min(200);
-        let opcode = self.dice.pick(&[TEXT, BINARY]);
+        let opcode = self.rng.pick(&[TEXT, BINARY]);
         let mut bytes = self.fragment(opcode, b"", false);
         for _ in 0..max {
             bytes.extend(self.fragment(CONTINUATION, b"", false));
@@ -208,15 +208,15 @@ impl Script<'_> {
     /// A message in fragments, cut anywhere, with pings in between.
     fn fragments(&mut self) -> Vec<Vec<u8>> {
         let (opcode, payload) = self.payload();
-        let count = 1 + self.dice.below((self.rules.fragments_max as usize).min(7));
-        let mut cuts: Vec<_> = (1..count).map(|_| self.dice.below(payload.len() + 1)).collect();
+        let count = 1 + self.rng.below((self.rules.fragments_max as usize).min(7));
+        let mut cuts: Vec<_> = (1..count).map(|_| self.rng.below(payload.len() + 1)).collect();
         cuts.extend([0, payload.len()]);
         cuts.sort_unstable();
         let mut frames = Vec::new();
         for (at, cut) in cuts.windows(2).enumerate() {
             let opcode = if at == 0 { opcode } else { CONTINUATION };
             frames.push(self.fragment(opcode, &payload[cut[0]..cut[1]], at + 1 == count));
-            if self.dice.below(3) == 0 {
+            if self.rng.below(3) == 0 {
                 frames.push(self.control(PING));
             }
         }
@@ -225,34 +225,24 @@ impl Script<'_> {
 
     fn payload(&mut self) -> (u8, Vec<u8>) {
         let most = (self.rules.message_bytes_max as usize).min(self.budget);
-        let len = match self.dice.below(8) {
-            0..4 => self.dice.pick(&EDGES),
-            4 => most.saturating_sub(self.dice.below(2)),
-            _ => self.dice.below(2000),
+        let len = match self.rng.below(8) {
+            0..4 => self.rng.pick(&EDGES),
+            4 => most.saturating_sub(self.rng.below(2)),
+            _ => self.rng.below(2000),
         };
         let len = len.min(most);
-        if self.dice.below(2) == 0 { (TEXT, self.text(len)) } else { (BINARY, self.bytes(len)) }
+        if self.rng.below(2) == 0 { (TEXT, self.text(len)) } else { (BINARY, self.bytes(len)) }
     }
 
     fn text(&mut self, len: usize) -> Vec<u8> {
-        let mut text = String::with_capacity(len);
-        let is_ascii = self.dice.below(2) == 0;
-        while text.len() < len {
-            let character = if is_ascii { 'x' } else { self.dice.pick(&CHARACTERS) };
-            let fits = text.len() + character.len_utf8() <= len;
-            text.push(if fits { character } else { '.' });
-        }
+        let characters = if self.rng.below(2) == 0 { &['x'][..] } else { &CHARACTERS };
         self.budget = self.budget.saturating_sub(len);
-        text.into_bytes()
+        self.rng.text(len, characters).into_bytes()
     }
 
     fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(len + 8);
-        while bytes.len() < len {
-            bytes.extend_from_slice(&self.dice.next().to_le_bytes());
-        }
-        bytes.truncate(len);
-        // What is posted from outside begins with a zero byte.
+        let mut bytes = self.rng.bytes(len);
+        // A posted message begins with a zero byte, so that the two can be told apart.
         if let Some(first) = bytes.first_mut() {
             *first |= 1;
         }
@@ -261,7 +251,7 @@ impl Script<'_> {
     }
 
     fn control(&mut self, opcode: u8) -> Vec<u8> {
-        let len = self.dice.pick(&[0, 1, 5, 124, 125]);
+        let len = self.rng.pick(&[0, 1, 5, 124, 125]);
         let payload = self.bytes(len);
         self.frame(opcode, &payload)
     }
@@ -275,6 +265,6 @@ impl Script<'_> {
     }
 
     fn key(&mut self) -> [u8; 4] {
-        if self.dice.below(8) == 0 { [0; 4] } else { (self.dice.next() as u32).to_be_bytes() }
+        if self.rng.below(8) == 0 { [0; 4] } else { (self.rng.next() as u32).to_be_bytes() }
     }
 }

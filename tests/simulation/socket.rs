@@ -154,16 +154,16 @@ impl Socket {
         }
         let room = self.arrived_max.saturating_sub(self.arrived.len());
         let all = self.sent.len().min(room);
-        let count = match weather.dice.below(4) {
-            0 => weather.dice.below(all + 1),
-            1 => all.min(weather.dice.below(8)),
+        let count = match weather.rng.below(4) {
+            0 => weather.rng.below(all + 1),
+            1 => all.min(weather.rng.below(8)),
             _ => all,
         };
         if count > 0 {
             let mut bytes = vec![0; count];
             self.sent.take(&mut bytes);
             if weather.strikes(Fault::Urgent, 40) {
-                self.urgent = Some(self.arrived.len() + weather.dice.below(count));
+                self.urgent = Some(self.arrived.len() + weather.rng.below(count));
             }
             self.arrived.push(&bytes);
             self.raise(weather.delay());
@@ -173,7 +173,7 @@ impl Socket {
                 self.has_end = true;
                 self.raise(weather.delay());
             }
-            Some(SentEnd::Reset) if !self.is_reset && weather.dice.below(3) == 0 => {
+            Some(SentEnd::Reset) if !self.is_reset && weather.rng.below(3) == 0 => {
                 self.is_reset = true;
                 self.raise(weather.delay());
             }
@@ -241,7 +241,7 @@ impl Socket {
     fn error(&mut self, weather: &mut Weather) -> io::Error {
         self.seen.has_error = true;
         let kinds = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::TimedOut];
-        weather.dice.pick(&kinds).into()
+        weather.rng.pick(&kinds).into()
     }
 
     pub(crate) fn read(&mut self, buf: &mut [u8], weather: &mut Weather) -> io::Result<usize> {
@@ -288,7 +288,7 @@ impl Socket {
         let len: usize = buffers.iter().map(|buffer| buffer.len()).sum();
         let mut count = len.min(self.room());
         if weather.strikes(Fault::ShortWrite, 6) {
-            count = weather.dice.below(count + 1);
+            count = weather.rng.below(count + 1);
         }
         self.is_refused = count < len;
         if count == 0 {

@@ -11,9 +11,9 @@ use ws_reactor::{CloseCode, Config, Echo, Message};
 
 use crate::probe::close;
 use crate::scripted::{Call, SocketId};
-use crate::support::dice::Dice;
 use crate::support::frames::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client};
 use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
+use crate::support::rng::Rng;
 use crate::world::World;
 
 const STEPS: usize = 400;
@@ -32,7 +32,7 @@ fn no_weather_loses_bytes_or_connections() {
 
 struct Storm {
     name: String,
-    dice: Dice,
+    rng: Rng,
     world: World<Echo>,
     clients: Vec<Client>,
 }
@@ -60,35 +60,35 @@ impl Storm {
             ..Config::default()
         };
         let world = World::new(Echo, config);
-        Self { name: format!("seed {seed}"), dice: Dice::new(seed), world, clients: Vec::new() }
+        Self { name: format!("seed {seed}"), rng: Rng::new(seed), world, clients: Vec::new() }
     }
 
     fn step(&mut self) {
-        let dice = &mut self.dice;
-        if self.clients.len() < CLIENTS_MAX && dice.below(8) == 0 || self.clients.is_empty() {
+        let rng = &mut self.rng;
+        if self.clients.len() < CLIENTS_MAX && rng.below(8) == 0 || self.clients.is_empty() {
             let id = self.world.connect();
             let pending = GOOD_REQUEST.iter().copied().collect();
             let client = Client { id, pending, messages: vec![], posts: 0, is_cut_short: false };
             self.clients.push(client);
         }
-        let at = dice.below(self.clients.len());
+        let at = rng.below(self.clients.len());
         let client = &mut self.clients[at];
-        match dice.below(20) {
-            0..5 => client.write_message(dice),
-            5..11 => client.send_some(dice, &self.world),
+        match rng.below(20) {
+            0..5 => client.write_message(rng),
+            5..11 => client.send_some(rng, &self.world),
             11 => {
                 let mut socket = self.world.socket(client.id);
-                socket.capacity = dice.pick(&[40, 1000, 5000, usize::MAX]);
-                socket.peer_reads = dice.below(3) > 0;
+                socket.capacity = rng.pick(&[40, 1000, 5000, usize::MAX]);
+                socket.peer_reads = rng.below(3) > 0;
             }
-            12 => self.world.socket(client.id).drain(dice.below(3000)),
-            13 => client.fault(dice, &self.world),
+            12 => self.world.socket(client.id).drain(rng.below(3000)),
+            13 => client.fault(rng, &self.world),
             14..16 => client.post_message(&self.world),
-            16 => self.world.advance(Duration::from_millis(dice.below(200) as u64)),
-            17 if dice.below(10) == 0 => client.leave(dice, &self.world),
+            16 => self.world.advance(Duration::from_millis(rng.below(200) as u64)),
+            17 if rng.below(10) == 0 => client.leave(rng, &self.world),
             _ => {}
         }
-        if dice.below(2) == 0 {
+        if rng.below(2) == 0 {
             self.world.turn();
         }
     }
@@ -117,35 +117,35 @@ impl Storm {
 }
 
 impl Client {
-    fn write_message(&mut self, dice: &mut Dice) {
-        let len = dice.pick(&[0, 1, 125, 126, 700, 3000, 16_384, 20_000]);
+    fn write_message(&mut self, rng: &mut Rng) {
+        let len = rng.pick(&[0, 1, 125, 126, 700, 3000, 16_384, 20_000]);
         let payload = format!("{:05} {}", self.messages.len(), "x".repeat(len)).into_bytes();
-        let opcode = dice.pick(&[TEXT, BINARY]);
-        let pieces: Vec<_> = dice.cut(&payload);
-        let pieces = if dice.below(3) > 0 { vec![&payload[..]] } else { pieces };
+        let opcode = rng.pick(&[TEXT, BINARY]);
+        let pieces: Vec<_> = rng.cut(&payload);
+        let pieces = if rng.below(3) > 0 { vec![&payload[..]] } else { pieces };
         for (count, piece) in pieces.iter().enumerate() {
             let opcode = if count == 0 { opcode } else { CONTINUATION };
             self.pending.extend(client(opcode, piece).fin(count + 1 == pieces.len()).bytes());
-            if dice.below(4) == 0 {
+            if rng.below(4) == 0 {
                 self.pending.extend(client(PING, b"ping").bytes());
             }
         }
         self.messages.push(payload);
     }
 
-    fn send_some(&mut self, dice: &mut Dice, world: &World<Echo>) {
-        let most = dice.pick(&[3, 200, 5000, 100_000]).min(self.pending.len());
-        let count = dice.below(most + 1);
+    fn send_some(&mut self, rng: &mut Rng, world: &World<Echo>) {
+        let most = rng.pick(&[3, 200, 5000, 100_000]).min(self.pending.len());
+        let count = rng.below(most + 1);
         let bytes: Vec<_> = self.pending.drain(..count).collect();
         world.send(self.id, &bytes);
     }
 
     /// One of its next calls does not go well, but does not fail either.
-    fn fault(&self, dice: &mut Dice, world: &World<Echo>) {
+    fn fault(&self, rng: &mut Rng, world: &World<Echo>) {
         let mut socket = world.socket(self.id);
-        let call = dice.pick(&[Call::Read, Call::Write]);
-        let nth = socket.calls(call) + 1 + dice.below(3);
-        socket.fault(call, nth, dice.pick(&[ErrorKind::Interrupted, ErrorKind::WouldBlock]));
+        let call = rng.pick(&[Call::Read, Call::Write]);
+        let nth = socket.calls(call) + 1 + rng.below(3);
+        socket.fault(call, nth, rng.pick(&[ErrorKind::Interrupted, ErrorKind::WouldBlock]));
     }
 
     fn post_message(&mut self, world: &World<Echo>) {
@@ -158,9 +158,9 @@ impl Client {
         }
     }
 
-    fn leave(&mut self, dice: &mut Dice, world: &World<Echo>) {
+    fn leave(&mut self, rng: &mut Rng, world: &World<Echo>) {
         self.is_cut_short = true;
-        match dice.below(4) {
+        match rng.below(4) {
             0 => world.reset(self.id),
             1 => world.finish(self.id),
             2 => self.pending.extend(close(1000)),

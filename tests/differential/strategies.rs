@@ -1,4 +1,4 @@
-//! Scripts at random: mostly what a client does, spoilt here and there.
+//! Proptest strategies for scripts: mostly valid frames, some of them with a fault.
 
 use proptest::collection::vec;
 use proptest::option::weighted;
@@ -7,8 +7,8 @@ use proptest::sample::{Index, select};
 use tungstenite::Message;
 use ws_reactor::protocol::STREAM_BYTES_MIN;
 
-use super::dice::Dice;
 use super::frames::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_payload};
+use super::rng::Rng;
 use super::script::{Act, Length, Script, Sent, Step};
 
 /// Any script: frames right and wrong, in any order.
@@ -263,23 +263,16 @@ fn without_hidden_payload(mut frame: Sent) -> Sent {
     frame
 }
 
-/// `size` bytes of UTF-8, in characters of every length.
+/// `size` bytes of UTF-8, in characters of every length or of one byte each.
 fn text(size: usize, seed: u64) -> Vec<u8> {
-    let mut dice = Dice::new(seed);
-    let mut text = String::with_capacity(size);
-    let characters: &[char] = match dice.below(3) {
+    let mut rng = Rng::new(seed);
+    let characters: &[char] = match rng.below(3) {
         0 => &['a', 'b', 'c'],
         _ => &['a', 'é', '語', '\u{d7ff}', '\u{e000}', '🦀', '\u{10ffff}'],
     };
-    while text.len() < size {
-        let character = dice.pick(characters);
-        let fits = text.len() + character.len_utf8() <= size;
-        text.push(if fits { character } else { '.' });
-    }
-    text.into_bytes()
+    rng.text(size, characters).into_bytes()
 }
 
 fn bytes(size: usize, seed: u64) -> Vec<u8> {
-    let mut dice = Dice::new(seed);
-    (0..size.div_ceil(8)).flat_map(|_| dice.next().to_le_bytes()).take(size).collect()
+    Rng::new(seed).bytes(size)
 }
