@@ -1,4 +1,4 @@
-"""What the scripts for proxies share: start a proxy on a free port, and send it requests.
+"""Code shared by the scripts for proxies: start a proxy on a free port, and send it requests.
 
 `run` puts this file on PYTHONPATH. SERVER is the address of the server under test."""
 import contextlib, http.client, os, signal, socket, subprocess, urllib.parse
@@ -24,11 +24,11 @@ def address(listener):
 
 @contextlib.contextmanager
 def running(command, listeners, environment):
-    """Run the proxy, which takes over the listeners, until the end of the `with`."""
+    """Run the proxy, which inherits the listeners, until the end of the `with`."""
     proxy = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=os.environ | environment,
                              pass_fds=[listener.fileno() for listener in listeners])
     for listener in listeners:
-        listener.close()  # if the proxy fails, its clients are refused instead of left waiting
+        listener.close()  # if the proxy fails, its clients are refused instead of hanging
     try:
         yield
     finally:
@@ -40,7 +40,7 @@ def running(command, listeners, environment):
 
 
 def connect(address, path="/"):
-    """A WebSocket client that answers pings and sends none."""
+    """A WebSocket client that answers pings but sends none."""
     return websockets.asyncio.client.connect(f"ws://{address}{path}", ping_interval=None, proxy=None)
 
 

@@ -1,4 +1,4 @@
-"""The echo server seen by headless Chromium.   usage: URL=ws://... SERVER_PID=N client.py
+"""Test the echo server with headless Chromium.   usage: URL=ws://... SERVER_PID=N client.py
 
 Serves page.html on loopback, opens it in Chromium and waits for the lines that the page posts: progress is printed,
 `passed` or `failed: ...` ends the run, and `drain` sends SIGTERM to the server under test."""
@@ -33,7 +33,7 @@ class Page(http.server.BaseHTTPRequestHandler):
 
 
 def follow(chromium):
-    """Print what the page says until it says how it ended."""
+    """Print the page's lines, and return its result."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         try:

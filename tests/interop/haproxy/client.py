@@ -1,4 +1,4 @@
-"""The echo server behind HAProxy with `option httpchk GET /healthz`.   usage: URL=ws://... client.py"""
+"""Test the echo server behind HAProxy with `option httpchk GET /healthz`.   usage: URL=ws://... client.py"""
 import csv, pathlib, socket, time, unittest
 
 import proxy
@@ -16,7 +16,7 @@ class HAProxy(unittest.IsolatedAsyncioTestCase):
                 await ws.send(message)
                 self.assertTrue(await ws.recv() == message)
 
-    # UP without a break for ten seconds by HAProxy's clock: five checks, at its default of one every two seconds.
+    # HAProxy reports UP for ten seconds of its clock: five checks at the default interval of two seconds.
     def test_health_checks(self):
         while True:
             line = server()
@@ -29,7 +29,7 @@ class HAProxy(unittest.IsolatedAsyncioTestCase):
 
 
 def server():
-    """The server's line of HAProxy's statistics."""
+    """The server's line in HAProxy's statistics."""
     host, port = stats.split(":")
     with socket.create_connection((host, port)) as connection:
         connection.sendall(b"show stat\n")

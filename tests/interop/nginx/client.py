@@ -1,4 +1,4 @@
-"""The echo server behind nginx with its default timeouts.   usage: URL=ws://... client.py"""
+"""Test the echo server behind nginx with its default timeouts.   usage: URL=ws://... client.py"""
 import asyncio, pathlib, tempfile, time, unittest
 
 import proxy
@@ -24,8 +24,8 @@ class Nginx(unittest.IsolatedAsyncioTestCase):
         await ws.send(message)
         self.assertTrue(await ws.recv() == message)
 
-    # A client that is quiet after the handshake, one after an echo, one inside a message. The control is a connection to
-    # a server that sends no pings: nginx closes it, so its timeout is in force.
+    # Clients that are silent after the handshake, after an echo, and inside a message. The control connects to a server
+    # that sends no pings: nginx closes that connection, which proves that its timeout applies.
     async def test_quiet_clients_stay_open(self):
         began = time.monotonic()
 

@@ -1,4 +1,4 @@
-// The echo server seen by `ws`.   usage: URL=ws://... SERVER_PID=N node client.cjs exact|prefix
+// Test the echo server with `ws`.   usage: URL=ws://... SERVER_PID=N node client.cjs exact|prefix
 'use strict';
 const assert = require('node:assert/strict');
 const { on, once } = require('node:events');
@@ -57,7 +57,7 @@ const suites = {
       assert.equal(code, 1009);
     });
 
-    check('fragments cut inside a character, with a ping between them', async (t, { ws, echo }) => {
+    check('fragments that split a character, with a ping between them', async (t, { ws, echo }) => {
       const pieces = [...Buffer.from(UNICODE)].map((byte) => Buffer.of(byte));
       const pong = once(ws, 'pong');
       pieces.forEach((piece, i) => {
@@ -68,13 +68,13 @@ const suites = {
       assert.equal(await echo(), UNICODE);
     });
 
-    check('binary fragments, an empty one among them', async (t, { ws, echo }) => {
+    check('binary fragments, one of them empty', async (t, { ws, echo }) => {
       const pieces = [bytes(70_000), Buffer.alloc(0), bytes(126)];
       pieces.forEach((piece, i) => ws.send(piece, { fin: i === pieces.length - 1 }));
       assert.ok((await echo(true)).equals(Buffer.concat(pieces)));
     });
 
-    check('pings of 0 and 125 bytes, and a pong that nobody asked for', async (t, { ws, echo }) => {
+    check('pings of 0 and 125 bytes, and an unsolicited pong', async (t, { ws, echo }) => {
       for (const payload of [bytes(0), bytes(125)]) {
         const pong = once(ws, 'pong');
         ws.ping(payload);
@@ -115,7 +115,7 @@ const suites = {
       assert.equal((await once(ws, 'close'))[0], 1005);
     });
 
-    // The last one: with-server sees to it that the server then exits 0.
+    // Must be the last: with-server checks that the server then exits with 0.
     check('SIGTERM closes open connections with 1001', async (t, { ws, echo }) => {
       ws.send('before');
       assert.equal(await echo(), 'before');

@@ -1,4 +1,4 @@
-"""The echo server seen by `websockets`.   usage: URL=ws://... SERVER_PID=N client.py [Exact] [Prefix] [Drain]"""
+"""Test the echo server with `websockets`.   usage: URL=ws://... SERVER_PID=N client.py [Exact] [Prefix] [Drain]"""
 import asyncio, contextlib, logging, os, signal, unittest
 
 import websockets.asyncio.client
@@ -13,7 +13,7 @@ def binary(length):
 
 @contextlib.asynccontextmanager
 async def connect():
-    """One connection that offers permessage-deflate; whatever is done with it has 20 seconds."""
+    """A connection that offers permessage-deflate. The body of the `with` has 20 seconds."""
     async with asyncio.timeout(20):
         async with websockets.asyncio.client.connect(os.environ["URL"], max_size=None, proxy=None) as ws:
             yield ws
@@ -68,7 +68,7 @@ class Exact(unittest.IsolatedAsyncioTestCase):
     async def test_pings_and_an_unasked_pong(self):
         async with connect() as ws:
             for payload in [b"", binary(125)]:
-                await (await ws.ping(payload))  # a pong with another payload would not end the wait
+                await (await ws.ping(payload))  # a pong with another payload does not match
             await ws.pong("unasked")
             await ws.send("still here")
             self.assertEqual(await ws.recv(), "still here")
@@ -127,7 +127,7 @@ class Prefix(unittest.IsolatedAsyncioTestCase):
 
 
 class Drain(unittest.IsolatedAsyncioTestCase):
-    """To be run last: with-server sees to it that the server then exits 0."""
+    """Must run last: with-server checks that the server then exits with 0."""
 
     async def test_sigterm_closes_open_connections_with_1001(self):
         async with connect() as ws:
