@@ -150,7 +150,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
     }
 
     /// Sends the replies to a read.
-    #[inline]
+    #[inline(always)]
     fn finish_read(
         &mut self,
         end: Option<End>,
@@ -160,7 +160,9 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         match end {
             None => {
                 self.flush(window.run(), turn)?;
-                self.wire.unread(window.unread());
+                if !window.is_empty() {
+                    self.wire.unread(window.unread());
+                }
                 Ok(())
             }
             Some(end) => {
@@ -192,14 +194,16 @@ impl<T: Transport, H: Handler> Connection<T, H> {
 
     /// Sends the turn's bytes: the workspace's `out`, then `run`. The backlog takes those that the
     /// kernel refuses.
+    #[inline]
     fn flush(&mut self, run: &[u8], turn: &mut TurnContext<'_, H>) -> Result<(), CloseCause> {
+        self.wire.flush(run, turn)?;
         match &mut self.phase {
-            Phase::Handshake(_) => self.wire.flush(run, turn),
-            Phase::Open(open) => open.flush(run, &mut self.wire, turn),
-            Phase::Lingering(lingering) => {
-                self.wire.flush(run, turn)?;
-                lingering.finish_if_flushed(&mut self.wire)
+            Phase::Handshake(_) => Ok(()),
+            Phase::Open(open) => {
+                open.pause_if_above_high_mark(&mut self.wire, turn.config);
+                Ok(())
             }
+            Phase::Lingering(lingering) => lingering.finish_if_flushed(&mut self.wire),
         }
     }
 
@@ -365,6 +369,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         }
     }
 
+    #[inline]
     fn current_stage(&self) -> Stage {
         match &self.phase {
             Phase::Handshake(_) => Stage::Handshake,
@@ -390,6 +395,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         Some(self.deadline(config)).filter(|deadline| self.schedule.is_late_for(*deadline))
     }
 
+    #[cold]
     fn enter(&mut self, stage: Stage, now: Tick) {
         debug_assert!(stage != Stage::Handshake, "no connection returns to its handshake");
         self.stage = stage;

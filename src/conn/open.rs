@@ -9,6 +9,7 @@ use super::tick::Tick;
 use super::transport::Transport;
 use super::turn::TurnContext;
 use super::wire::Wire;
+use crate::config::Config;
 use crate::connection_info::ConnectionInfo;
 use crate::context::Context;
 use crate::handler::{CloseCause, CloseEvent, Handler, Reply};
@@ -240,22 +241,23 @@ impl<H: Handler> Open<H> {
         }
         // A handler may send much for each message: this bounds the workspace.
         if turn.workspace.out.len() >= turn.config.backlog_bytes_high {
-            self.flush(&[], wire, turn)?;
+            wire.flush(&[], turn)?;
+            self.pause_if_above_high_mark(wire, turn.config);
         }
         Ok(())
     }
 
-    /// Sends the workspace's `out`, then `run`. Reading pauses if the peer takes too little.
+    /// Pauses reading if the peer takes too little.
     #[inline]
-    pub(super) fn flush<T: Transport>(
+    pub(super) fn pause_if_above_high_mark<T: Transport>(
         &self,
-        run: &[u8],
         wire: &mut Wire<T>,
-        turn: &mut TurnContext<'_, H>,
-    ) -> Result<(), CloseCause> {
-        wire.flush(run, turn)?;
-        wire.pause_if_above_high_mark(self.session.in_progress_bytes(), turn.config);
-        Ok(())
+        config: &Config,
+    ) {
+        // Without a backlog no writable edge would come to end the pause.
+        if wire.has_backlog() {
+            wire.pause_if_above_high_mark(self.session.in_progress_bytes(), config);
+        }
     }
 
     /// Sends a message from outside a callback.
@@ -275,7 +277,7 @@ impl<H: Handler> Open<H> {
         if !self.session.defer(message.as_frame()) {
             wire.send_encoded(message, turn.config)?;
         }
-        wire.pause_if_above_high_mark(self.session.in_progress_bytes(), turn.config);
+        self.pause_if_above_high_mark(wire, turn.config);
         Ok(())
     }
 
@@ -301,7 +303,8 @@ impl<H: Handler> Open<H> {
         let sends_pings = turn.config.sends_pings();
         if wire.watch().is_none() && sends_pings {
             self.session.ping(b"", turn.workspace);
-            self.flush(&[], wire, turn)?;
+            wire.flush(&[], turn)?;
+            self.pause_if_above_high_mark(wire, turn.config);
         }
         let progress = wire.progress(self.session.deferred_bytes())?;
         let holds_back_input = wire.holds_back_input();

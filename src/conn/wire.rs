@@ -86,7 +86,7 @@ impl<T: Transport> Wire<T> {
 
     /// Returns the bytes of [`unread`](Self::unread), or reads once: into `direct` if the session
     /// has a direct buffer, otherwise into the scratch.
-    #[inline]
+    #[inline(always)]
     pub(super) fn receive(
         &mut self,
         direct: Option<&mut [u8]>,
@@ -131,12 +131,11 @@ impl<T: Transport> Wire<T> {
     }
 
     /// Keeps the unprocessed end of a read for the next [`receive`](Self::receive).
+    #[cold]
     pub(super) fn unread(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            let pending = self.pending.get_or_insert_default();
-            debug_assert!(pending.unread.is_empty(), "unread bytes are received before others");
-            pending.unread = bytes.into();
-        }
+        let pending = self.pending.get_or_insert_default();
+        debug_assert!(pending.unread.is_empty(), "unread bytes are received before others");
+        pending.unread = bytes.into();
     }
 
     #[cold]
@@ -147,6 +146,7 @@ impl<T: Transport> Wire<T> {
         (!bytes.is_empty()).then_some(bytes.len())
     }
 
+    #[inline]
     pub(super) fn has_backlog(&self) -> bool {
         self.pending.as_ref().is_some_and(|pending| !pending.backlog.is_empty())
     }
@@ -158,46 +158,51 @@ impl<T: Transport> Wire<T> {
 
     /// Sends the bytes that the turn has laid out: the workspace's `out`, then `run`. Queues the
     /// bytes that the kernel refuses.
+    #[inline]
     pub(super) fn flush<H>(
         &mut self,
         run: &[u8],
         turn: &mut TurnContext<'_, H>,
     ) -> Result<(), CloseCause> {
-        let program_bytes = std::mem::take(&mut turn.sends.bytes);
-        let result = self.write_or_queue(turn.workspace, run, program_bytes);
+        let result = self.write_or_queue(run, turn);
         turn.workspace.clear();
-        result?;
+        turn.sends.bytes = 0;
+        result
+    }
+
+    #[inline]
+    fn write_or_queue<H>(
+        &mut self,
+        run: &[u8],
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<(), CloseCause> {
+        let mut sent = 0;
+        // With a backlog the kernel has refused bytes, and would again until a writable edge.
+        if !self.has_backlog() {
+            let written = transport::write(&mut self.transport, &turn.workspace.out, run);
+            sent = written.map_err(CloseCause::transport)?;
+            if sent == turn.workspace.out.len() + run.len() {
+                return Ok(());
+            }
+        }
+        self.queue(run, sent, turn.workspace, turn.sends.bytes);
         self.check_program_bytes(turn.config)
     }
 
-    /// Writes `out`, of which `program_bytes` came from the program, then `run`. Queues the bytes
-    /// that the kernel refuses.
-    #[inline]
-    fn write_or_queue(
-        &mut self,
-        workspace: &mut Workspace,
-        run: &[u8],
-        mut program_bytes: usize,
-    ) -> Result<(), CloseCause> {
-        // With a backlog the kernel has refused bytes, and would again until a writable edge.
-        if !self.has_backlog() {
-            let written = transport::write(&mut self.transport, &workspace.out, run);
-            let sent = written.map_err(CloseCause::transport)?;
-            if let Some(run_sent) = sent.checked_sub(workspace.out.len()) {
-                if run_sent < run.len() {
-                    self.backlog_mut().push(&run[run_sent..]);
-                }
-                return Ok(());
-            }
-            self.backlog_mut().push_rest(workspace, sent);
-            program_bytes = program_bytes.saturating_sub(sent);
-        } else {
-            self.backlog_mut().push(&workspace.out);
-        }
+    /// Queues `out`, of which `program_bytes` came from the program, and `run`, without the first
+    /// `sent` bytes.
+    #[cold]
+    fn queue(&mut self, run: &[u8], sent: usize, workspace: &mut Workspace, program_bytes: usize) {
         let backlog = self.backlog_mut();
-        backlog.count_for_program(program_bytes);
-        backlog.push(run);
-        Ok(())
+        let run_sent = sent.checked_sub(workspace.out.len());
+        if run_sent.is_none() && backlog.is_empty() {
+            backlog.push_rest(workspace, sent);
+            backlog.count_for_program(program_bytes.saturating_sub(sent));
+        } else if run_sent.is_none() {
+            backlog.push(&workspace.out);
+            backlog.count_for_program(program_bytes);
+        }
+        backlog.push(&run[run_sent.unwrap_or(0)..]);
     }
 
     /// Sends an encoded message of the program, or queues a share of it.
@@ -212,11 +217,12 @@ impl<T: Transport> Wire<T> {
             let written = transport::write(&mut self.transport, frame, &[]);
             sent = written.map_err(CloseCause::transport)?;
         }
-        if sent < frame.len() {
-            let backlog = self.backlog_mut();
-            backlog.push_shared(message, sent);
-            backlog.count_for_program(frame.len() - sent);
+        if sent == frame.len() {
+            return Ok(());
         }
+        let backlog = self.backlog_mut();
+        backlog.push_shared(message, sent);
+        backlog.count_for_program(frame.len() - sent);
         self.check_program_bytes(config)
     }
 
@@ -245,11 +251,9 @@ impl<T: Transport> Wire<T> {
 
     /// Pauses reading if the backlog, together with the `arrived` bytes of an incomplete message
     /// (whose echo will be queued), is above the high mark.
-    #[inline]
     pub(super) fn pause_if_above_high_mark(&mut self, arrived: usize, config: &Config) {
-        let queued = self.backlog_bytes().total;
-        // Without a backlog no writable edge would come to end the pause.
-        self.paused |= queued > 0 && queued + arrived > config.backlog_bytes_high;
+        debug_assert!(self.has_backlog(), "a writable edge ends the pause");
+        self.paused |= self.backlog_bytes().total + arrived > config.backlog_bytes_high;
     }
 
     #[inline]
@@ -287,8 +291,8 @@ impl<T: Transport> Wire<T> {
     /// Ends the watch of acknowledgements.
     #[inline]
     pub(super) fn unwatch(&mut self) {
-        if let Some(pending) = &mut self.pending {
-            pending.watch = None;
+        if self.watch().is_some() {
+            self.pending.get_or_insert_default().watch = None;
             self.release_if_idle();
         }
     }
@@ -297,6 +301,7 @@ impl<T: Transport> Wire<T> {
         &mut self.pending.get_or_insert_default().backlog
     }
 
+    #[cold]
     fn release_if_idle(&mut self) {
         if self.pending.as_ref().is_some_and(|pending| {
             pending.backlog.is_empty() && pending.unread.is_empty() && pending.watch.is_none()
