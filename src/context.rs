@@ -57,3 +57,23 @@ impl<'c> Context<'c> {
         peer.server == self.server && peer.worker == self.worker
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_other_workers_and_servers_are_out_of_reach() {
+        let id = PeerId { server: 1, worker: 2, slot: 3, generation: 4 };
+        let mut effects = Vec::new();
+        let mut context = Context::new(id, &mut effects);
+        let message = EncodedMessage::new("hello");
+        for other in [PeerId { server: 9, ..id }, PeerId { worker: 9, ..id }] {
+            assert!(!context.send(other, &message));
+            assert!(!context.close(other, CloseCode::NORMAL, ""));
+        }
+        assert!(context.send(PeerId { slot: 9, ..id }, &message));
+        assert!(context.close(id, CloseCode::NORMAL, ""));
+        assert_eq!(effects.len(), 2);
+    }
+}

@@ -15,6 +15,7 @@ mod deadlines;
 mod closing;
 mod accepting;
 mod from_outside;
+mod context;
 mod ending;
 mod handlers;
 mod plain;

@@ -1,0 +1,132 @@
+//! Requests of a callback about other connections of its worker.
+
+use ws_reactor::{
+    CloseCode, CloseEvent, Config, ConnectionInfo, Context, EncodedMessage, Handler, Message, Peer,
+    PeerId, Reply,
+};
+
+use crate::probe::{close as peer_close, open, text, text_reply};
+use crate::scripted::SocketId;
+use crate::support::frames::{BINARY, CLOSE, client, close_payload, server};
+use crate::world::World;
+
+/// Relays each message to all other connections.
+#[derive(Default)]
+struct Relay {
+    members: Vec<PeerId>,
+}
+
+impl Relay {
+    fn send_to_others(&self, context: &mut Context<'_>, own: PeerId, message: &EncodedMessage) {
+        for member in self.members.iter().filter(|member| **member != own) {
+            assert!(context.send(*member, message), "a connection of the same worker");
+        }
+    }
+}
+
+impl Handler for Relay {
+    type State = ();
+
+    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: ConnectionInfo<'_>) {
+        self.members.push(peer.id());
+    }
+
+    fn on_message(&mut self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Reply {
+        let id = peer.id();
+        self.send_to_others(peer.context(), id, &EncodedMessage::new(message));
+        match message.as_text() {
+            Some("close") => {
+                for member in self.members.iter().filter(|member| **member != id) {
+                    assert!(peer.context().close(*member, CloseCode::NORMAL, "told to"));
+                }
+            }
+            Some("panic") => panic!("after its requests"),
+            _ => {}
+        }
+        Reply::None
+    }
+
+    fn on_close(&mut self, context: &mut Context<'_>, id: PeerId, (): (), _: &CloseEvent<'_>) {
+        self.members.retain(|member| *member != id);
+        self.send_to_others(context, id, &EncodedMessage::new("left"));
+    }
+}
+
+fn relay_world(members: usize) -> (World<Relay>, Vec<SocketId>) {
+    let mut world = World::new(Relay::default(), Config::default());
+    let ids = (0..members).map(|_| open(&mut world)).collect();
+    (world, ids)
+}
+
+#[test]
+fn messages_to_other_connections_arrive_in_the_order_of_the_calls() {
+    let (mut world, ids) = relay_world(3);
+    world.send(ids[0], &[text("one"), text("two"), text("three")].concat());
+    world.run_until_quiet();
+    let expected = [text_reply("one"), text_reply("two"), text_reply("three")].concat();
+    assert_eq!(world.take_received(ids[0]), b"", "the sender is no receiver");
+    assert_eq!(world.take_received(ids[1]), expected);
+    assert_eq!(world.take_received(ids[2]), expected);
+    assert_eq!(world.stats().messages_out, 6);
+}
+
+#[test]
+fn a_close_for_another_connection_follows_the_messages_before_it() {
+    let (mut world, ids) = relay_world(2);
+    world.send(ids[0], &text("close"));
+    world.run_until_quiet();
+    let close = server(CLOSE, &close_payload(1000, b"told to")).bytes();
+    assert_eq!(world.take_received(ids[1]), [text_reply("close"), close].concat());
+}
+
+#[test]
+fn the_others_are_told_when_a_connection_closes() {
+    let (mut world, ids) = relay_world(3);
+    world.send(ids[1], &peer_close(1000));
+    world.run_until_quiet();
+    assert_eq!(world.take_received(ids[0]), text_reply("left"));
+    assert_eq!(world.take_received(ids[2]), text_reply("left"));
+}
+
+#[test]
+fn the_requests_of_a_callback_that_panics_are_carried_out() {
+    let (mut world, ids) = relay_world(2);
+    world.send(ids[0], &text("panic"));
+    world.run_until_quiet();
+    assert_eq!(world.take_received(ids[1]), text_reply("panic"));
+    assert_eq!(world.stats().handler_panics, 1);
+}
+
+#[test]
+fn a_message_to_a_closing_connection_is_dropped_and_counted() {
+    let (mut world, ids) = relay_world(2);
+    world.send(ids[0], &text("close"));
+    world.run_until_quiet();
+    world.take_received(ids[1]);
+    world.send(ids[0], &text("too late"));
+    world.run_until_quiet();
+    assert_eq!(world.take_received(ids[1]), b"", "nothing follows a close frame");
+    assert_eq!(world.stats().stale_sends, 1);
+}
+
+#[test]
+fn slow_receivers_of_one_large_message_get_all_of_it() {
+    let (mut world, ids) = relay_world(3);
+    for &id in &ids[1..] {
+        world.socket(id).peer_reads = false;
+    }
+    let payload = vec![7; 300_000];
+    let message = client(BINARY, &payload).bytes();
+    for _ in 0..3 {
+        world.send(ids[0], &message);
+        world.run_until_quiet();
+    }
+    for &id in &ids[1..] {
+        world.socket(id).peer_reads = true;
+    }
+    world.run_until_quiet();
+    let expected = server(BINARY, &payload).bytes().repeat(3);
+    for &id in &ids[1..] {
+        assert!(world.take_received(id) == expected);
+    }
+}
