@@ -20,4 +20,3 @@ mod ending;
 mod handlers;
 mod plain;
 mod log_lines;
-mod storm;
