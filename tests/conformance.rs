@@ -6,6 +6,8 @@
 //! ends the connection or keeps it, as the case says.
 
 mod support;
+#[path = "support/kernel/mod.rs"]
+mod kernel;
 #[path = "support/scripted.rs"]
 mod scripted;
 #[path = "support/world.rs"]

@@ -88,11 +88,11 @@ fn a_worker_that_panics_is_reported_at_once_and_the_others_go_on() {
     install_logger();
     let (sender, opened) = channel();
     let server = serve(2, || Named(sender.clone()));
-    let victim = open_with(&server, 0);
+    let client = open_with(&server, 0);
     let victim_id = opened.recv_timeout(DEADLINE).unwrap();
     let bystander = open_with(&server, 0);
     let bystander_id = opened.recv_timeout(DEADLINE).unwrap();
-    drop(victim);
+    drop(client);
     let error = server.join().expect_err("a worker has failed").to_string();
     assert_eq!(error, "worker 0 panicked: the log is full");
     let logged = errors_with("the log is full");

@@ -1,13 +1,13 @@
-//! What may go wrong in a simulation beside the peers: kinds that can be switched off one by one.
+//! The faults of a simulation, each of which can be disabled.
 
 use std::fmt;
 
-/// A kind of misfortune.
+/// A kind of fault, or of event that the peers do not cause.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Fault {
     /// An edge is reported some rounds after it happened.
     Late,
-    /// Readiness that is none, also of connections that are gone.
+    /// An edge without a reason, also of a connection that is gone.
     Spurious,
     /// An edge is reported again.
     Twice,
@@ -68,11 +68,11 @@ pub(crate) const ALL: [Fault; 19] = [
     Fault::Jump,
 ];
 
-/// A set of them.
+/// A set of enabled faults.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Faults(u32);
+pub(crate) struct FaultSet(u32);
 
-impl Faults {
+impl FaultSet {
     pub(crate) const fn all() -> Self {
         Self(u32::MAX)
     }

@@ -1,27 +1,30 @@
-//! Whole workers over a simulated network, in virtual time, with everything going wrong that can:
-//! each seed is another world, and an independent model says what each peer must get.
+//! Whole workers over a simulated network, in virtual time, with every fault that a kernel or a peer
+//! can cause. A seed determines a simulation; an independent model of the protocol says what each
+//! peer must receive.
 //!
 //! ```text
 //! cargo test --test simulation                     a few seconds, other seeds each time
-//! SIMULATION_SECONDS=90 cargo test --release --test simulation -- --nocapture      as long as you like
-//! SIMULATION_SEED=1234 cargo test --test simulation -- --nocapture any_weather     one, step by step
+//! SIMULATION_SECONDS=90 cargo test --release --test simulation -- --nocapture      for 90 seconds
+//! SIMULATION_SEED=1234 cargo test --test simulation -- --nocapture under_faults     one, step by step
 //! ```
 //!
-//! A change to the simulation makes another world of each seed: what one has found is told again by
-//! name in `tests/worker`.
+//! A change to the simulation changes what a seed does, so every failure that it finds gets a test of
+//! its own in `tests/worker`.
 //!
-//! - `plan.rs`: what a seed decides; `faults.rs`: what may go wrong; `shrink.rs`: less of it
-//! - `run.rs`: the rounds; `net.rs` and `socket.rs`: the kernel; `peer.rs` and `script.rs`: the peers
-//! - `model.rs` and `matcher.rs`: what must go out, from the RFC; `watch.rs`: when, and until when
-//! - `memory.rs`: what the workers hold
+//! - `plan.rs`: the seed and its parameters; `faults.rs`: the faults; `shrink.rs`: smaller plans
+//! - `run.rs`: the rounds; `support/kernel` and `net.rs`: kernel and network; `peer.rs` and
+//!   `script.rs`: the peers
+//! - `model.rs` and `matcher.rs`: the expected output, from the RFC; `watch.rs`: deadlines
+//! - `memory.rs`: the memory of the workers
 
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/kernel/mod.rs"]
+mod kernel;
 mod plan;
 mod faults;
 mod run;
 mod net;
-mod socket;
 mod peer;
 mod script;
 mod model;
@@ -50,7 +53,7 @@ thread_local! {
 }
 
 #[test]
-fn any_weather_is_survived() {
+fn workers_serve_every_peer_correctly_under_faults() {
     let _quiet = Quiet::new();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     if let Ok(plan) = env::var("SIMULATION_SEED") {
@@ -120,7 +123,9 @@ fn fail(plan: &Plan, what: &str, shrinks: bool) -> ! {
         println!("making it smaller ...");
         let (small, what) = shrink(plan, what);
         println!("SMALLER {small}: {what}");
-        println!("SIMULATION_SEED={small} cargo test --test simulation -- --nocapture any_weather");
+        println!(
+            "SIMULATION_SEED={small} cargo test --test simulation -- --nocapture under_faults"
+        );
     }
     IS_QUIET.set(false);
     panic!("the simulation of seed {} failed: {what}", plan.seed);

@@ -1,18 +1,18 @@
-//! The peers: small state machines that send, read and leave as their rng say.
+//! The peers: small state machines that send, read and leave at random.
 //!
-//! All kinds are one machine with a pace, a script and a way to leave. A peer understands as much
-//! of what it gets as a client must: it answers pings and closes, and it notices the end.
+//! All kinds are one machine with a pace, a script and a way to leave. A peer parses as much of its
+//! input as a client must: it answers pings and closes, and it notices the end.
 
 use std::collections::VecDeque;
 
+use crate::kernel::SocketId;
 use crate::model::{Opening, Rules};
-use crate::net::SocketId;
-use crate::script::{FAULTS, Script, bad_request, good_request};
-use crate::socket::Socket;
+use crate::net::Socket;
+use crate::script::{FAULTS, FrameGenerator, bad_request, good_request};
 use crate::support::frames::{CLOSE, PONG, client, close_payload};
 use crate::support::rng::Rng;
 
-/// What a peer is like.
+/// The behaviour of a peer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     /// Sends, reads, answers, closes.
@@ -22,14 +22,14 @@ pub(crate) enum Kind {
     /// Sends nothing, or not all of a request, and answers nothing.
     Silent,
     /// Sends and never reads.
-    Deaf,
+    NeverReads,
     /// Ends its direction and goes on reading.
     HalfClosing,
     /// Resets the connection in the middle of something.
     Resetting,
     /// Announces more than it sends, and then says nothing.
-    Lying,
-    /// Breaks one rule, and goes on as if nothing were.
+    Truncating,
+    /// Breaks one rule, and goes on.
     Malicious,
     /// Sends no good request.
     Garbage,
@@ -51,10 +51,10 @@ const KINDS: [Kind; 16] = [
     Kind::Polite,
     Kind::Slow,
     Kind::Silent,
-    Kind::Deaf,
+    Kind::NeverReads,
     Kind::HalfClosing,
     Kind::Resetting,
-    Kind::Lying,
+    Kind::Truncating,
     Kind::Malicious,
     Kind::Garbage,
     Kind::SendsAfterClose,
@@ -106,9 +106,9 @@ impl Peer {
             _ => good_request(&mut rng),
         };
         let mut script: VecDeque<_> = [request].into();
-        let mut throw = Script { rng: &mut rng, rules, budget: 300_000 };
-        let count = throw.rng.below(frames + 1);
-        write_script(kind, count, &mut throw, &mut script);
+        let mut generator = FrameGenerator { rng: &mut rng, rules, budget: 300_000 };
+        let count = generator.rng.below(frames + 1);
+        write_script(kind, count, &mut generator, &mut script);
         let ending = match kind {
             Kind::HalfClosing => Ending::Finish,
             Kind::Resetting => Ending::Reset,
@@ -147,26 +147,29 @@ impl Peer {
         }
     }
 
-    /// Does what is left as fast as it can, and goes.
-    pub(crate) fn calm(&mut self, socket: &mut Socket) {
+    /// Sends and reads the rest as fast as it can, and leaves.
+    pub(crate) fn wind_down(&mut self, socket: &mut Socket) {
         self.is_patient = false;
         self.read(socket, usize::MAX);
         self.write(socket, usize::MAX);
         let is_through = self.script.is_empty() && self.out_sent == self.out.len();
-        let waits = matches!(self.kind, Kind::Silent | Kind::Deaf | Kind::Lying | Kind::Lingering);
+        let waits = matches!(
+            self.kind,
+            Kind::Silent | Kind::NeverReads | Kind::Truncating | Kind::Lingering
+        );
         if is_through && !waits && self.ending == Ending::Wait {
             self.ending = Ending::Finish;
         }
     }
 
     fn read(&mut self, socket: &mut Socket, max: usize) {
-        if self.kind == Kind::Deaf {
+        if self.kind == Kind::NeverReads {
             return;
         }
-        let bytes = socket.receive(max);
-        self.inbox.push(&bytes);
+        socket.drain(max);
+        self.inbox.push(&socket.take_received());
         while let Some(frame) = self.inbox.frame() {
-            let answers = !matches!(self.kind, Kind::Silent | Kind::Lying);
+            let answers = !matches!(self.kind, Kind::Silent | Kind::Truncating);
             match frame {
                 Frame::Ping if answers => self.script.push_front(client(PONG, b"").bytes()),
                 Frame::Close if answers && self.kind != Kind::Lingering => {
@@ -210,58 +213,63 @@ impl Peer {
 }
 
 /// What a peer of this kind sends after its request, of which some send only a part.
-fn write_script(kind: Kind, count: usize, throw: &mut Script<'_>, script: &mut VecDeque<Vec<u8>>) {
+fn write_script(
+    kind: Kind,
+    count: usize,
+    generator: &mut FrameGenerator<'_>,
+    script: &mut VecDeque<Vec<u8>>,
+) {
     if kind == Kind::Silent {
-        let sent = throw.rng.pick(&[0, 1, 20, script[0].len() - 1, script[0].len()]);
+        let sent = generator.rng.pick(&[0, 1, 20, script[0].len() - 1, script[0].len()]);
         script[0].truncate(sent);
         return;
     }
     for _ in 0..count {
         match kind {
-            Kind::Flooding if throw.rng.below(4) == 0 => script.push_back(throw.flood()),
-            Kind::Large => script.push_back(throw.large()),
-            _ => script.extend(throw.unit()),
+            Kind::Flooding if generator.rng.below(4) == 0 => script.push_back(generator.flood()),
+            Kind::Large => script.push_back(generator.large()),
+            _ => script.extend(generator.unit()),
         }
     }
     match kind {
         Kind::HalfClosing | Kind::Resetting => {
             // In the middle of a frame.
             if let Some(last) = script.back_mut()
-                && throw.rng.below(2) == 0
+                && generator.rng.below(2) == 0
             {
-                last.truncate(throw.rng.below(last.len() + 1));
+                last.truncate(generator.rng.below(last.len() + 1));
             }
         }
-        Kind::Lying => script.push_back(throw.lie()),
+        Kind::Truncating => script.push_back(generator.truncated()),
         Kind::Malicious => {
-            let which = throw.rng.below(FAULTS.end);
-            script.push_back(throw.fault(which));
-            script.extend(throw.unit());
+            let which = generator.rng.below(FAULTS.end);
+            script.push_back(generator.fault(which));
+            script.extend(generator.unit());
         }
         Kind::Provoking => {
-            script.push_back(throw.last_wish());
-            script.extend(throw.unit());
-            script.push_back(throw.close());
+            script.push_back(generator.farewell());
+            script.extend(generator.unit());
+            script.push_back(generator.close());
         }
         Kind::SendsAfterClose => {
-            script.push_back(throw.close());
+            script.push_back(generator.close());
             for _ in 0..3 {
-                script.extend(throw.unit());
+                script.extend(generator.unit());
             }
         }
         Kind::Polite | Kind::Slow | Kind::Lingering | Kind::Flooding | Kind::Large => {
-            script.push_back(throw.close());
+            script.push_back(generator.close());
         }
-        Kind::Silent | Kind::Deaf | Kind::Garbage => {}
+        Kind::Silent | Kind::NeverReads | Kind::Garbage => {}
     }
 }
 
-/// What a client makes of the bytes it gets: it looks for pings and closes.
+/// Finds pings and close frames in the bytes that a client reads.
 #[derive(Debug, Default)]
 struct Inbox {
     bytes: Vec<u8>,
     is_past_head: bool,
-    /// Payload that is of no interest.
+    /// Payload bytes to skip.
     skip: usize,
 }
 

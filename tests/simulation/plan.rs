@@ -1,7 +1,7 @@
 //! A simulation in one line: its seed, and what is left out of it to make a failure smaller.
 //!
 //! `1234`, or `1234,steps=80,frames=3,peers=0+4,without=late+drain`. Everything else follows from
-//! the seed. Each peer has rng of its own, so that it does the same without the others.
+//! the seed. Each peer has an Rng of its own, so that it acts the same without the others.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ws_reactor::Config;
 
-use crate::faults::{self, Fault, Faults};
+use crate::faults::{self, Fault, FaultSet};
 use crate::support::rng::Rng;
 
 /// What is simulated.
@@ -22,7 +22,7 @@ pub(crate) struct Plan {
     pub(crate) frames: usize,
     /// The peers, by number.
     pub(crate) peers: Vec<usize>,
-    pub(crate) faults: Faults,
+    pub(crate) faults: FaultSet,
 }
 
 /// What the seed decides about the server.
@@ -34,7 +34,7 @@ pub(crate) struct Setting {
     pub(crate) is_streamed: bool,
 }
 
-/// What the peers' rng differ by.
+/// The difference between the seeds of two peers.
 const PEER_STRIDE: u64 = 0x1000_0000_0000;
 
 const STEPS_MAX: usize = 250;
@@ -42,7 +42,7 @@ const FRAMES_MAX: usize = 24;
 const PEERS_MAX: usize = 12;
 
 impl Plan {
-    /// All that the seed has in it.
+    /// Everything that follows from the seed.
     pub(crate) fn new(seed: u64) -> Self {
         let peers = 1 + Rng::new(seed ^ 1).below(PEERS_MAX);
         Self {
@@ -50,16 +50,16 @@ impl Plan {
             steps: STEPS_MAX,
             frames: FRAMES_MAX,
             peers: (0..peers).collect(),
-            faults: Faults::all(),
+            faults: FaultSet::all(),
         }
     }
 
-    /// The rng of peer number `peer`.
+    /// The Rng of peer number `peer`.
     pub(crate) const fn peer_rng(&self, peer: usize) -> Rng {
         Rng::new(self.seed.wrapping_add(PEER_STRIDE.wrapping_mul(peer as u64 + 1)))
     }
 
-    /// The rng of everything else.
+    /// The Rng of everything else.
     pub(crate) const fn rng(&self) -> Rng {
         Rng::new(self.seed)
     }

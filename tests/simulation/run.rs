@@ -1,9 +1,9 @@
 //! One simulation from the first connection to the last: workers, peers, commands, time.
 //!
-//! In a round some peers act, the network moves bytes, other threads post commands, and each
-//! worker that has a reason to has its turn; then time goes on, by what the workers asked for or
-//! less. Everything is judged after each turn and each round. In the end the weather calms down,
-//! the peers finish, and nothing may be left.
+//! In a round some peers act, the network moves bytes, other threads post commands, and each worker
+//! that has a reason runs a turn; then time advances, at most to the next turn that a worker asked
+//! for. Every turn and every round is checked. In the end no more faults happen, the peers finish,
+//! and nothing may be left.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -17,17 +17,18 @@ use ws_reactor::{
     Peer as HandlersPeer, PeerId, Reply, Stats,
 };
 
-use crate::faults::{Fault, Faults};
+use crate::faults::{Fault, FaultSet};
+use crate::kernel::{SocketId, address};
 use crate::matcher::Post;
 use crate::memory::{self, Held};
 use crate::model::{Rules, asks, push_frame, sent_byte};
-use crate::net::{Kernel, Net, SocketId, Stream, Weather, address};
+use crate::net::{Kernel, Net, NetworkFaults, Stream};
 use crate::peer::Peer;
 use crate::plan::{Plan, Setting};
 use crate::support::rng::Rng;
 use crate::watch::{Moment, STALL_MAX, Watch};
 
-/// What a simulation came to.
+/// The size of a simulation that has ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Done {
     /// Turns of workers.
@@ -36,26 +37,26 @@ pub(crate) struct Done {
     pub(crate) messages: usize,
 }
 
-/// Rounds after which a simulation that does not end is called endless.
-const CALM_ROUNDS_MAX: usize = 100_000;
+/// Rounds in which a simulation must end once no more faults happen.
+const WIND_DOWN_ROUNDS_MAX: usize = 100_000;
 
-/// What a worker keeps for itself: the receive buffer, the wheel, spare memory, a table or two.
+/// Memory of a worker itself: the receive buffer, the timing wheel, spare memory, tables.
 const WORKER_BYTES_MAX: usize = 5 * 1024 * 1024;
 
 /// Small blocks that a worker may keep when all its connections are gone: tables that have grown.
 const REST_BYTES_MAX: isize = 64 * 1024;
 
-/// What time jumps by if nobody asks for a turn.
+/// The step of time if no worker asks for a turn.
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
 
-/// How long accepting pauses at most, with the ticks that it is counted in.
+/// The longest pause of accepting, rounded up to ticks.
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// Runs a plan to its end.
 ///
 /// # Errors
 ///
-/// What went wrong, and when.
+/// Describes the first check that failed, and its time.
 pub(crate) fn run(plan: &Plan, is_traced: bool) -> Result<Done, String> {
     memory::forget();
     let mut simulation = Simulation::new(plan, is_traced);
@@ -70,7 +71,7 @@ struct Simulation {
     rules: Rules,
     rng: Rng,
     net: Net,
-    lanes: Vec<Lane>,
+    workers: Vec<SimWorker>,
     connections: Arc<AtomicUsize>,
     open: Rc<Cell<isize>>,
     start: Instant,
@@ -85,9 +86,9 @@ struct Simulation {
     turns: usize,
 }
 
-/// A worker.
-struct Lane {
-    worker: Worker<Net, Servant>,
+/// A worker, and the ends of its channels that other threads have.
+struct SimWorker {
+    worker: Worker<Net, SimHandler>,
     sender: Sender<Stream>,
     counters: Arc<Counters>,
 }
@@ -96,22 +97,23 @@ impl Simulation {
     fn new(plan: &Plan, is_traced: bool) -> Self {
         let setting = plan.setting();
         let config = Arc::new(setting.config.clone());
-        config.validate().expect("the settings are valid");
+        config.validate().expect("the settings make sense");
         let rules = Rules {
             message_bytes_max: config.message_bytes_max as u64,
             fragments_max: config.fragments_max,
             streams_above: setting.is_streamed.then_some(16 * 1024),
         };
         let mut rng = plan.rng();
-        let weather = Weather { rng: Rng::new(rng.next()), faults: plan.faults, is_traced };
-        let nets = Net::new(weather, setting.workers);
+        let rng_of_network = Rng::new(rng.next());
+        let network = NetworkFaults { rng: rng_of_network, enabled: plan.faults, is_traced };
+        let nets = Net::new(network, setting.workers);
         let net = nets[0].clone();
         let connections = Arc::new(AtomicUsize::new(0));
         let open = Rc::new(Cell::new(0));
         let start = Instant::now();
-        let lane = |(index, net)| {
+        let sim_worker = |(index, net)| {
             let counters = Arc::new(Counters::default());
-            let context = WorkerContext {
+            let shared = WorkerContext {
                 config: Arc::clone(&config),
                 counters: Arc::clone(&counters),
                 connections: Arc::clone(&connections),
@@ -119,23 +121,23 @@ impl Simulation {
                 index,
                 time_of_day: || UNIX_EPOCH,
             };
-            let servant = Servant {
+            let handler = SimHandler {
                 is_streamed: setting.is_streamed,
                 bytes: (0..40_000).map(sent_byte).collect(),
                 open: Rc::clone(&open),
             };
             let (sender, mailbox) = mailbox(config.mailbox_capacity);
-            let worker = memory::inside(|| Worker::new(net, servant, context, mailbox, start));
-            Lane { worker, sender, counters }
+            let worker = memory::inside(|| Worker::new(net, handler, shared, mailbox, start));
+            SimWorker { worker, sender, counters }
         };
-        let lanes = (0..).zip(nets).map(lane).collect();
+        let workers = (0..).zip(nets).map(sim_worker).collect();
         Self {
             plan: plan.clone(),
             setting,
             rules,
             rng,
             net,
-            lanes,
+            workers,
             connections,
             open,
             start,
@@ -154,7 +156,7 @@ impl Simulation {
         while self.round < self.plan.steps {
             self.round()?;
         }
-        self.calm_down()?;
+        self.wind_down()?;
         self.check_end()?;
         let messages = self.watches.iter().map(|watch| watch.model.messages).sum();
         Ok(Done { turns: self.turns, connections: self.watches.len(), messages })
@@ -180,37 +182,40 @@ impl Simulation {
         Ok(())
     }
 
-    /// The next peer comes, to a listener or by way of another thread.
+    /// The next peer connects, to a listener or handed over by another thread.
     fn connect(&mut self) {
         let number = self.plan.peers[self.arrived];
         self.arrived += 1;
-        let lane = self.rng.below(self.lanes.len());
-        let is_adopted = self.net.kernel().weather.strikes(Fault::Adopt, 4);
-        if self.net.kernel().listeners[lane].is_stopped {
+        let index = self.rng.below(self.workers.len());
+        let is_adopted = self.net.kernel().network.happens(Fault::Adopt, 4);
+        if self.net.kernel().listeners[index].is_stopped {
             return;
         }
         let id = if is_adopted {
-            let id = self.net.kernel().create(lane);
-            self.post(lane, Command::Adopt(self.net.stream(id), address(id)));
+            let id = self.net.kernel().connect(index);
+            self.post(index, Command::Adopt(self.net.stream(id), address(id)));
             id
         } else {
-            self.net.kernel().connect(lane)
+            let kernel = &mut *self.net.kernel();
+            let id = kernel.connect(index);
+            kernel.push_accept(index, Ok(id));
+            id
         };
         let rng = self.plan.peer_rng(number);
         let request_bytes_max = self.setting.config.request_bytes_max;
         let peer = Peer::new(id, rng, self.rules, request_bytes_max, self.plan.frames);
-        self.say(|_| format!("peer {number} is {:?}: socket {id}, worker {lane}", peer.kind));
+        self.say(|_| format!("peer {number} is {:?}: socket {id}, worker {index}", peer.kind));
         let now = self.net.kernel().now;
         self.watches.push(Watch::new(self.rules, peer.opening.clone(), now));
         self.peers.push(peer);
     }
 
     /// Whether a worker's mailbox has taken a command.
-    fn post(&self, lane: usize, command: Command<Stream>) -> bool {
-        match self.lanes[lane].sender.post(command) {
+    fn post(&self, index: usize, command: Command<Stream>) -> bool {
+        match self.workers[index].sender.post(command) {
             Ok(must_wake) => {
                 if must_wake {
-                    self.net.kernel().wake(lane);
+                    self.net.kernel().wake(index);
                 }
                 true
             }
@@ -218,11 +223,11 @@ impl Simulation {
         }
     }
 
-    /// Other threads ask for something, or nothing.
+    /// Other threads post commands, or nothing.
     fn command(&mut self) {
-        let strikes = |fault, n| self.net.kernel().weather.strikes(fault, n);
-        let (posts, closes) = (strikes(Fault::Post, 6), strikes(Fault::Close, 150));
-        let drains = self.drain.is_none() && strikes(Fault::Drain, 900);
+        let happens = |fault, n| self.net.kernel().network.happens(fault, n);
+        let (posts, closes) = (happens(Fault::Post, 6), happens(Fault::Close, 150));
+        let drains = self.drain.is_none() && happens(Fault::Drain, 900);
         if !self.watches.is_empty() && posts {
             self.post_message();
         }
@@ -237,7 +242,7 @@ impl Simulation {
 
     fn post_message(&mut self) {
         let id = self.rng.below(self.watches.len());
-        let Some((lane, token)) = self.registered(id) else { return };
+        let Some((index, token)) = self.registered(id) else { return };
         let len = self.rng.pick(&[0, 5, 200, 3000, 20_000, 70_000]);
         let text = format!("\0post {} {}", self.posts, "p".repeat(len));
         self.posts += 1;
@@ -245,7 +250,7 @@ impl Simulation {
             0 => (0x1, EncodedMessage::new(text.as_str())),
             _ => (0x2, EncodedMessage::new(text.as_bytes())),
         };
-        let is_posted = self.post(lane, Command::Send(token, message));
+        let is_posted = self.post(index, Command::Send(token, message));
         self.say(|s| format!("message {} to socket {id}: {is_posted}", s.posts - 1));
         if is_posted {
             let mut bytes = Vec::new();
@@ -258,16 +263,16 @@ impl Simulation {
 
     fn post_close(&mut self) {
         let id = self.rng.below(self.watches.len());
-        let Some((lane, token)) = self.registered(id) else { return };
+        let Some((index, token)) = self.registered(id) else { return };
         let code = self.rng.pick(&[CloseCode::NORMAL, CloseCode::SERVICE_RESTART]);
-        if self.post(lane, Command::Close(token, code, "from outside".into())) {
+        if self.post(index, Command::Close(token, code, "from outside".into())) {
             self.say(|_| format!("close {code} to socket {id}"));
             let now = self.net.kernel().now;
             self.watches[id].close_asked(code.value(), now);
         }
     }
 
-    /// Where a socket has been, if it has been anywhere: also after its end.
+    /// The worker and the token of a socket, also after its end.
     fn registered(&self, id: SocketId) -> Option<(usize, ws_reactor::internal::Token)> {
         let kernel = self.net.kernel();
         let socket = &kernel.sockets[id];
@@ -278,69 +283,69 @@ impl Simulation {
         self.say(|_| format!("drain within {within:?}"));
         let now = self.net.kernel().now;
         self.drain = Some((now, now + within));
-        for (index, lane) in self.lanes.iter().enumerate() {
-            if lane.sender.drain(self.start + now + within) {
+        for (index, worker) in self.workers.iter().enumerate() {
+            if worker.sender.drain(self.start + now + within) {
                 self.net.kernel().wake(index);
             }
         }
     }
 
-    /// Gives each worker that has a reason for it a turn.
+    /// Runs a turn of each worker that has a reason for one.
     fn take_turns(&mut self) -> Result<bool, String> {
         let mut is_any = false;
-        for lane in 0..self.lanes.len() {
-            if self.lanes[lane].worker.is_done() {
+        for index in 0..self.workers.len() {
+            if self.workers[index].worker.is_done() {
                 continue;
             }
-            let ready = self.net.kernel().poll(lane);
+            let ready = self.net.kernel().next_batch(index);
             let now = self.net.kernel().now;
-            let is_due = self.due(lane).is_some_and(|due| due <= now);
-            let is_idle = self.net.kernel().weather.strikes(Fault::Idle, 10);
+            let is_due = self.due(index).is_some_and(|due| due <= now);
+            let is_idle = self.net.kernel().network.happens(Fault::Idle, 10);
             if ready.is_empty() && !is_due && !is_idle {
                 continue;
             }
             is_any = true;
-            self.say(|_| format!("  worker {lane}: {ready:?}"));
+            self.say(|_| format!("  worker {index}: {ready:?}"));
             self.turns += 1;
             let at = self.start + now;
-            let worker = &mut self.lanes[lane].worker;
+            let worker = &mut self.workers[index].worker;
             memory::inside(|| worker.turn(ready.into_iter(), at));
-            self.look(lane)?;
+            self.look(index)?;
         }
         Ok(is_any)
     }
 
-    /// Judges what a worker has done in its turn.
-    fn look(&mut self, lane: usize) -> Result<(), String> {
-        let worker = &self.lanes[lane].worker;
+    /// Checks the turn of a worker.
+    fn look(&mut self, index: usize) -> Result<(), String> {
+        let worker = &self.workers[index].worker;
         let kernel = &mut *self.net.kernel();
         let at = self.start + kernel.now;
         let moment = Moment {
             is_busy: worker.wait(at) == Some(Duration::ZERO),
-            has_read_mail: !kernel.is_woken(lane),
+            has_read_mail: !kernel.is_woken(index),
             ..moment(kernel, &self.setting, self.drain, self.plan.faults)
         };
         for (id, watch) in self.watches.iter_mut().enumerate() {
             let socket = &mut kernel.sockets[id];
-            if socket.worker == lane {
+            if socket.worker == index {
                 let looked = watch.look(socket, &moment);
-                looked.map_err(|what| format!("socket {id}, worker {lane}: {what}"))?;
+                looked.map_err(|what| format!("socket {id}, worker {index}: {what}"))?;
             }
         }
-        if kernel.has_forgotten(lane) && worker.wait(at).is_none_or(|wait| wait > ACCEPT_PAUSE_MAX)
+        if kernel.has_forgotten(index) && worker.wait(at).is_none_or(|wait| wait > ACCEPT_PAUSE_MAX)
         {
-            return Err(format!("worker {lane} sleeps while connections wait to be accepted"));
+            return Err(format!("worker {index} sleeps while connections wait to be accepted"));
         }
         let config = &self.setting.config;
         let live = |(id, watch): (usize, &Watch)| {
-            if kernel.sockets[id].is_gone {
+            if kernel.sockets[id].is_gone() {
                 0
             } else {
                 watch.bytes_max(&kernel.sockets[id], config)
             }
         };
         let most: usize = self.watches.iter().enumerate().map(live).sum();
-        let most = (most + self.lanes.len() * WORKER_BYTES_MAX) as isize;
+        let most = (most + self.workers.len() * WORKER_BYTES_MAX) as isize;
         let Held { small, large } = memory::held();
         if small + large > most {
             return Err(format!("{small} and {large} bytes are held, more than {most}"));
@@ -356,33 +361,34 @@ impl Simulation {
             checked.map_err(|what| format!("socket {id}: {what}"))?;
         }
         let is_late = self.drain.is_some_and(|(_, deadline)| kernel.now > deadline + 2 * STALL_MAX);
-        let has_ended = |(index, lane): (usize, &Lane)| {
-            // Who has not heard of it yet cannot know.
-            lane.worker.is_done() || kernel.is_woken(index)
+        let has_ended = |(index, sim): (usize, &SimWorker)| {
+            // One that has not been woken does not know of the drain.
+            sim.worker.is_done() || kernel.is_woken(index)
         };
-        if is_late && !self.lanes.iter().enumerate().all(has_ended) {
+        if is_late && !self.workers.iter().enumerate().all(has_ended) {
             return Err("a worker has not ended by the drain's deadline".into());
         }
         Ok(())
     }
 
     /// When a worker wants its next turn.
-    fn due(&self, lane: usize) -> Option<Duration> {
-        let worker = &self.lanes[lane].worker;
+    fn due(&self, index: usize) -> Option<Duration> {
+        let worker = &self.workers[index].worker;
         let now = self.net.kernel().now;
         let wait = if worker.is_done() { None } else { worker.wait(self.start + now) };
         wait.map(|wait| now + wait)
     }
 
     fn next_due(&self) -> Option<Duration> {
-        (0..self.lanes.len()).filter_map(|lane| self.due(lane)).min()
+        (0..self.workers.len()).filter_map(|index| self.due(index)).min()
     }
 
-    /// Time goes on: no further than to the next turn that a worker asks for, or not much.
+    /// Advances time at most to the next turn that a worker asks for, and a stalled worker a little
+    /// beyond.
     fn pass_time(&mut self) {
         let due = self.next_due();
         let kernel = &mut *self.net.kernel();
-        let is_jump = kernel.weather.strikes(Fault::Jump, 8);
+        let is_jump = kernel.network.happens(Fault::Jump, 8);
         let ms = |ms| Duration::from_millis(ms as u64);
         let step = match self.rng.below(10) {
             _ if is_jump => due.map_or(HALF_A_SECOND, |due| due.saturating_sub(kernel.now)),
@@ -392,33 +398,33 @@ impl Simulation {
         };
         let end = kernel.now + step;
         kernel.now = due.map_or(end, |due| end.min(due.max(kernel.now)));
-        if kernel.weather.strikes(Fault::Stall, 20) {
+        if kernel.network.happens(Fault::Stall, 20) {
             kernel.now += ms(self.rng.below(STALL_MAX.as_millis() as usize));
         }
     }
 
-    /// No more misfortunes: the peers finish, and the deadlines of the others come.
-    fn calm_down(&mut self) -> Result<(), String> {
-        self.say(|_| "calm".into());
+    /// Without further faults: the peers finish, and the deadlines of the others pass.
+    fn wind_down(&mut self) -> Result<(), String> {
+        self.say(|_| "wind down".into());
         {
             let kernel = &mut *self.net.kernel();
-            kernel.weather.faults = Faults::none();
+            kernel.network.enabled = FaultSet::none();
             for socket in &mut kernel.sockets {
                 socket.widen();
             }
         }
-        for _ in 0..CALM_ROUNDS_MAX {
+        for _ in 0..WIND_DOWN_ROUNDS_MAX {
             self.round += 1;
             self.say(|s| format!("round {}, {:.3?}", s.round, s.net.kernel().now));
             for peer in &mut self.peers {
-                peer.calm(&mut self.net.kernel().sockets[peer.id]);
+                peer.wind_down(&mut self.net.kernel().sockets[peer.id]);
             }
             self.net.kernel().deliver();
             let has_turned = self.take_turns()?;
             self.check_deadlines()?;
-            let lives = |lane: &usize| !self.lanes[*lane].worker.is_done();
-            let mut lanes = (0..self.lanes.len()).filter(lives);
-            let is_moving = lanes.any(|lane| self.net.kernel().is_moving(lane));
+            let lives = |index: &usize| !self.workers[*index].worker.is_done();
+            let mut living = (0..self.workers.len()).filter(lives);
+            let is_moving = living.any(|index| self.net.kernel().is_moving(index));
             if has_turned || is_moving {
                 continue;
             }
@@ -435,33 +441,33 @@ impl Simulation {
         Err("the simulation does not end".into())
     }
 
-    /// All is quiet, and no worker will ever have another turn by itself.
+    /// Nothing moves, and no worker asks for another turn.
     fn check_rest(&self) -> Result<(), String> {
         let kernel = self.net.kernel();
-        let left = kernel.sockets.iter().position(|socket| !socket.is_gone);
+        let left = kernel.sockets.iter().position(|socket| !socket.is_gone());
         match left {
             Some(id) => Err(format!("socket {id} is open, and has no deadline")),
             None => Ok(()),
         }
     }
 
-    /// All is over: nothing may be left.
+    /// The workers have ended: nothing may be left.
     fn check_end(&mut self) -> Result<(), String> {
-        if !self.lanes.iter().all(|lane| lane.worker.is_done()) {
+        if !self.workers.iter().all(|sim| sim.worker.is_done()) {
             return Err("a worker has not ended".into());
         }
-        let stats = Stats::sum(self.lanes.iter().map(|lane| &*lane.counters));
+        let stats = Stats::sum(self.workers.iter().map(|sim| &*sim.counters));
         let is_even = stats.accepted == stats.ended && stats.opened == stats.closed;
         if !is_even || self.connections.load(Ordering::Relaxed) != 0 || self.open.get() != 0 {
             return Err(format!("{} handlers' connections are left: {stats:?}", self.open.get()));
         }
         let wheel_and_buffer = 400 * 1024;
         let Held { small, large } = memory::held();
-        let most = self.lanes.len() as isize * (REST_BYTES_MAX + wheel_and_buffer);
-        if small > most || large > (self.lanes.len() * WORKER_BYTES_MAX) as isize {
+        let most = self.workers.len() as isize * (REST_BYTES_MAX + wheel_and_buffer);
+        if small > most || large > (self.workers.len() * WORKER_BYTES_MAX) as isize {
             return Err(format!("{small} and {large} bytes are held in the end"));
         }
-        self.lanes.clear();
+        self.workers.clear();
         let Held { small, large } = memory::held();
         if large != 0 || small != 0 {
             return Err(format!("{small} and {large} bytes have leaked"));
@@ -470,7 +476,7 @@ impl Simulation {
     }
 
     fn say(&self, what: impl FnOnce(&Self) -> String) {
-        if self.net.kernel().weather.is_traced {
+        if self.net.kernel().network.is_traced {
             eprintln!("{}", what(self));
         }
     }
@@ -480,7 +486,7 @@ fn moment<'s>(
     kernel: &Kernel,
     setting: &'s Setting,
     drain: Option<(Duration, Duration)>,
-    faults: Faults,
+    faults: FaultSet,
 ) -> Moment<'s> {
     Moment {
         now: kernel.now,
@@ -492,15 +498,15 @@ fn moment<'s>(
     }
 }
 
-/// Echoes, and does what some texts ask for.
-struct Servant {
+/// Echoes, and obeys the texts in [`asks`].
+struct SimHandler {
     is_streamed: bool,
     bytes: Vec<u8>,
     /// Connections that have been opened and not closed.
     open: Rc<Cell<isize>>,
 }
 
-impl Handler for Servant {
+impl Handler for SimHandler {
     type State = ();
 
     fn on_open(&mut self, _: &mut HandlersPeer<'_, ()>, _: ConnectionInfo<'_>) {

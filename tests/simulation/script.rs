@@ -1,4 +1,4 @@
-//! What a peer sends: a request, then frames, each thrown by its rng.
+//! The bytes that a peer sends: a request, then random frames.
 
 use std::ops::Range;
 
@@ -10,11 +10,11 @@ use crate::support::requests::GOOD_REQUEST;
 use crate::support::rng::CHARACTERS;
 use crate::support::rng::Rng;
 
-/// Throws what peers send.
-pub(crate) struct Script<'s> {
+/// Generates the frames of a peer.
+pub(crate) struct FrameGenerator<'s> {
     pub(crate) rng: &'s mut Rng,
     pub(crate) rules: Rules,
-    /// Bytes that it may still come to.
+    /// Payload bytes that are left to it.
     pub(crate) budget: usize,
 }
 
@@ -22,13 +22,13 @@ pub(crate) struct Script<'s> {
 const EDGES: [usize; 13] =
     [0, 1, 2, 125, 126, 127, 700, 4096, 16_384, 16_385, 40_000, 65_535, 65_536];
 
-/// Texts that the handler does something for.
+/// Texts that the handler obeys.
 const ASKS: [&str; 4] = ["!send 10", "!send 3000", "!send 40000", asks::NOTHING];
 
-/// Faults that [`Script::fault`] knows.
+/// Faults that [`FrameGenerator::fault`] knows.
 pub(crate) const FAULTS: Range<usize> = 0..20;
 
-/// Requests that are refused, and with what.
+/// Requests that are refused, with the status.
 const REFUSED: [(&str, u16); 15] = [
     ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 426),
     ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
@@ -80,8 +80,8 @@ pub(crate) fn bad_request(rng: &mut Rng, request_bytes_max: usize) -> (Vec<u8>, 
     (request.into(), Opening { head_len: request.len(), status, is_head })
 }
 
-impl Script<'_> {
-    /// A message, or something else that is allowed: one frame or several.
+impl FrameGenerator<'_> {
+    /// A message or a control frame, in one frame or several.
     pub(crate) fn unit(&mut self) -> Vec<Vec<u8>> {
         match self.rng.below(12) {
             0 => vec![self.control(PING)],
@@ -92,7 +92,7 @@ impl Script<'_> {
         }
     }
 
-    /// Many frames with little in them, as one piece.
+    /// Many small frames in one piece.
     pub(crate) fn flood(&mut self) -> Vec<u8> {
         let frame = match self.rng.below(4) {
             0 => self.frame(TEXT, b""),
@@ -112,8 +112,8 @@ impl Script<'_> {
         self.frame(BINARY, &payload)
     }
 
-    /// A header that announces more than comes.
-    pub(crate) fn lie(&mut self) -> Vec<u8> {
+    /// The start of a frame whose rest never comes.
+    pub(crate) fn truncated(&mut self) -> Vec<u8> {
         let len = 126 + self.rng.below(self.rules.message_bytes_max as usize - 126);
         let payload = self.bytes(len);
         let opcode = self.rng.pick(&[TEXT, BINARY, PING]);
@@ -137,7 +137,7 @@ impl Script<'_> {
     }
 
     /// A text that makes the handler end the connection.
-    pub(crate) fn last_wish(&mut self) -> Vec<u8> {
+    pub(crate) fn farewell(&mut self) -> Vec<u8> {
         let text = self.rng.pick(&[asks::CLOSE, asks::PANIC]);
         self.frame(TEXT, text.as_bytes())
     }
@@ -174,7 +174,7 @@ impl Script<'_> {
             16 => client(CLOSE, &[0; 126]).key(key),
             17 => return self.too_many(),
             18 => {
-                // The sum is what counts, and of a streamed message some has gone out.
+                // The limit is on the sum, after a part of a streamed message has gone out.
                 let start = self.bytes(600);
                 let start = client(BINARY, &start).key(key).fin(false).bytes();
                 let end = client(CONTINUATION, b"").key(key);

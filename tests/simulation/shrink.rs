@@ -1,5 +1,5 @@
-//! Makes a failing plan smaller: fewer steps, peers, frames and kinds of misfortune, as long as it
-//! still fails.
+//! Makes a failing plan smaller: fewer steps, peers, frames and kinds of faults, while it still
+//! fails.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};

@@ -11,7 +11,7 @@ use ws_reactor::Config;
 
 use crate::matcher::{Matcher, Outside};
 use crate::model::{Model, Opening, Rules};
-use crate::socket::Socket;
+use crate::net::Socket;
 
 /// A ready peer has waited for at most so many turns of its worker: a read of 260 KiB may hold
 /// 43 000 frames that nothing is answered to, and 4096 are taken in a turn.
@@ -102,12 +102,12 @@ impl Watch {
         if self.is_done {
             return Ok(());
         }
-        if let Some(mistake) = socket.seen.mistake {
+        if let Some(mistake) = socket.client.mistake {
             return Err(mistake.into());
         }
         self.permit(socket, moment);
-        let consumed = std::mem::take(&mut socket.seen.consumed);
-        let written = std::mem::take(&mut socket.seen.written);
+        let consumed = std::mem::take(&mut socket.client.consumed);
+        let written = std::mem::take(&mut socket.client.written);
         self.model.feed(&consumed);
         let pings = self.outside.pings;
         self.matcher.feed(&written, &self.model, &mut self.outside)?;
@@ -122,10 +122,10 @@ impl Watch {
         if self.matcher.end.is_some() {
             self.ended_at.get_or_insert(now);
         }
-        if self.model.is_over || socket.seen.has_end || self.ended_at.is_some() {
+        if self.model.is_over || socket.has_read_end || self.ended_at.is_some() {
             self.closing_since.get_or_insert(now);
         }
-        if socket.is_gone {
+        if socket.is_gone() {
             self.is_done = true;
             return self.check_drop(socket, moment);
         }
@@ -277,7 +277,7 @@ impl Watch {
         socket: &Socket,
         moment: &Moment<'_>,
     ) -> Result<(), String> {
-        let (Some(accepted_at), false) = (socket.accepted_at, socket.is_gone) else {
+        let (Some(accepted_at), false) = (socket.accepted_at, socket.is_gone()) else {
             return Ok(());
         };
         let Moment { now, config, .. } = *moment;
@@ -297,7 +297,7 @@ impl Watch {
         let alive_at = (self.consumed_at.max(accepted_at) + silence)
             .max(self.acknowledged_at)
             .max(self.pinged_at.unwrap_or_default());
-        let closing_at = self.ended_at.max(socket.seen.shutdown_at);
+        let closing_at = self.ended_at.max(socket.shutdown_at);
         // What is queued soon after the close frame may be waited for as if it came before it.
         let is_quiet = self.is_all_acknowledged && self.consumed_at <= self.acknowledged_at;
         let lingers =
@@ -343,7 +343,7 @@ impl Watch {
     fn check_drop(&self, socket: &Socket, moment: &Moment<'_>) -> Result<(), String> {
         let Moment { now, config, .. } = *moment;
         let owed = self.matcher.owed(&self.model);
-        if socket.seen.has_error || socket.accepted_at.is_none() {
+        if socket.has_failed || socket.accepted_at.is_none() {
             return Ok(());
         }
         if socket.token.is_none() {
@@ -351,7 +351,7 @@ impl Watch {
             let may = self.outside.statuses.contains(&503);
             return if may { Ok(()) } else { Err("turned away for no reason".into()) };
         }
-        if socket.seen.has_end && owed == 0 {
+        if socket.has_read_end && owed == 0 {
             return self.matcher.check_refusal();
         }
         let since = |at: Option<Duration>, limit: Duration| at.is_some_and(|at| now >= at + limit);
@@ -360,7 +360,7 @@ impl Watch {
         let timed_out_at = accepted_at(socket) + config.handshake_timeout;
         let refused_at = Some(timed_out_at).filter(|_| !self.matcher.is_open());
         let closing_at =
-            [self.closing_since, socket.seen.shutdown_at, refused_at].into_iter().flatten().min();
+            [self.closing_since, socket.shutdown_at, refused_at].into_iter().flatten().min();
         let is_close_acknowledged = match self.matcher.close_end {
             Some(end) => self.acknowledged >= end,
             None => self.is_all_acknowledged && owed == 0 && !self.matcher.is_undecided(),
@@ -402,7 +402,7 @@ impl Watch {
     /// message that did not fit one.
     fn replies_max(&self, socket: &Socket, config: &Config) -> usize {
         const READ_BYTES_MIN: usize = 16 * 1024;
-        let most = socket.seen.read_max.max(config.backlog_bytes_high + READ_BYTES_MIN);
+        let most = socket.client.read_max.max(config.backlog_bytes_high + READ_BYTES_MIN);
         most + self.model.reply_bytes_max
     }
 }

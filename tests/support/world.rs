@@ -1,4 +1,4 @@
-//! A worker, the sockets that it sees, and the clock that it is told.
+//! A worker with its sockets and its clock.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(unreachable_pub, reason = "a module of a test binary has no outside")]
@@ -15,7 +15,7 @@ use ws_reactor::internal::{
 };
 use ws_reactor::{Config, Handler, Stats};
 
-use crate::scripted::{Kernel, Net, Socket, SocketId, Stream};
+use crate::scripted::{Kernel, Net, Script, Socket, SocketId, Stream};
 
 /// A worker with the sockets and the clock that it sees.
 pub struct World<H: Handler> {
@@ -27,14 +27,13 @@ pub struct World<H: Handler> {
 }
 
 impl<H: Handler> World<H> {
-    /// A world in which nothing has happened yet.
     pub fn new(handler: H, config: Config) -> Self {
-        config.validate().expect("a test's settings are valid");
-        let net = Net::default();
+        config.validate().expect("a test's settings make sense");
+        let net = Net::new(Script::default(), 1).remove(0);
         let now = Instant::now();
         let counters = Arc::new(Counters::default());
         let (sender, mailbox) = mailbox(config.mailbox_capacity);
-        let context = WorkerContext {
+        let shared = WorkerContext {
             config: Arc::new(config),
             counters: Arc::clone(&counters),
             connections: Arc::new(AtomicUsize::new(0)),
@@ -42,7 +41,7 @@ impl<H: Handler> World<H> {
             index: 0,
             time_of_day,
         };
-        let worker = Worker::new(net.clone(), handler, context, mailbox, now);
+        let worker = Worker::new(net.clone(), handler, shared, mailbox, now);
         Self { worker, sender: Rc::new(sender), net, counters, now }
     }
 
@@ -50,7 +49,7 @@ impl<H: Handler> World<H> {
     pub fn connect(&self) -> SocketId {
         let mut kernel = self.kernel();
         let id = kernel.connect();
-        kernel.push_accept(Ok(id));
+        kernel.push_accept(0, Ok(id));
         id
     }
 
@@ -64,10 +63,10 @@ impl<H: Handler> World<H> {
 
     /// The next accept fails.
     pub fn fail_accept(&self, error: io::Error) {
-        self.kernel().push_accept(Err(error));
+        self.kernel().push_accept(0, Err(error));
     }
 
-    /// A client sends what one read shall bring.
+    /// A client sends the bytes of one read.
     pub fn send(&self, id: SocketId, bytes: &[u8]) {
         self.socket(id).push_chunk(bytes);
     }
@@ -86,7 +85,7 @@ impl<H: Handler> World<H> {
     pub fn post(&self, command: Command<Stream>) -> bool {
         let posted = self.sender.post(command);
         if let Ok(true) = posted {
-            self.kernel().wake();
+            self.kernel().wake(0);
         }
         posted.is_ok()
     }
@@ -94,7 +93,7 @@ impl<H: Handler> World<H> {
     /// Another thread asks the worker to end, at the latest in so long.
     pub fn drain(&self, within: Duration) {
         if self.sender.drain(self.now + within) {
-            self.kernel().wake();
+            self.kernel().wake(0);
         }
     }
 
@@ -117,7 +116,7 @@ impl<H: Handler> World<H> {
 
     /// Takes the edges that have come, for a test that hands them over itself.
     pub fn poll(&self) -> Vec<(Token, Readiness)> {
-        self.kernel().poll()
+        self.kernel().next_batch()
     }
 
     /// Turns until nothing is ready and the worker would wait, or is done.

@@ -27,9 +27,9 @@ fn payload() -> String {
 }
 
 /// A peer that does not read; what it sends are messages of 1004 bytes, whose echoes have 1000.
-fn deaf_peer<H: ws_reactor::Handler>(world: &mut World<H>) -> SocketId {
+fn peer_that_does_not_read<H: ws_reactor::Handler>(world: &mut World<H>) -> SocketId {
     let id = open(world);
-    world.socket(id).peer_reads = false;
+    world.socket(id).client_reads = false;
     world.socket(id).capacity = CAPACITY;
     id
 }
@@ -39,7 +39,7 @@ fn reading_pauses_above_high_and_resumes_below_low() {
     let config = Config::default();
     let (high, low) = (config.backlog_bytes_high, config.backlog_bytes_low);
     let mut world = echo_world();
-    let id = deaf_peer(&mut world);
+    let id = peer_that_does_not_read(&mut world);
     let (frame, reply) = (text(&payload()), text_reply(&payload()));
     assert_eq!((frame.len(), reply.len()), (1004, 1000));
     let consumed_before = world.socket(id).consumed;
@@ -70,7 +70,7 @@ fn reading_pauses_above_high_and_resumes_below_low() {
         is_paused |= owed(&world, &received) > high;
     }
     assert!(received == reply.repeat(300));
-    world.socket(id).peer_reads = true;
+    world.socket(id).client_reads = true;
     world.run_until_quiet();
     assert_echoes(&mut world, id);
     assert_eq!(world.socket(id).calls(Call::Register), 1);
@@ -84,7 +84,7 @@ fn a_peer_that_never_reads_holds_one_read_or_a_little_above_high() {
     let all = input.len();
     for (first, further) in [(1004, 1004), (100_400, 100_400), (all, all), (40_160, all)] {
         let mut world = echo_world();
-        let id = deaf_peer(&mut world);
+        let id = peer_that_does_not_read(&mut world);
         world.send(id, &input[..first]);
         for piece in input[first..].chunks(further) {
             world.send(id, piece);
@@ -97,7 +97,7 @@ fn a_peer_that_never_reads_holds_one_read_or_a_little_above_high() {
         let reads = world.socket(id).calls(Call::Read);
         world.turn();
         assert_eq!(world.socket(id).calls(Call::Read), reads, "nobody reads until it reads");
-        world.socket(id).peer_reads = true;
+        world.socket(id).client_reads = true;
         world.run_until_quiet();
         assert!(world.take_received(id) == text_reply(&payload()).repeat(5000));
         assert_echoes(&mut world, id);
@@ -109,14 +109,14 @@ fn marks_as_high_as_can_be_pause_nobody() {
     let most = usize::MAX;
     let config = Config { backlog_bytes_high: most, backlog_bytes_max: most, ..Config::default() };
     let mut world = World::new(Echo, config);
-    let id = deaf_peer(&mut world);
+    let id = peer_that_does_not_read(&mut world);
     world.socket(id).capacity = 1000;
     // Every few bytes more than that are queued at some time.
     for _ in 0..500 {
         world.send(id, &text("x"));
         world.run_until_quiet();
     }
-    world.socket(id).peer_reads = true;
+    world.socket(id).client_reads = true;
     world.run_until_quiet();
     assert!(world.take_received(id) == text_reply("x").repeat(500));
 }
@@ -124,7 +124,7 @@ fn marks_as_high_as_can_be_pause_nobody() {
 #[test]
 fn a_message_under_way_counts_as_queued() {
     let mut world = echo_world();
-    let id = deaf_peer(&mut world);
+    let id = peer_that_does_not_read(&mut world);
     let large = "y".repeat(60_000);
     let frame = text(&large);
     let (begun, rest) = frame.split_at(40_000);
@@ -136,7 +136,7 @@ fn a_message_under_way_counts_as_queued() {
     world.send(id, rest);
     world.run_until_quiet();
     assert_eq!(world.socket(id).consumed, consumed, "reading has paused");
-    world.socket(id).peer_reads = true;
+    world.socket(id).client_reads = true;
     world.run_until_quiet();
     let echoes = [text_reply(&payload()).repeat(60), text_reply(&large)].concat();
     assert!(world.take_received(id) == echoes);
@@ -146,7 +146,7 @@ fn a_message_under_way_counts_as_queued() {
 #[test]
 fn a_large_message_to_a_peer_that_does_not_read_is_not_held() {
     let mut world = echo_world();
-    let id = deaf_peer(&mut world);
+    let id = peer_that_does_not_read(&mut world);
     let input = binary(1 << 20);
     for piece in input.chunks(16 * 1024) {
         world.send(id, piece);
@@ -154,7 +154,7 @@ fn a_large_message_to_a_peer_that_does_not_read_is_not_held() {
     world.run_until_quiet();
     let consumed = world.socket(id).consumed;
     assert!(consumed < 128 * 1024, "{consumed} of a message of 1 MiB were read");
-    world.socket(id).peer_reads = true;
+    world.socket(id).client_reads = true;
     world.run_until_quiet();
     assert!(world.take_received(id) == binary_reply(1 << 20));
 }
@@ -164,7 +164,7 @@ fn an_end_of_stream_behind_backpressure_is_not_lost() {
     for drained in [1, 999, 50_000] {
         let (probe, log) = Probe::echo();
         let mut world = World::new(probe, Config::default());
-        let id = deaf_peer(&mut world);
+        let id = peer_that_does_not_read(&mut world);
         let input = text(&payload()).repeat(200);
         for piece in input.chunks(20_000) {
             world.send(id, piece);
@@ -175,7 +175,7 @@ fn an_end_of_stream_behind_backpressure_is_not_lost() {
         // So that the first edges are small ones.
         world.socket(id).drain(drained);
         world.run_until_quiet();
-        world.socket(id).peer_reads = true;
+        world.socket(id).client_reads = true;
         world.run_until_quiet();
         assert!(world.take_received(id) == text_reply(&payload()).repeat(200));
         assert!(world.is_gone(id));
@@ -186,14 +186,14 @@ fn an_end_of_stream_behind_backpressure_is_not_lost() {
 #[test]
 fn a_close_frame_behind_backpressure_is_not_lost() {
     let mut world = echo_world();
-    let id = deaf_peer(&mut world);
+    let id = peer_that_does_not_read(&mut world);
     for _ in 0..200 {
         world.send(id, &text(&payload()));
     }
     world.send(id, &close(1000));
     world.run_until_quiet();
     assert_eq!(world.socket(id).calls(Call::Shutdown), 0);
-    world.socket(id).peer_reads = true;
+    world.socket(id).client_reads = true;
     world.run_until_quiet();
     let reply = [text_reply(&payload()).repeat(200), close_reply(1000, "")].concat();
     assert!(world.take_received(id) == reply);
@@ -204,7 +204,7 @@ fn a_close_frame_behind_backpressure_is_not_lost() {
 fn a_reset_behind_backpressure_is_noticed() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe, Config::default());
-    let id = deaf_peer(&mut world);
+    let id = peer_that_does_not_read(&mut world);
     world.send(id, &text(&payload()).repeat(200));
     world.run_until_quiet();
     world.reset(id);
@@ -216,9 +216,9 @@ fn a_reset_behind_backpressure_is_noticed() {
 #[test]
 fn a_peer_that_does_not_read_holds_up_no_other() {
     let mut world = echo_world();
-    let deaf = deaf_peer(&mut world);
+    let stuck = peer_that_does_not_read(&mut world);
     let other = open(&mut world);
-    world.send(deaf, &text(&payload()).repeat(3000));
+    world.send(stuck, &text(&payload()).repeat(3000));
     for _ in 0..100 {
         assert_echoes(&mut world, other);
     }
@@ -314,7 +314,7 @@ fn edges_that_come_while_a_connection_waits_for_its_turn_are_not_lost() {
 #[test]
 fn room_that_comes_in_the_middle_of_a_turn_lets_nothing_overtake() {
     let mut world = echo_world();
-    let id = deaf_peer(&mut world);
+    let id = peer_that_does_not_read(&mut world);
     let mut reply = Vec::new();
     for count in 0..50 {
         let message = format!("{count} {}", payload());
@@ -324,7 +324,7 @@ fn room_that_comes_in_the_middle_of_a_turn_lets_nothing_overtake() {
         world.socket(id).drain(500);
         world.turn_with(edges);
     }
-    world.socket(id).peer_reads = true;
+    world.socket(id).client_reads = true;
     world.run_until_quiet();
     assert!(world.take_received(id) == reply);
 }
@@ -332,7 +332,7 @@ fn room_that_comes_in_the_middle_of_a_turn_lets_nothing_overtake() {
 #[test]
 fn an_edge_that_says_only_writable_takes_back_nothing() {
     let mut world = echo_world();
-    let id = deaf_peer(&mut world);
+    let id = peer_that_does_not_read(&mut world);
     world.send(id, &text(&payload()).repeat(200));
     world.send(id, &text("the last"));
     world.run_until_quiet();
@@ -358,12 +358,12 @@ fn a_handler_that_sends_past_max_loses_the_connection() {
         Reply::None
     });
     let mut world = World::new(probe, Config::default());
-    let (id, other) = (deaf_peer(&mut world), deaf_peer(&mut world));
+    let (id, other) = (peer_that_does_not_read(&mut world), peer_that_does_not_read(&mut world));
     world.send(other, &text("little"));
     world.send(id, &text("much"));
     world.run_until_quiet();
     assert!(world.is_gone(id) && !world.is_gone(other));
-    world.socket(other).peer_reads = true;
+    world.socket(other).client_reads = true;
     world.run_until_quiet();
     assert!(world.take_received(other) == text_reply(&payload()).repeat(2000));
     assert_eq!(log.count("close 1006 \"\" the peer did not take what was sent to it"), 1);
@@ -378,7 +378,7 @@ fn a_handler_that_pings_past_max_loses_the_connection() {
         Reply::None
     });
     let mut world = World::new(probe, Config::default());
-    let id = deaf_peer(&mut world);
+    let id = peer_that_does_not_read(&mut world);
     let config = Config::default();
     assert!(PINGS * 127 > CAPACITY + config.backlog_bytes_max + config.message_bytes_max);
     world.send(id, &text("ping me"));
@@ -398,14 +398,14 @@ fn messages_of_a_read_wait_for_a_peer_that_does_not_take_the_answers() {
         Reply::None
     });
     let mut world = World::new(probe, Config::default());
-    let (neighbour, id) = (open(&mut world), deaf_peer(&mut world));
+    let (neighbour, id) = (open(&mut world), peer_that_does_not_read(&mut world));
     world.send(id, &text(&payload()).repeat(40));
     world.run_until_quiet();
     assert_eq!(log.count("text"), 1);
     world.finish(id);
     world.run_until_quiet();
     assert!(!world.is_gone(id), "what has been read is still answered");
-    world.socket(id).peer_reads = true;
+    world.socket(id).client_reads = true;
     world.run_until_quiet();
     assert!(world.take_received(id) == text_reply(&payload()).repeat(4000));
     assert!(world.is_gone(id));
@@ -434,7 +434,7 @@ fn another_thread_that_sends_past_max_loses_the_connection() {
     let config = Config { backlog_bytes_max: 100_000, ..Config::default() };
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe, config);
-    let id = deaf_peer(&mut world);
+    let id = peer_that_does_not_read(&mut world);
     let token = world.token(id);
     // The kernel takes ten, a hundred and one are queued: the last of them is above.
     for round in 1..=112 {
@@ -455,14 +455,14 @@ fn a_send_of_another_thread_beside_a_long_echo_loses_nobody() {
     let config = Config { message_bytes_max: LEN, ..Config::default() };
     let (probe, _) = Probe::echo();
     let mut world = World::new(probe, config);
-    let id = deaf_peer(&mut world);
+    let id = peer_that_does_not_read(&mut world);
     let token = world.token(id);
     world.send(id, &binary(LEN));
     world.run_until_quiet();
     assert!(world.post(Command::Send(token, Message::from("four").into())));
     world.run_until_quiet();
     assert!(!world.is_gone(id));
-    world.socket(id).peer_reads = true;
+    world.socket(id).client_reads = true;
     world.run_until_quiet();
     assert!(world.take_received(id) == [binary_reply(LEN), text_reply("four")].concat());
     assert_eq!(world.stats().backlog_overflows, 0);
@@ -484,13 +484,13 @@ fn a_send_of_a_handler_among_many_echoes_loses_nobody() {
         Reply::Echo
     });
     let mut world = World::new(probe, config);
-    let id = deaf_peer(&mut world);
+    let id = peer_that_does_not_read(&mut world);
     // They all come with one read, and their echoes are more than may be queued by a program.
     let (before, after) = (text(&payload()).repeat(200), text(&payload()).repeat(50));
     world.send(id, &[before, text("news"), after].concat());
     world.run_until_quiet();
     assert!(!world.is_gone(id));
-    world.socket(id).peer_reads = true;
+    world.socket(id).client_reads = true;
     world.run_until_quiet();
     let own = [text_reply("of the handler"), text_reply("news")].concat();
     let echo = text_reply(&payload());
@@ -517,7 +517,7 @@ fn what_a_program_may_send_is_the_same_beside_a_long_echo() {
         Config { backlog_bytes_max: 100_000, message_bytes_max: 500_000, ..Config::default() };
     let (probe, _) = Probe::echo();
     let mut world = World::new(probe, config);
-    let id = deaf_peer(&mut world);
+    let id = peer_that_does_not_read(&mut world);
     world.send(id, &binary(500_000));
     world.run_until_quiet();
     // A hundred come to the mark, the next is above it, and the one after that is refused.
@@ -528,7 +528,7 @@ fn what_a_program_may_send_is_the_same_beside_a_long_echo() {
 fn what_waited_for_the_end_of_a_streamed_message_still_counts_behind_it() {
     let config = Config { backlog_bytes_max: 100_000, ..Config::default() };
     let mut world = World::new(Echo, config);
-    let id = deaf_peer(&mut world);
+    let id = peer_that_does_not_read(&mut world);
     let token = world.token(id);
     let input = binary(20_000);
     world.send(id, &input[..10_000]);
@@ -555,7 +555,7 @@ fn a_slow_peer_that_sends_while_reading_is_paused_is_not_given_up() {
     let tell = |world: &World<Echo>| {
         assert!(world.post(Command::Send(token, Message::from(news.as_str()).into())));
     };
-    world.socket(id).peer_reads = false;
+    world.socket(id).client_reads = false;
     world.socket(id).capacity = 1000;
     for _ in 0..20 {
         tell(&world);

@@ -29,7 +29,7 @@ fn a_handshake_costs_one_accept_one_read_and_one_write() {
     let id = open(&mut world);
     assert_eq!(calls(&world, id), [1, 1, 1, 0]);
     // The second says that no other waits.
-    assert_eq!(world.kernel().accepts, 2);
+    assert_eq!(world.kernel().listeners[0].accepts, 2);
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn the_close_callback_learns_how_tcp_failed_behind_a_backlog() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe, Config::default());
     let id = open(&mut world);
-    world.socket(id).peer_reads = false;
+    world.socket(id).client_reads = false;
     world.socket(id).capacity = 100;
     world.send(id, &text(&"x".repeat(1000)));
     world.run_until_quiet();

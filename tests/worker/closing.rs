@@ -58,7 +58,7 @@ fn input_after_a_failure_is_discarded_while_reading_is_paused() {
     let config = Config::default();
     let mut world = echo_world();
     let id = open(&mut world);
-    world.socket(id).peer_reads = false;
+    world.socket(id).client_reads = false;
     world.socket(id).capacity = 1000;
     let count = 2 * config.backlog_bytes_high / 1000;
     let (message, reply) = (binary(1000), binary_reply(1000));
@@ -70,7 +70,7 @@ fn input_after_a_failure_is_discarded_while_reading_is_paused() {
     world.run_until_quiet();
     let sent = message.len() * (count + rest.len()) + 2 + b"not masked".len();
     assert_eq!(world.socket(id).consumed - consumed, sent, "the client can send all its bytes");
-    world.socket(id).peer_reads = true;
+    world.socket(id).client_reads = true;
     world.run_until_quiet();
     assert!(world.take_received(id) == [reply.repeat(count), close_reply(1002, "")].concat());
     world.finish(id);
@@ -84,7 +84,7 @@ fn a_peer_that_acknowledges_bytes_before_our_close_is_not_reset() {
     for close_comes_from_peer in [false, true] {
         let mut world = echo_world();
         let id = open(&mut world);
-        world.socket(id).peer_reads = false;
+        world.socket(id).client_reads = false;
         let input = [binary(50_000), if close_comes_from_peer { close(1000) } else { Vec::new() }];
         world.send(id, &input.concat());
         world.run_until_quiet();
@@ -127,7 +127,7 @@ fn pings_do_not_extend_the_time_for_a_close() {
 fn a_peer_that_does_not_acknowledge_our_close_is_dropped_after_the_idle_timeout() {
     let mut world = echo_world();
     let id = open(&mut world);
-    world.socket(id).peer_reads = false;
+    world.socket(id).client_reads = false;
     assert!(world.post(Command::Close(world.token(id), CloseCode::NORMAL, "".into())));
     world.advance(seconds(120) - JUST);
     assert!(!world.is_gone(id));
@@ -194,7 +194,7 @@ fn a_refused_client_that_stays_is_dropped_after_5_seconds() {
 fn a_close_frame_that_the_peer_does_not_take_is_given_up() {
     let mut world = echo_world();
     let id = open(&mut world);
-    world.socket(id).peer_reads = false;
+    world.socket(id).client_reads = false;
     world.socket(id).capacity = 1;
     world.send(id, &close(1000));
     world.advance(seconds(100));
@@ -248,7 +248,7 @@ fn pongs_right_behind_our_close_frame_do_not_extend_the_time_for_it() {
     let (probe, _) = Probe::echo();
     let mut world = World::new(probe, Config::default());
     let id = closing(&mut world);
-    world.socket(id).peer_reads = false;
+    world.socket(id).client_reads = false;
     world.send(id, &client(PING, b"").bytes().repeat(100));
     world.advance(seconds(5) - JUST);
     assert!(!world.is_gone(id));

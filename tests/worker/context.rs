@@ -113,7 +113,7 @@ fn a_message_to_a_closing_connection_is_dropped_and_counted() {
 fn slow_receivers_of_one_large_message_get_all_of_it() {
     let (mut world, ids) = relay_world(3);
     for &id in &ids[1..] {
-        world.socket(id).peer_reads = false;
+        world.socket(id).client_reads = false;
     }
     let payload = vec![7; 300_000];
     let message = client(BINARY, &payload).bytes();
@@ -122,7 +122,7 @@ fn slow_receivers_of_one_large_message_get_all_of_it() {
         world.run_until_quiet();
     }
     for &id in &ids[1..] {
-        world.socket(id).peer_reads = true;
+        world.socket(id).client_reads = true;
     }
     world.run_until_quiet();
     let expected = server(BINARY, &payload).bytes().repeat(3);

@@ -94,7 +94,7 @@ fn an_idle_peer_that_would_not_hear_a_close_frame_is_dropped() {
         let (probe, log) = Probe::echo();
         let mut world = World::new(probe, Config::default());
         let id = open(&mut world);
-        world.socket(id).peer_reads = false;
+        world.socket(id).client_reads = false;
         world.socket(id).capacity = capacity;
         world.socket(id).peer_buffer = peer_buffer;
         world.advance(seconds(120) - JUST);
@@ -150,7 +150,7 @@ fn without_pings_a_silent_peer_is_closed_after_the_idle_timeout() {
 fn without_pings_acknowledgements_keep_a_peer_while_others_are_outstanding() {
     let mut world = World::new(Probe::echo().0, without_pings());
     let id = open(&mut world);
-    world.socket(id).peer_reads = false;
+    world.socket(id).client_reads = false;
     world.send(id, &binary(10_000));
     for _ in 0..9 {
         world.advance(seconds(100));
@@ -175,7 +175,7 @@ fn messages_from_another_thread_do_not_keep_a_silent_peer() {
         let mut world = World::new(Probe::echo().0, config);
         let id = open(&mut world);
         let token = world.token(id);
-        world.socket(id).peer_reads = acknowledges;
+        world.socket(id).client_reads = acknowledges;
         let mut alive_ms = 0;
         while world.stats().open() == 1 {
             assert!(alive_ms < 2600, "pings: {pings}, acknowledges: {acknowledges}");
@@ -194,7 +194,7 @@ fn messages_from_another_thread_do_not_keep_a_silent_peer() {
 fn a_slow_peer_that_goes_on_acknowledging_is_not_closed() {
     let mut world = echo_world();
     let id = open(&mut world);
-    world.socket(id).peer_reads = false;
+    world.socket(id).client_reads = false;
     world.send(id, &binary(100_000));
     let mut received = 0;
     for _ in 0..10 {
@@ -204,7 +204,7 @@ fn a_slow_peer_that_goes_on_acknowledging_is_not_closed() {
         received += world.take_received(id).len();
     }
     assert_eq!(received, 100_000);
-    world.socket(id).peer_reads = true;
+    world.socket(id).client_reads = true;
     assert_eq!(ask(&mut world, id, &client(PONG, b"").bytes()).len(), 10 + ping().len());
     assert_echoes(&mut world, id);
     assert_eq!(world.stats().idle_timeouts, 0);
@@ -263,12 +263,12 @@ fn input_that_was_held_back_counts_as_received_when_it_arrived() {
     });
     let mut world = World::new(probe, Config::default());
     let id = open(&mut world);
-    world.socket(id).peer_reads = false;
+    world.socket(id).client_reads = false;
     world.socket(id).capacity = 1000;
     world.send(id, &[text("first"), text("held back")].concat());
     world.advance(seconds(60));
     assert_eq!(log.count("text"), 1, "reading has paused");
-    world.socket(id).peer_reads = true;
+    world.socket(id).client_reads = true;
     world.socket(id).capacity = usize::MAX;
     // The ping came after 25 s, and its acknowledgement after 60.
     world.run_until_quiet();
@@ -321,7 +321,7 @@ fn a_ping_waits_for_the_end_of_a_streamed_frame() {
 fn bytes_taken_from_the_backlog_keep_a_connection_open() {
     let mut world = echo_world();
     let id = open(&mut world);
-    world.socket(id).peer_reads = false;
+    world.socket(id).client_reads = false;
     world.socket(id).capacity = 1000;
     world.send(id, &binary(10_000));
     for _ in 0..9 {

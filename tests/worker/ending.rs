@@ -85,13 +85,13 @@ fn what_a_half_closed_peer_is_owed_is_sent_before_the_end() {
     let mut world = World::new(probe, Config::default());
     let id = open(&mut world);
     world.socket(id).capacity = 100;
-    world.socket(id).peer_reads = false;
+    world.socket(id).client_reads = false;
     world.send(id, &binary(1000));
     world.finish(id);
     world.run_until_quiet();
     assert!(!world.is_gone(id));
     assert_eq!(log.count("close"), 1, "no message will come or go");
-    world.socket(id).peer_reads = true;
+    world.socket(id).client_reads = true;
     world.run_until_quiet();
     assert_eq!(world.received(id).len(), 2 * (4 + 1000) + 2 + 3);
     assert!(world.is_gone(id));
@@ -103,7 +103,7 @@ fn a_half_closed_peer_that_does_not_read_is_given_up() {
     let mut world = echo_world();
     let id = open(&mut world);
     world.socket(id).capacity = 100;
-    world.socket(id).peer_reads = false;
+    world.socket(id).client_reads = false;
     world.send(id, &binary(1000));
     world.finish(id);
     world.advance(Duration::from_secs(121));
@@ -116,7 +116,7 @@ fn a_half_closed_peer_that_reads_slowly_gets_all_that_it_is_owed() {
     let mut world = echo_world();
     let id = open(&mut world);
     world.socket(id).capacity = 1000;
-    world.socket(id).peer_reads = false;
+    world.socket(id).client_reads = false;
     world.send(id, &binary(3000));
     world.finish(id);
     let mut received = world.take_received(id).len();
@@ -250,7 +250,7 @@ fn a_socket_that_is_adopted_during_a_drain_is_answered_503() {
     let last = open(&mut world);
     drain(&mut world);
     let (id, stream) = world.accepted_elsewhere();
-    assert!(world.post(Command::Adopt(stream, crate::scripted::address(id))));
+    assert!(world.post(Command::Adopt(stream, crate::kernel::address(id))));
     world.run_until_quiet();
     assert!(has_status(&world.received(id), 503));
     world.finish(last);
@@ -308,13 +308,13 @@ fn a_drain_does_not_overtake_what_is_posted_before_it() {
     let (lost, heir) = (open(&mut world), open(&mut world));
     let (sender, heir_token) = (Rc::clone(&world.sender), world.token(heir));
     *will.borrow_mut() = Some(Will { sender, heir: heir_token });
-    world.socket(lost).peer_reads = false;
+    world.socket(lost).client_reads = false;
     world.socket(lost).capacity = 0;
     let too_much = Message::from(&[0; 3 << 20]);
     assert!(world.post(Command::Send(world.token(lost), too_much.into())));
     world.run_until_quiet();
     assert!(world.is_gone(lost));
-    world.kernel().wake();
+    world.kernel().wake(0);
     world.run_until_quiet();
     assert_eq!(world.take_received(heir), [text_reply("news"), going_away()].concat());
     assert_eq!(world.stats().stale_sends, 0);

@@ -10,11 +10,12 @@ use ws_reactor::{
     Reply, Request, Upgrade,
 };
 
+use crate::kernel::address;
 use crate::probe::{
     Probe, ask, assert_echoes, binary, binary_reply, close as peer_close, close_reply, echo_world,
     has_status, open, text, text_reply,
 };
-use crate::scripted::{Stream, address};
+use crate::scripted::Stream;
 use crate::support::frames::{BINARY, CONTINUATION, client, server};
 use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 use crate::world::World;
@@ -96,7 +97,7 @@ fn a_message_to_a_connection_that_is_not_open_yet_is_counted() {
 }
 
 /// Notes in each callback whether other threads find the connection open.
-struct Witness {
+struct Recorder {
     lookup: Rc<RefCell<Option<Lookup>>>,
     seen: Rc<RefCell<Vec<(&'static str, bool)>>>,
 }
@@ -107,7 +108,7 @@ struct Lookup {
     token: Token,
 }
 
-impl Witness {
+impl Recorder {
     fn note(&self, callback: &'static str) {
         if let Some(Lookup { sender, token }) = &*self.lookup.borrow() {
             self.seen.borrow_mut().push((callback, sender.is_open(*token)));
@@ -115,7 +116,7 @@ impl Witness {
     }
 }
 
-impl Handler for Witness {
+impl Handler for Recorder {
     type State = ();
 
     fn on_request(&mut self, _: &Request<'_>, _: ConnectionInfo<'_>) -> Upgrade<()> {
@@ -140,8 +141,8 @@ impl Handler for Witness {
 #[test]
 fn other_threads_find_a_connection_from_its_open_to_its_close_callback() {
     let (lookup, seen) = (Rc::default(), Rc::default());
-    let witness = Witness { lookup: Rc::clone(&lookup), seen: Rc::clone(&seen) };
-    let mut world = World::new(witness, Config::default());
+    let recorder = Recorder { lookup: Rc::clone(&lookup), seen: Rc::clone(&seen) };
+    let mut world = World::new(recorder, Config::default());
     let id = world.connect();
     world.run_until_quiet();
     let token = world.token(id);
@@ -342,7 +343,7 @@ fn messages_behind_a_backlog_keep_their_order() {
     let mut world = echo_world();
     let id = open(&mut world);
     let token = world.token(id);
-    world.socket(id).peer_reads = false;
+    world.socket(id).client_reads = false;
     world.socket(id).capacity = 10;
     let mut reply = Vec::new();
     for count in 0..50 {
@@ -353,7 +354,7 @@ fn messages_behind_a_backlog_keep_their_order() {
         reply.extend(text_reply(&format!("mine {count}")));
         reply.extend(text_reply(&format!("yours {count}")));
     }
-    world.socket(id).peer_reads = true;
+    world.socket(id).client_reads = true;
     world.run_until_quiet();
     assert_eq!(world.take_received(id), reply);
 }

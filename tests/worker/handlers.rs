@@ -198,12 +198,12 @@ fn a_backlog_can_be_seen() {
         ask(&mut world, id, &[text("12345"), text("how much?")].concat()),
         [text_reply("12345"), text_reply("7")].concat()
     );
-    world.socket(id).peer_reads = false;
+    world.socket(id).client_reads = false;
     world.socket(id).capacity = 5;
     world.send(id, &text("12345"));
     world.send(id, &text("how much?"));
     world.run_until_quiet();
-    world.socket(id).peer_reads = true;
+    world.socket(id).client_reads = true;
     world.run_until_quiet();
     assert_eq!(world.take_received(id), [text_reply("12345"), text_reply("2")].concat());
 }

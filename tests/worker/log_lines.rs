@@ -98,7 +98,7 @@ fn backlog_overflows_are_logged_at_a_limited_rate() {
     let mut world = World::new(Echo, config);
     assert_throttled(&mut world, "WARN peer 0/", |world| {
         let id = open(world);
-        world.socket(id).peer_reads = false;
+        world.socket(id).client_reads = false;
         world.socket(id).capacity = 1;
         let token = world.token(id);
         let message = Message::Binary(&[0; 71_000]).into();
@@ -205,7 +205,7 @@ fn a_line_of_one_kind_does_not_suppress_one_of_another() {
     });
     let mut world = World::new(probe, Config::default());
     let id = open(&mut world);
-    world.socket(id).peer_reads = false;
+    world.socket(id).client_reads = false;
     world.socket(id).capacity = 1;
     capture();
     world.send(id, &binary(1));

@@ -1,8 +1,10 @@
-//! A whole worker over scripted sockets, in made-up time: what it does, what it costs, and what no
-//! peer can make it do.
+//! A whole worker over scripted sockets, in virtual time: its behaviour, its costs, and the attacks
+//! that it must withstand.
 
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/kernel/mod.rs"]
+mod kernel;
 #[path = "../support/scripted.rs"]
 mod scripted;
 #[path = "../support/world.rs"]
