@@ -10,17 +10,17 @@ use crate::peer_id::PeerId;
 use crate::protocol::{Accept, CloseCode, Delivery, Message, ProtocolError, Request, Response};
 
 /// The behaviour of a server. Each worker thread has a handler of its own, so a callback has it
-/// exclusively: no locks, no sharing. What belongs to one connection is [`State`](Self::State).
+/// exclusively: no locks, no sharing. The data of one connection is its [`State`](Self::State).
 ///
 /// A callback must not block: every connection of its worker waits for it, and a peer may have up
-/// to 4096 messages delivered before others have their turn. One that panics loses its own
-/// connection (1011, or 500 before the upgrade), not the worker, unless the program is built with
+/// to 4096 messages delivered before others have their turn. A panic in a callback ends its own
+/// connection (1011, or 500 before the upgrade) and not the worker, unless the program is built with
 /// `panic = "abort"`.
 ///
 /// ```
 /// use ws_reactor::{Handler, Message, Peer, Reply};
 ///
-/// /// Answers each message with how many there have been.
+/// /// Answers each message with the number of messages so far.
 /// struct Count;
 ///
 /// impl Handler for Count {
@@ -35,9 +35,9 @@ use crate::protocol::{Accept, CloseCode, Delivery, Message, ProtocolError, Reque
 /// }
 /// ```
 pub trait Handler: 'static {
-    /// What the handler keeps for each connection; `()` if nothing. The default is what
-    /// [`on_request`](Self::on_request) begins with unless it says otherwise: make it an `Option` if
-    /// there is none.
+    /// The handler's data for each connection; `()` if it has none. A connection starts with the
+    /// default unless [`on_request`](Self::on_request) returns another state. If there is no sensible
+    /// default, use an `Option`.
     type State: Default;
 
     /// A client asks for an upgrade, and its request is well-formed: accept or reject it. Origin
@@ -67,12 +67,12 @@ pub trait Handler: 'static {
         None
     }
 
-    /// A connection is open. What is sent here is the first that the client gets.
+    /// A connection is open. Messages sent here are the first that the client gets.
     fn on_open(&mut self, peer: &mut Peer<'_, Self::State>, info: ConnectionInfo<'_>) {
         let _ = (peer, info);
     }
 
-    /// A message arrived. What the peer is sent here goes out before the returned reply.
+    /// A message arrived. Messages sent here go out before the returned reply.
     fn on_message(&mut self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Reply;
 
     /// An open connection has closed, for whatever reason. This is the last call for it. `context`
@@ -96,13 +96,13 @@ pub trait Handler: 'static {
     }
 }
 
-/// What becomes of a client's request for an upgrade.
+/// The answer to a client's request for an upgrade.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Upgrade<S> {
     /// Open the connection, with this state.
     Accept(Accept, S),
-    /// Do not: answer with this status, headers and body.
+    /// Reject the request with this status, headers and body.
     Reject(Response),
 }
 
@@ -124,13 +124,13 @@ impl<S> Upgrade<S> {
     }
 }
 
-/// What goes back for a message.
+/// The reply to a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Reply {
-    /// Nothing, or nothing more than was sent in the callback.
+    /// No reply, apart from messages that the callback has sent.
     None,
-    /// The message itself. It costs no copy: the reply is written where the message was received.
+    /// The message itself. It is not copied: the reply is laid out where the message was received.
     Echo,
 }
 
@@ -139,10 +139,10 @@ pub enum Reply {
 #[non_exhaustive]
 pub struct CloseEvent<'e> {
     /// The code of the peer's close frame, or of ours if the peer was at fault;
-    /// [`CloseCode::NO_STATUS`] if the peer gave none, [`CloseCode::ABNORMAL`] if there was no
-    /// close frame from it.
+    /// [`CloseCode::NO_STATUS`] if the peer's close frame has no code, [`CloseCode::ABNORMAL`] if the
+    /// peer sent no close frame.
     pub code: CloseCode,
-    /// The peer's reason; empty if it gave none.
+    /// The reason in the peer's close frame, or an empty string.
     pub reason: &'e str,
     /// Why the connection ended.
     pub cause: CloseCause,
@@ -172,17 +172,17 @@ pub enum CloseCause {
     /// [`TimedOut`](io::ErrorKind::TimedOut) or [`HostUnreachable`](io::ErrorKind::HostUnreachable).
     Transport(io::ErrorKind),
     /// The peer was silent for [`idle_timeout`](crate::Config::idle_timeout): it sent nothing, and
-    /// its TCP acknowledged nothing that counts.
+    /// its TCP acknowledged no byte that counts.
     IdleTimeout,
     /// The peer did not answer the server's close frame within
     /// [`close_timeout`](crate::Config::close_timeout) of its acknowledgement, or its TCP stopped
     /// acknowledging bytes up to that frame for [`idle_timeout`](crate::Config::idle_timeout).
     CloseTimeout,
-    /// The program sent more to the peer than it took: [`backlog_bytes_max`].
+    /// The program sent more than the peer received, beyond [`backlog_bytes_max`].
     ///
     /// [`backlog_bytes_max`]: crate::Config::backlog_bytes_max
     BacklogOverflow,
-    /// The server's drain deadline came first.
+    /// The drain deadline passed before the closing handshake was complete.
     Shutdown,
 }
 
@@ -203,13 +203,13 @@ impl fmt::Display for CloseCause {
             Self::Transport(kind) => return write!(f, "TCP failed: {kind}"),
             Self::IdleTimeout => "the peer was silent for too long",
             Self::CloseTimeout => "the peer did not answer the close frame",
-            Self::BacklogOverflow => "the peer did not take what was sent to it",
+            Self::BacklogOverflow => "too many bytes were queued for the peer",
             Self::Shutdown => "the server shut down",
         })
     }
 }
 
-/// Sends every message back as it came.
+/// Echoes every message.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Echo;
 

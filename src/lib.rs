@@ -21,7 +21,7 @@
 //! }
 //! ```
 //!
-//! Start at [`Server`] to run one, at [`Handler`] to say what it does, at [`Config`] for limits and
+//! Start at [`Server`] to run one, at [`Handler`] for its behaviour, at [`Config`] for limits and
 //! timeouts, and at [`protocol`] for RFC 6455 without sockets.
 //!
 //! # Architecture
@@ -34,11 +34,11 @@
 //! The code has five layers, and imports go down only:
 //!
 //! ```text
-//!   server                                                  4  the public entry: bind, threads, handle
-//!   reactor: worker, acceptor, poll, timers, mailbox, ...   3  one thread: epoll, tokens, the slab
-//!   conn: connection, opening, ending, liveness, ...        2  one connection between socket and protocol
-//!   handler, then peer, then config and stats               1  the types that a handler uses
-//!   protocol: session, handshake, frame                     0  bytes in, events and bytes out
+//!   server                                                     4  the public entry: bind, threads, handle
+//!   reactor: worker, acceptor, poll, slots, timers, mailbox    3  one thread: epoll, tokens, the slab
+//!   conn: connection, its phases, wire, backlog, ...           2  one connection between socket and protocol
+//!   handler, then peer, then context, then config and stats    1  the types that a handler uses
+//!   protocol: session, handshake, frame                        0  bytes in, events and bytes out
 //! ```
 //!
 //! **Invariants.** [`protocol`] knows no socket, clock, thread or log. `conn` knows no epoll and no
@@ -49,14 +49,14 @@
 //!
 //! # The path of an echo
 //!
-//! Read `reactor/worker.rs` and `conn/connection.rs` from top to bottom.
+//! Read `reactor/worker.rs`, `conn/connection.rs` and `conn/open.rs` from top to bottom.
 //!
 //! | step | where | action |
 //! |---|---|---|
 //! | 1 | `Worker::turn` | takes an edge from epoll; its token finds the connection |
 //! | 2 | `Connection::read` | calls `recv` once, into the worker's receive buffer |
-//! | 3 | `Connection::take_events` | has [`Session`](protocol::Session) take a frame: check its header, unmask its payload, validate its text |
-//! | 4 | `Connection::deliver` | calls [`Handler::on_message`], which returns [`Reply::Echo`] |
+//! | 3 | `Open::take_events` | has [`Session`](protocol::Session) take a frame: check its header, unmask its payload, validate its text |
+//! | 4 | `Open::deliver` | calls [`Handler::on_message`], which returns [`Reply::Echo`] |
 //! | 5 | [`Window`](protocol::Window) | writes the reply's header in front of the payload, in the same buffer |
 //! | 6 | `Connection::flush` | calls `send` once, for the replies to all frames of the read |
 //!
@@ -77,7 +77,7 @@
 //!
 //! A silent peer is pinged after [`Config::ping_interval`]. It is alive if it sends bytes, or if its
 //! TCP acknowledges bytes that were sent before the ping; bytes that the local kernel accepts prove
-//! nothing. `conn/ending.rs` has the table of all deadlines, `conn/liveness.rs` the rule for
+//! nothing. `conn/deadlines.rs` has the table of all deadlines, `conn/liveness.rs` the rule for
 //! acknowledgements.
 //!
 //! # Backpressure
@@ -90,6 +90,18 @@
 //! A client that writes a whole message before it reads any of the echo must keep the message below
 //! the size of the kernel's socket buffers (a few megabytes). Above that, any server with bounded
 //! memory waits for the client to read, while the client waits to write.
+//!
+//! # Where new features go
+//!
+//! | feature | place |
+//! |---|---|
+//! | topics | an `Effect` of [`Context`] that the worker carries out, with the subscribers in `reactor`; the [`EncodedMessage`] is shared by their backlogs |
+//! | compression | a codec in the protocol's [`Workspace`](protocol::Workspace), and a third `Storage` of received messages |
+//! | TLS | a `Transport` under `Wire`, and properties in [`ConnectionInfo`] |
+//! | Unix sockets | a variant of [`Address`], and of the stream in `reactor/poll.rs` |
+//! | the PROXY protocol | a step of `Opening` before the request, which replaces the peer's address |
+//! | metrics | counters in `stats.rs`, read by another server |
+//! | timers | a per-peer deadline in `conn/deadlines.rs`, a per-worker one beside `reactor/timers.rs`; both act through [`Context`] |
 #![forbid(unsafe_code)]
 
 pub mod protocol;
@@ -116,12 +128,12 @@ pub use protocol::{Message, Method, Request, Response, Text};
 pub use server::{SendError, Server, ServerBuilder, ServerHandle, StartError};
 pub use stats::Stats;
 
-/// Compiles what the README shows.
+/// Compiles the examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;
 
-/// What tests of a whole worker over made-up sockets need. Not part of the public interface.
+/// For tests of a whole worker over scripted sockets. Not part of the public interface.
 #[doc(hidden)]
 pub mod internal {
     pub use crate::conn::transport::{Readiness, SendProgress, Transport};

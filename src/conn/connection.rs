@@ -187,7 +187,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         let result = open
             .on_open(info, &mut window, &self.wire, turn)
             .and_then(|()| open.serve(&mut window, &mut self.wire, turn));
-        // Set in any case, since the handler must be told of the end of what it saw opened.
+        // Set after an error too, because every `on_open` is followed by an `on_close`.
         self.phase = Phase::Open(open);
         self.finish_read(result?, &window, turn)
     }
@@ -350,7 +350,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
             let (id, max) = (turn.id, turn.config.backlog_bytes_max);
             if let Some(suppressed) = turn.throttles.overflows.admit(turn.now) {
                 log::warn!(
-                    "peer {id} is lost: it left more than {max} bytes (backlog_bytes_max) of what the program sent{suppressed}"
+                    "peer {id} is dropped: more than {max} bytes (backlog_bytes_max) from the program were queued for it{suppressed}"
                 );
             }
         }

@@ -16,10 +16,11 @@ pub(super) struct Guard<'t> {
     pub(super) throttles: &'t Throttles,
 }
 
-/// Runs a callback; `None` if it panicked, which its connection pays for and no other.
+/// Runs a callback; `None` if it panicked. Then only its own connection ends.
 #[inline]
 pub(super) fn guarded<R>(guard: Guard<'_>, callback: impl FnOnce() -> R) -> Option<R> {
-    // A handler's state after a panic is its own concern: it is told that its peer is gone.
+    // `AssertUnwindSafe`: the handler may see its own state half changed, and is told that the peer's
+    // connection has ended.
     let result = catch_unwind(AssertUnwindSafe(callback));
     match result {
         Ok(answer) => Some(answer),
@@ -28,7 +29,7 @@ pub(super) fn guarded<R>(guard: Guard<'_>, callback: impl FnOnce() -> R) -> Opti
             if let Some(suppressed) = guard.throttles.panics.admit(guard.now) {
                 log::error!("the handler panicked over peer {}{suppressed}", guard.id);
             }
-            // Its destructor may panic too: what that throws is not dropped.
+            // The payload's destructor may panic too. The payload of that second panic is leaked.
             let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
             dropped.unwrap_or_else(std::mem::forget);
             None

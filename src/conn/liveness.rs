@@ -1,7 +1,7 @@
 //! Acknowledgements of a peer's TCP as proof that it is alive.
 //!
-//! Bytes that the kernel accepted prove nothing, because a send buffer holds megabytes for a peer
-//! that has gone. Bytes that the peer's TCP acknowledged do. The kernel counts them
+//! Bytes that the kernel accepted prove nothing, because a send buffer holds megabytes for a dead
+//! peer. Bytes that the peer's TCP acknowledged are proof. The kernel counts them
 //! ([`SendProgress`](super::transport::SendProgress)), but reading the count is a system call, made only when a deadline comes up.
 
 use std::time::Duration;

@@ -23,7 +23,7 @@ pub trait Transport: Read + Write + Endpoint {
     ///
     /// # Errors
     ///
-    /// If the connection is gone already.
+    /// If the connection has failed already.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
     /// How many bytes were written and acknowledged. A transport without acknowledgements reports
@@ -31,7 +31,7 @@ pub trait Transport: Read + Write + Endpoint {
     ///
     /// # Errors
     ///
-    /// If the connection is gone already.
+    /// If the connection has failed already.
     fn send_progress(&self) -> io::Result<SendProgress>;
 
     /// Writes several buffers with one call.
