@@ -366,7 +366,7 @@ fn a_handler_that_sends_past_max_loses_the_connection() {
     world.socket(other).client_reads = true;
     world.run_until_quiet();
     assert!(world.take_received(other) == text_reply(&payload()).repeat(2000));
-    assert_eq!(log.count("close 1006 \"\" the peer did not take what was sent to it"), 1);
+    assert_eq!(log.count("close 1006 \"\" too many bytes were queued for the peer"), 1);
     assert_eq!((world.stats().backlog_overflows, world.stats().closed), (1, 1));
 }
 
