@@ -1,7 +1,7 @@
-//! An echo allocates nothing: ten thousand messages through a whole worker, and the allocator
-//! counts.
+//! An echo allocates nothing: a counting allocator observes ten thousand messages through a whole
+//! worker.
 //!
-//! Only what this thread allocates is counted: that of the test harness has things to say, too.
+//! Only allocations of this thread count, because the threads of the test harness allocate too.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
@@ -20,29 +20,29 @@ const REQUEST: &[u8] =
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
-/// The system's allocator, and how often it was asked.
+/// The system allocator, with a count of allocations.
 struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is passed on to the system's allocator as it came.
+// SAFETY: every call is forwarded unchanged to the system allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
@@ -50,7 +50,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A socket whose reads bring the same bytes each time it is readable, and that takes every write.
+/// A socket that returns the same bytes each time it is readable, and accepts every write.
 #[derive(Clone, Debug, Default)]
 struct Socket(Rc<RefCell<Wire>>);
 
@@ -100,14 +100,14 @@ impl Transport for Socket {
     }
 }
 
-/// One socket waits at the listener.
+/// A listener with one pending connection.
 #[derive(Debug)]
-struct Door {
+struct Listener {
     waiting: Option<Socket>,
     token: Rc<RefCell<Option<Token>>>,
 }
 
-impl Driver for Door {
+impl Driver for Listener {
     type Stream = Socket;
 
     fn accept(&mut self, _: u32) -> io::Result<(Socket, Address)> {
@@ -127,7 +127,7 @@ impl Driver for Door {
     fn stop_listening(&mut self) {}
 }
 
-/// A client's frame with a key of zeroes, which leaves the payload as it is.
+/// A client's frame with a key of zeroes, which leaves the payload unchanged.
 fn frame(opcode: u8, len: usize) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
     if len < 126 {
@@ -145,7 +145,7 @@ fn frame(opcode: u8, len: usize) -> Vec<u8> {
 fn an_echo_allocates_nothing() {
     let now = Instant::now();
     let (socket, token) = (Socket::default(), Rc::default());
-    let door = Door { waiting: Some(socket.clone()), token: Rc::clone(&token) };
+    let listener = Listener { waiting: Some(socket.clone()), token: Rc::clone(&token) };
     let (_sender, mailbox) = mailbox(1);
     let context = WorkerContext {
         config: Arc::new(Config::default()),
@@ -155,7 +155,7 @@ fn an_echo_allocates_nothing() {
         index: 0,
         time_of_day: SystemTime::now,
     };
-    let mut worker = Worker::new(door, Echo, context, mailbox, now);
+    let mut worker = Worker::new(listener, Echo, context, mailbox, now);
     let edge = Readiness { readable: true, writable: true, reads_to_end: false };
     worker.turn([(Token::listener(0), edge)].into_iter(), now);
     let token = token.borrow().expect("the socket was accepted");
@@ -169,7 +169,7 @@ fn an_echo_allocates_nothing() {
         let after = (ALLOCATIONS.get(), socket.0.borrow().written);
         (after.0 - before.0, after.1 - before.1)
     };
-    assert!(turn(REQUEST, 1).0 > 0, "a handshake allocates: the count counts");
+    assert!(turn(REQUEST, 1).0 > 0, "a handshake allocates, so the counter works");
     for (opcode, len, depth, turns) in [
         (1, 0, 1, 10_000),
         (1, 32, 1, 10_000),

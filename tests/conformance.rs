@@ -1,6 +1,6 @@
-//! The crown: every case of the tables through a whole worker, whole and under every cut.
+//! Sends every case of the tables through a whole worker, in one piece and split at every byte.
 //!
-//! What a server answers must not depend on how the network cuts its input: each case is sent as
+//! A server's answers must not depend on how the network splits its input: each case is sent as
 //! one piece, byte by byte, cut in two at every position, with the handshake before it and in the
 //! same read, joined with other cases, and cut at random. The same bytes come out, and the server
 //! ends the connection or keeps it, as the case says.
@@ -146,7 +146,7 @@ fn random_cuts_of_requests() {
     }
 }
 
-/// What has to come of an input, however it is cut.
+/// The expected result of an input, however it is split.
 struct Exam {
     name: String,
     output: Vec<u8>,
@@ -159,7 +159,7 @@ impl Exam {
         Self { name, output: joined(&[GOOD_RESPONSE, &case.output]), ends: case.ends }
     }
 
-    /// The answer to a request in one piece, which must be right and is the measure of the others.
+    /// Sends a request in one piece, checks the answer, and expects the same for every split.
     fn of_request(case: &RequestCase, world: &mut World<Echo>) -> Self {
         let name = format!("{} ({})", case.name, case.rfc);
         let (id, output) = world.open(&case.input);
@@ -175,7 +175,7 @@ impl Exam {
         self
     }
 
-    /// Sends the chunks, a read for each, and holds what comes back against the table.
+    /// Sends each chunk in a read of its own, and compares the output with the table.
     fn check(&self, world: &mut World<Echo>, chunks: &[&[u8]]) {
         let id = world.connect();
         for chunk in chunks {
@@ -199,7 +199,7 @@ impl Exam {
             let piece =
                 |bytes: &[u8]| bytes[at..bytes.len().min(at + 40)].escape_ascii().to_string();
             panic!(
-                "{}: reads of {}: {} bytes came, {} should; from byte {at} on \"{}\", not \"{}\"",
+                "{}: reads of {}: {} bytes, expected {}; from byte {at} \"{}\", expected \"{}\"",
                 self.name,
                 sizes(chunks),
                 output.len(),
@@ -229,9 +229,9 @@ fn check_answer(case: &RequestCase, output: &[u8]) {
     assert!(head.split("\r\n").any(|found| found == DATE_LINE), "{name}: no date in {head}");
     let length = head.split("\r\n").find_map(|line| line.strip_prefix("Content-Length: "));
     let length: usize = length.and_then(|length| length.parse().ok()).expect("a length");
-    assert!(length > 0, "{name}: no word about the fault");
+    assert!(length > 0, "{name}: no description of the error");
     let is_head = case.input.trim_ascii_start().starts_with(b"HEAD ");
-    // RFC 9110 9.3.2: a HEAD is told the length of the body that it does not get.
+    // RFC 9110 9.3.2: the response to a HEAD has the length of the body but no body.
     assert_eq!(rest.len(), if is_head { 0 } else { length }, "{name}: bytes of the body");
 }
 
@@ -253,14 +253,14 @@ fn world(message_bytes_max: usize) -> World<Echo> {
     World::new(Echo, Config { message_bytes_max, ..Config::default() })
 }
 
-/// Longer inputs are cut in two at chosen places only.
+/// Longer inputs are cut in two only at selected positions.
 const ALL_CUTS_BYTES_MAX: usize = 2048;
 
-/// Longer inputs are not sent byte by byte: it would take minutes.
+/// Longer inputs are not sent byte by byte, which would take minutes.
 const BYTES_SINGLY_MAX: usize = 70_000;
 
-/// Where to cut in two: everywhere, or in a long input around the borders of frames and headers,
-/// and here and there.
+/// The positions to cut an input in two: all of them, or for a long input the boundaries of frames
+/// and headers, and a few others.
 fn cuts(input: &[u8]) -> Vec<usize> {
     let frames_max = match input.len() {
         0..=ALL_CUTS_BYTES_MAX => return (1..input.len()).collect(),
@@ -283,7 +283,7 @@ fn cuts(input: &[u8]) -> Vec<usize> {
     cuts
 }
 
-/// Where a frame begins, where its payload does, and where it would end.
+/// The positions of a frame: its start, its payload, and its end, which may be beyond the input.
 struct Header {
     start: usize,
     payload_start: usize,
@@ -292,7 +292,7 @@ struct Header {
     fin: bool,
 }
 
-/// The headers in `bytes`, as far as their lengths lead.
+/// The headers in `bytes`, found by following the lengths.
 fn headers(bytes: &[u8]) -> Vec<Header> {
     let mut headers = Vec::new();
     let mut start = 0;
@@ -316,7 +316,7 @@ fn headers(bytes: &[u8]) -> Vec<Header> {
     headers
 }
 
-/// Whether `input` leaves neither a frame nor a message unfinished.
+/// Whether `input` ends with neither a frame nor a message incomplete.
 fn is_complete(input: &[u8]) -> bool {
     let headers = headers(input);
     let data = headers.iter().rfind(|header| header.opcode < CLOSE);

@@ -1,7 +1,7 @@
-//! Echo over real sockets: every message comes back as it was, whatever its size and its pieces.
+//! Echoes over real sockets: every message comes back unchanged, whatever its size and fragments.
 //!
-//! The client is tungstenite. Where a batch exceeds what the kernel buffers, it is written and read
-//! on two threads: a client that writes everything before it reads would wait for itself.
+//! The client is tungstenite. A batch larger than the kernel's buffers is written and read by two
+//! threads: a client that writes everything before it reads would deadlock.
 
 mod support;
 
@@ -22,12 +22,12 @@ use ws_reactor::{Config, ConnectionInfo, Echo, Handler, Peer, Reply, Server};
 
 const MIB: usize = 1024 * 1024;
 
-/// Answers as the article's server does.
-struct Article {
+/// Echoes text with a prefix.
+struct Prefixed {
     prefix: &'static str,
 }
 
-impl Handler for Article {
+impl Handler for Prefixed {
     type State = ();
 
     fn on_message(&mut self, peer: &mut Peer<'_, ()>, message: ws_reactor::Message<'_>) -> Reply {
@@ -41,7 +41,7 @@ impl Handler for Article {
     }
 }
 
-/// Tells every client which worker it has.
+/// Sends each client the number of its worker.
 struct Numbered(usize);
 
 impl Handler for Numbered {
@@ -56,7 +56,7 @@ impl Handler for Numbered {
     }
 }
 
-/// A connection's messages: the first is as long as a message may be, the rest are rng.
+/// The messages of a connection: the first has the maximum length, the others are random.
 fn messages(seed: u64, count: usize) -> impl Iterator<Item = Message> {
     let mut rng = Rng::new(seed);
     (0..count).map(move |index| {
@@ -65,7 +65,7 @@ fn messages(seed: u64, count: usize) -> impl Iterator<Item = Message> {
     })
 }
 
-/// Writes the messages, a third of them in fragments with pings between, without waiting.
+/// Writes the messages without waiting, a third of them in fragments with pings in between.
 fn write_messages(client: &mut Client, seed: u64, count: usize) {
     let mut rng = Rng::new(!seed);
     for message in messages(seed, count) {
@@ -74,7 +74,7 @@ fn write_messages(client: &mut Client, seed: u64, count: usize) {
             continue;
         }
         for frame in random_fragments(&mut rng, &message, 9) {
-            // Before a frame: the pong comes before the end of the message's echo.
+            // Before a frame, so that the pong precedes the end of the message's echo.
             if rng.below(4) == 0 {
                 client.write(Message::Ping(rng.bytes(5).into())).expect("the server reads");
             }
@@ -87,7 +87,7 @@ fn write_messages(client: &mut Client, seed: u64, count: usize) {
     client.flush().expect("the server reads");
 }
 
-/// Reads the next message that is no pong.
+/// Reads the next message other than a pong.
 fn read_message(client: &mut Client) -> Message {
     loop {
         match client.read().expect("the server echoes") {
@@ -99,10 +99,10 @@ fn read_message(client: &mut Client) -> Message {
 
 #[track_caller]
 fn assert_same(message: &Message, expected: &Message, what: &str) {
-    // A failure must not print a mebibyte.
+    // Do not print the messages, which may be a mebibyte.
     assert!(
         message == expected,
-        "{what}: {} bytes came back for {}, text: {} for {}",
+        "{what}: {} bytes instead of {}, text: {} instead of {}",
         message.len(),
         expected.len(),
         message.is_text(),
@@ -111,7 +111,7 @@ fn assert_same(message: &Message, expected: &Message, what: &str) {
 }
 
 #[test]
-fn thousands_of_random_messages_come_back_exactly() {
+fn thousands_of_random_messages_are_echoed_exactly() {
     const CLIENTS: u64 = 5;
     const MESSAGES: usize = 500;
     let seed = seed();
@@ -163,8 +163,8 @@ fn pipelined_small_messages_keep_their_order() {
 }
 
 #[test]
-fn the_articles_prefix_comes_before_every_text() {
-    let server = serve(2, || Article { prefix: "Echo: " });
+fn every_text_is_echoed_with_the_prefix() {
+    let server = serve(2, || Prefixed { prefix: "Echo: " });
     let mut client = connect(address(&server));
     ask(&mut client, "hi", "Echo: hi");
     ask(&mut client, "", "Echo: ");
@@ -178,9 +178,9 @@ fn the_articles_prefix_comes_before_every_text() {
 }
 
 #[test]
-fn replies_by_hand_and_echoes_keep_the_order_of_their_messages() {
+fn sent_messages_and_echoes_keep_their_order() {
     const MESSAGES: usize = 1000;
-    let server = serve(1, || Article { prefix: "> " });
+    let server = serve(1, || Prefixed { prefix: "> " });
     let mut client = connect(address(&server));
     let mut writer = writing_half(&client);
     let writer = thread::spawn(move || {
@@ -232,15 +232,15 @@ fn several_addresses_are_served_at_once() {
 #[test]
 fn a_free_port_is_shared_by_all_workers() {
     const WORKERS: usize = 3;
-    // The kernel's choice is a hash of the client's port: a worker is passed over by all of them
-    // once in 10^26 runs.
+    // The kernel chooses by a hash of the client's port: some worker gets no connection in one of
+    // 10^26 runs.
     const CONNECTIONS_MAX: usize = 150;
     let mut count = 0;
     let server = serve(WORKERS, || {
         count += 1;
         Numbered(count)
     });
-    assert_eq!(count, WORKERS, "each worker has a handler of its own");
+    assert_eq!(count, WORKERS, "each worker has its own handler");
     let mut seen = [false; WORKERS + 1];
     for _ in 0..CONNECTIONS_MAX {
         let mut client = connect(address(&server));
@@ -254,7 +254,7 @@ fn a_free_port_is_shared_by_all_workers() {
 }
 
 #[test]
-fn a_message_of_64_mib_comes_back_in_full_and_one_byte_more_is_too_big() {
+fn a_message_of_64_mib_is_echoed_and_a_byte_more_is_too_big() {
     let config = Config { message_bytes_max: 64 * MIB, ..Config::default() };
     let server = serve_with(config, 2, || Echo);
     let mut client = connect(address(&server));
@@ -285,18 +285,18 @@ fn a_large_binary_message_is_echoed_while_it_arrives() {
     let payload = Rng::new(seed()).bytes(MIB);
     let request = frames::client(frames::BINARY, &payload).bytes();
     let reply = frames::server(frames::BINARY, &payload).bytes();
-    // The client's header is longer by the mask: this much of the reply is owed for that much.
-    let (sent_first, owed_first) = (300_004, 300_000);
+    // The client's header is longer by the mask key, so the reply is four bytes shorter.
+    let (sent_first, echoed_first) = (300_004, 300_000);
     stream.write_all(&request[..sent_first]).unwrap();
-    expect_bytes(&mut stream, &reply[..owed_first]);
+    expect_bytes(&mut stream, &reply[..echoed_first]);
     stream.write_all(&request[sent_first..]).unwrap();
-    expect_bytes(&mut stream, &reply[owed_first..]);
+    expect_bytes(&mut stream, &reply[echoed_first..]);
     drop(stream);
     assert_eq!(stop(&server).messages_out, 1);
 }
 
 #[test]
-fn a_text_that_breaks_off_in_a_character_is_refused_with_1007() {
+fn a_text_that_ends_inside_a_character_is_closed_with_1007() {
     let server = serve(1, || Echo);
     let mut stream = open_raw(address(&server));
     stream.write_all(&frames::client(frames::TEXT, b"fine").bytes()).unwrap();
@@ -311,13 +311,13 @@ fn a_text_that_breaks_off_in_a_character_is_refused_with_1007() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_holds_up_nobody_and_loses_nothing() {
+fn a_peer_that_does_not_read_delays_no_other_and_loses_nothing() {
     const BLOCKED: Duration = Duration::from_millis(200);
     let server = serve(1, || Echo);
     let mut slow = open_raw(address(&server));
     let message = frames::client(frames::TEXT, "x".repeat(65_536).as_bytes()).bytes();
     let reply = frames::server(frames::TEXT, "x".repeat(65_536).as_bytes()).bytes();
-    // Write until the kernel has taken nothing for a while: all buffers on the way are full.
+    // Write until the kernel accepts nothing for a while: all buffers on the way are full.
     slow.set_write_timeout(Some(BLOCKED)).unwrap();
     let mut written = 0;
     loop {
@@ -347,14 +347,14 @@ fn a_peer_that_does_not_read_holds_up_nobody_and_loses_nothing() {
     }
     reader.join().expect("every echo arrives");
     drop(slow);
-    wait_until("the slow peer is gone", || server.stats().ended == 2);
+    wait_until("the slow peer's connection ends", || server.stats().ended == 2);
     assert_eq!(stop(&server).messages_out, expected as u64 + 100);
 }
 
 #[test]
-fn a_message_that_is_too_big_ends_its_connection_only() {
+fn a_message_that_is_too_big_ends_only_its_connection() {
     let config = Config { message_bytes_max: 1000, ..Config::default() };
-    let server = serve_with(config, 1, || Article { prefix: "" });
+    let server = serve_with(config, 1, || Prefixed { prefix: "" });
     let mut other = connect(address(&server));
     let mut client = connect(address(&server));
     ask(&mut client, &"x".repeat(1000), &"x".repeat(1000));

@@ -1,4 +1,4 @@
-//! The examples as their users run them: what they print, how they end.
+//! Runs the examples as processes, and checks their output and exit status.
 
 mod support;
 
@@ -14,7 +14,7 @@ use support::programs::{Ended, Program, full_pipe, listening, run, server, termi
 use support::servers::{LOCAL, local};
 use tungstenite::Message;
 
-/// What the server says to every peer when it ends.
+/// The reason in the server's close frame at shutdown.
 const REASON: &str = "the server is shutting down";
 
 /// Runs the load example against `address`.
@@ -22,7 +22,7 @@ fn load(address: SocketAddr, arguments: &str) -> Ended {
     run("load", &format!("--url ws://{address}/ {arguments}"))
 }
 
-/// The number that `json`, a flat object, has under `key`.
+/// The number under `key` in `json`, a flat object.
 #[track_caller]
 fn number(json: &str, key: &str) -> f64 {
     let start = format!("\"{key}\":");
@@ -32,7 +32,7 @@ fn number(json: &str, key: &str) -> f64 {
 }
 
 #[test]
-fn the_server_says_where_it_listens_and_echoes() {
+fn the_server_prints_its_address_and_echoes() {
     let (server, address) = server("--workers 2");
     assert_eq!(address.ip(), LOCAL.ip());
     assert_ne!(address.port(), 0);
@@ -46,7 +46,7 @@ fn the_server_says_where_it_listens_and_echoes() {
 }
 
 #[test]
-fn the_server_listens_on_every_address_that_is_given() {
+fn the_server_listens_on_every_given_address() {
     let (server, first) = server("--addr [::1]:0 --workers 3");
     let line = server.line("listening on [::1]:");
     let second = line.split(' ').nth(2).and_then(|address| address.parse().ok()).expect("IPv6");
@@ -60,7 +60,7 @@ fn the_server_listens_on_every_address_that_is_given() {
 }
 
 #[test]
-fn a_prefix_is_put_before_texts() {
+fn a_prefix_is_added_to_text_echoes() {
     let (server, address) = {
         let arguments = ["--addr", "127.0.0.1:0", "--workers", "1", "--prefix", "Echo: "];
         let server = Program::start_with("server", &arguments);
@@ -75,7 +75,7 @@ fn a_prefix_is_put_before_texts() {
 }
 
 #[test]
-fn connections_and_their_ends_are_logged() {
+fn opens_and_closes_are_logged() {
     let (server, address) = server("--workers 1");
     let mut client = connect(address);
     let from = client.get_ref().local_addr().unwrap();
@@ -128,7 +128,7 @@ fn the_drain_timeout_ends_a_server_whose_peers_do_not_answer() {
     drop(stream);
 }
 
-/// More than one signal ends the server: one that comes at once is taken for the first.
+/// Sends signals until the server ends: a second one too soon after the first counts as the same.
 #[track_caller]
 fn assert_signals_end(mut server: Program) {
     wait_until("it ends", || {
@@ -149,27 +149,28 @@ fn a_second_signal_ends_the_server_at_once() {
     assert_signals_end(server);
 }
 
-/// A collector of logs that hangs must not keep the server from ending.
+/// A log collector that hangs must not keep the server from ending.
 #[test]
-fn signals_end_a_server_whose_log_nobody_reads() {
+fn signals_end_a_server_whose_log_is_not_read() {
     let arguments = "--addr 127.0.0.1:0 --workers 1 --drain-timeout 3600";
     let (unread, log) = full_pipe();
     let server = Program::start_logging_to("server", arguments, "info", log);
     let address = listening(&server);
-    // It would not end by itself: this peer does not answer the close frame.
+    // This peer does not answer the close frame, so the server does not end without a second
+    // signal.
     let _stream = open_raw(address);
     assert_signals_end(server);
     drop(unread);
 }
 
-/// Whoever comes and goes could fill the log otherwise.
+/// Otherwise clients that reconnect could flood the log.
 #[test]
-fn a_full_server_says_so_now_and_then() {
+fn a_full_server_logs_refusals_at_a_limited_rate() {
     const ROUNDS: usize = 20;
     let (server, address) = server("--workers 1 --connections-max 1");
     for _ in 0..ROUNDS {
         let mut first = None;
-        wait_until("there is room for one", || {
+        wait_until("the server accepts a connection again", || {
             let (stream, request) = (dial(address), request(address, "/", &[]));
             first = tungstenite::client(request, stream).ok();
             first.is_some()
@@ -185,7 +186,7 @@ fn a_full_server_says_so_now_and_then() {
 }
 
 #[test]
-fn the_limits_on_the_command_line_are_the_servers() {
+fn limits_on_the_command_line_take_effect() {
     let (server, address) = server(
         "--workers 1 --message-max 10 --connections-max 2 --handshake-timeout 0.8 --idle-timeout 60",
     );
@@ -193,9 +194,9 @@ fn the_limits_on_the_command_line_are_the_servers() {
     ask(&mut first, "0123456789", "0123456789");
     let answer = read_all(&mut dial(address));
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-    // The place of the connection that timed out is free again, in a moment.
+    // The connection that timed out ends soon, and another is then accepted.
     let mut second = None;
-    wait_until("there is room for a second", || {
+    wait_until("a second connection is accepted", || {
         let stream = dial(address);
         match tungstenite::client::client(request(address, "/", &[]), stream) {
             Ok((client, _)) => second = Some(client),
@@ -215,7 +216,7 @@ fn the_limits_on_the_command_line_are_the_servers() {
 }
 
 #[test]
-fn the_idle_timeout_on_the_command_line_is_the_servers() {
+fn an_idle_timeout_on_the_command_line_takes_effect() {
     let (server, address) = server("--workers 1 --idle-timeout 0.2 --handshake-timeout 60");
     let mut stream = open_raw(address);
     expect_bytes(&mut stream, &frames::server(frames::PING, b"").bytes());
@@ -227,7 +228,7 @@ fn the_idle_timeout_on_the_command_line_is_the_servers() {
 }
 
 #[test]
-fn a_server_that_polls_busily_uses_its_core_and_still_hears_everybody() {
+fn a_busy_polling_server_uses_its_core_and_still_serves() {
     let (server, address) = server("--workers 1 --busy-poll 3600000000");
     wait_until("it polls", || server.cpu_time() > Duration::from_millis(100));
     let mut client = connect(address);
@@ -237,7 +238,7 @@ fn a_server_that_polls_busily_uses_its_core_and_still_hears_everybody() {
 }
 
 #[test]
-fn an_address_in_use_is_exit_2_and_one_line() {
+fn an_address_in_use_prints_one_line_and_exits_with_2() {
     let listener = TcpListener::bind(LOCAL).unwrap();
     let taken = listener.local_addr().unwrap();
     for arguments in [format!("--addr {taken}"), format!("--addr 127.0.0.1:0 --addr {taken}")] {
@@ -267,7 +268,7 @@ fn a_second_server_needs_share_port() {
 }
 
 #[test]
-fn what_the_command_line_gets_wrong_is_exit_2() {
+fn a_wrong_command_line_exits_with_2() {
     for (name, arguments, names) in [
         ("server", "--bogus", "--bogus"),
         ("server", "argument", "argument"),
@@ -308,7 +309,7 @@ fn what_the_command_line_gets_wrong_is_exit_2() {
 }
 
 #[test]
-fn load_measures_and_every_echo_is_right() {
+fn load_measures_and_checks_every_echo() {
     let (server, address) = server("--workers 2");
     let ended = load(address, "--connections 8 --size 32 --depth 4 --duration 1 --json");
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
@@ -327,7 +328,7 @@ fn load_measures_and_every_echo_is_right() {
 }
 
 #[test]
-fn load_sends_as_many_messages_as_it_is_told() {
+fn load_sends_the_requested_number_of_messages() {
     let (server, address) = server("--workers 2");
     let arguments = "--connections 3 --size 0,1,125,126,65535,65536,300000 --depth 8 --count 200";
     for kind in ["", "--binary"] {
@@ -339,7 +340,7 @@ fn load_sends_as_many_messages_as_it_is_told() {
 }
 
 #[test]
-fn load_tells_how_much_cpu_time_the_server_used() {
+fn load_reports_the_cpu_time_of_the_server() {
     let (server, address) = server("--workers 1");
     let arguments = format!("--connections 8 --duration 0.5 --warmup 0.1 --pid {}", server.id());
     let used_before = server.cpu_time();
@@ -347,7 +348,7 @@ fn load_tells_how_much_cpu_time_the_server_used() {
     let used = (server.cpu_time() - used_before).as_secs_f64();
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
     let json = &ended.stdout[0];
-    // Five sixths of the messages are measured; the clocks are read one after the other.
+    // Five sixths of the messages are measured, and the clocks are not read at the same time.
     let measured = number(json, "server_cores") * number(json, "seconds");
     assert!((0.5..1.1).contains(&(measured / used)), "{used} s: {json}");
     let messages = number(json, "messages");
@@ -360,7 +361,7 @@ fn load_tells_how_much_cpu_time_the_server_used() {
 }
 
 #[test]
-fn load_tells_an_answer_that_is_no_echo() {
+fn load_reports_a_wrong_echo() {
     let (server, address) = server("--workers 1 --prefix >");
     let ended = load(address, "--connections 2 --count 10 --json");
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
@@ -373,7 +374,7 @@ fn load_tells_an_answer_that_is_no_echo() {
 }
 
 #[test]
-fn load_tells_a_server_that_is_out_of_reach() {
+fn load_reports_an_unreachable_server() {
     let listener = TcpListener::bind(local(11)).unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -405,8 +406,8 @@ fn the_server_example_answers_health_checks_and_no_other_plain_request() {
 }
 
 #[test]
-fn embed_greets_numbers_and_quits() {
-    // Its address is fixed, and whoever else has it, such as this test elsewhere, gives it back.
+fn embed_greets_clients_numbers_messages_and_quits() {
+    // Its address is fixed, and may be in use, for example by this test in another checkout.
     let mut embed = Program::start("embed", "");
     wait_until("the address of the embed example is free", || {
         if embed.has_ended() {
@@ -441,7 +442,7 @@ fn embed_greets_numbers_and_quits() {
 
 #[test]
 fn embed_loses_no_message_to_a_full_mailbox() {
-    // Far more than two mailboxes of 1024 messages hold.
+    // Far more than the 2048 messages that two mailboxes hold.
     const CLIENTS: usize = 50;
     const LINES: usize = 200;
     let mut embed = Program::start("embed", "127.0.0.1:0");
@@ -452,7 +453,7 @@ fn embed_loses_no_message_to_a_full_mailbox() {
         .map(|_| {
             let (mut client, _) = upgrade(dial(address), request(address, "/ada", &[]));
             client.read().expect("a greeting");
-            // Its connection is known to the other thread once `open` has returned.
+            // The other thread knows the connection once `on_open` has returned.
             ask(&mut client, "hi", "1: hi");
             client
         })

@@ -1,5 +1,5 @@
-//! What goes wrong on one connection, a panic of the handler or a peer that is silent, ends that
-//! connection and no other.
+//! A failure on one connection, such as a handler's panic or a silent peer, ends only that
+//! connection.
 
 mod support;
 
@@ -24,23 +24,23 @@ use ws_reactor::{
     Request, Response, Upgrade,
 };
 
-/// Panics where it is told to.
+/// Panics in the callback that the path names, or on the message `panic`.
 struct Fragile;
 
 impl Handler for Fragile {
     type State = String;
 
     fn on_request(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Upgrade<String> {
-        assert_ne!(request.path(), "/request", "told to");
+        assert_ne!(request.path(), "/request", "as requested");
         Upgrade::accept(request.path().to_owned())
     }
 
     fn on_http(&mut self, _: &Request<'_>, _: ConnectionInfo<'_>) -> Option<Response> {
-        panic!("told to");
+        panic!("as requested");
     }
 
     fn on_open(&mut self, peer: &mut Peer<'_, String>, _: ConnectionInfo<'_>) {
-        assert_ne!(peer.state, "/open", "told to");
+        assert_ne!(peer.state, "/open", "as requested");
     }
 
     fn on_message(
@@ -50,17 +50,17 @@ impl Handler for Fragile {
     ) -> Reply {
         if message == ws_reactor::Message::from("panic") {
             peer.send("first this");
-            panic!("told to");
+            panic!("as requested");
         }
         Reply::Echo
     }
 
     fn on_close(&mut self, _: &mut Context<'_>, _: PeerId, state: String, _: &CloseEvent<'_>) {
-        assert_ne!(state, "/close", "told to");
+        assert_ne!(state, "/close", "as requested");
     }
 }
 
-/// A client on a thread of its own that gets echoes until it is told to end.
+/// A client on its own thread that sends messages and reads their echoes until it is stopped.
 struct Bystander {
     echoes: Arc<AtomicUsize>,
     end: Arc<AtomicBool>,
@@ -86,21 +86,21 @@ impl Bystander {
         self.echoes.load(Ordering::Relaxed)
     }
 
-    /// Waits until more echoes have come since.
+    /// Waits until more echoes have arrived.
     #[track_caller]
     fn wait_for_more(&self) {
         let before = self.echoes();
-        wait_until("the other client gets its echoes", || self.echoes() > before + 10);
+        wait_until("the other client receives echoes", || self.echoes() > before + 10);
     }
 
     fn finish(self) {
         self.end.store(true, Ordering::Relaxed);
-        self.thread.join().expect("every echo is right");
+        self.thread.join().expect("every echo is correct");
     }
 }
 
 #[test]
-fn a_panic_over_a_message_loses_its_connection_only() {
+fn a_panic_in_on_message_ends_only_its_connection() {
     const PANICS: u64 = 10;
     let server = serve(1, || Fragile);
     let bystander = Bystander::new(address(&server));
@@ -109,7 +109,7 @@ fn a_panic_over_a_message_loses_its_connection_only() {
         ask(&mut client, "fine", "fine");
         client.write(Message::text("panic")).unwrap();
         client.send(Message::text("never seen")).unwrap();
-        // What was sent before the panic still goes out.
+        // Messages sent before the panic are still delivered.
         assert_eq!(client.read().unwrap(), Message::text("first this"));
         expect_close(client, 1011, "");
         bystander.wait_for_more();
@@ -120,7 +120,7 @@ fn a_panic_over_a_message_loses_its_connection_only() {
 }
 
 #[test]
-fn a_panic_over_a_request_is_answered_500() {
+fn a_panic_in_on_request_is_answered_500() {
     let server = serve(1, || Fragile);
     let bystander = Bystander::new(address(&server));
     let address = address(&server);
@@ -134,7 +134,7 @@ fn a_panic_over_a_request_is_answered_500() {
 }
 
 #[test]
-fn a_panic_at_the_begin_or_the_end_of_a_connection_is_survived() {
+fn panics_in_on_open_and_on_close_are_contained() {
     let server = serve(1, || Fragile);
     let bystander = Bystander::new(address(&server));
     let address = address(&server);
@@ -149,7 +149,7 @@ fn a_panic_at_the_begin_or_the_end_of_a_connection_is_survived() {
     assert_eq!((stats.handler_panics, stats.opened), (2, 3));
 }
 
-/// Echoes, and tells why connections ended.
+/// Echoes, and reports why connections end.
 struct Coroner(Sender<CloseCause>);
 
 impl Handler for Coroner {
@@ -165,10 +165,10 @@ impl Handler for Coroner {
 }
 
 #[test]
-fn a_silent_peer_is_pinged_and_then_given_up() {
+fn a_silent_peer_is_pinged_and_then_closed() {
     const IDLE: Duration = Duration::from_millis(300);
     let (sender, causes) = channel();
-    // The one that is shorter must be the one that is waited for.
+    // The worker must wait for the shorter of the two.
     let handshake_timeout = Duration::from_secs(3600);
     let config = Config { idle_timeout: IDLE, handshake_timeout, ..Config::default() };
     let server = serve_with(config, 1, || Coroner(sender.clone()));
@@ -187,16 +187,16 @@ fn a_silent_peer_is_pinged_and_then_given_up() {
 
 #[test]
 fn a_peer_that_answers_pings_is_kept() {
-    // The client has half of it to answer, also on a machine that is busy.
+    // Long enough for a busy machine: the client has half of it to answer.
     let idle_timeout = Duration::from_secs(2);
     let server = serve_with(Config { idle_timeout, ..Config::default() }, 1, || Echo);
     let mut client = connect(address(&server));
     let start = Instant::now();
     let mut pings = 0;
-    // Two timeouts pass, and it is still there.
+    // The connection survives two timeouts.
     while start.elapsed() < 2 * idle_timeout {
         assert_eq!(client.read().expect("a ping"), Message::Ping(Vec::new().into()));
-        client.flush().expect("the pong goes out");
+        client.flush().expect("the pong is sent");
         pings += 1;
     }
     assert!(pings >= 2, "{pings} pings in {:?}", start.elapsed());
@@ -219,19 +219,19 @@ fn a_peer_that_does_not_answer_a_close_frame_is_dropped() {
     let server = serve_with(config, 1, || Coroner(sender.clone()));
     let mut other = connect(address(&server));
     let mut stream = open_raw(address(&server));
-    // A frame that is not masked is the peer's fault; it never ends its direction of TCP.
+    // An unmasked frame is a protocol error; the peer never ends its direction of TCP.
     stream.write_all(&frames::client(frames::TEXT, b"no mask").unmasked().bytes()).unwrap();
     let mut close_frame = [0; 4];
     stream.read_exact(&mut close_frame).unwrap();
     assert_eq!((close_frame[0], &close_frame[2..]), (0x88, &1002_u16.to_be_bytes()[..]));
     assert!(matches!(causes.recv_timeout(DEADLINE), Ok(CloseCause::Protocol(_))));
-    wait_until("it is dropped all the same", || server.stats().ended == 1);
+    wait_until("it is dropped nevertheless", || server.stats().ended == 1);
     ask(&mut other, "still here", "still here");
     drop((stream, other));
     assert_eq!(stop(&server).protocol_errors, 1);
 }
 
-/// Sends a request that never ends, a byte now and then, until the server answers.
+/// Sends an endless request, slowly and byte by byte, until the server answers.
 fn drip(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: ").expect("the server reads");
@@ -244,7 +244,7 @@ fn drip(stream: &mut TcpStream) -> String {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 stream.write_all(b"x").expect("the server reads");
             }
-            // A byte that crossed the answer on the way makes the end a reset.
+            // The server resets the connection if a byte arrives after its answer.
             Err(error) if error.kind() == ErrorKind::ConnectionReset && !answer.is_empty() => {
                 return String::from_utf8(answer).expect("UTF-8");
             }
@@ -273,7 +273,7 @@ fn a_request_that_does_not_end_in_time_is_answered_408() {
 }
 
 #[test]
-fn a_byte_now_and_then_does_not_put_off_the_handshake_timeout() {
+fn slow_bytes_do_not_extend_the_handshake_timeout() {
     let handshake_timeout = Duration::from_millis(250);
     let server = serve_with(Config { handshake_timeout, ..Config::default() }, 1, || Echo);
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! The handle of a running server: what other threads do to its connections.
+//! The handle of a running server: how other threads use its connections.
 
 mod support;
 
@@ -23,7 +23,7 @@ use ws_reactor::{
     PeerId, Reply, SendError, ServerHandle,
 };
 
-/// Hands out the ids of its peers, and tells why they went.
+/// Reports the ids of its peers, and why their connections end.
 struct Register {
     opened: Sender<PeerId>,
     closed: Sender<(PeerId, CloseCause)>,
@@ -68,10 +68,10 @@ fn id(opened: &Receiver<PeerId>) -> PeerId {
     opened.recv_timeout(DEADLINE).expect("the connection opens")
 }
 
-/// Sends, and tries again while the mailbox is full.
-fn send_patiently(server: &ServerHandle, peer: PeerId, text: &str) {
+/// Sends, and retries while the mailbox is full.
+fn send_with_retries(server: &ServerHandle, peer: PeerId, text: &str) {
     let mut result = Err(SendError::MailboxFull);
-    wait_until("the mailbox has room", || {
+    wait_until("the mailbox is not full", || {
         result = server.send(peer, text);
         result != Err(SendError::MailboxFull)
     });
@@ -90,7 +90,7 @@ fn messages_of_each_thread_arrive_in_its_order() {
             let server = server.clone();
             thread::spawn(move || {
                 for message in 0..MESSAGES {
-                    send_patiently(&server, peer, &format!("{number} {message}"));
+                    send_with_retries(&server, peer, &format!("{number} {message}"));
                 }
             })
         })
@@ -104,13 +104,13 @@ fn messages_of_each_thread_arrive_in_its_order() {
         *count += 1;
     }
     threads.into_iter().for_each(|thread| thread.join().expect("everything is sent"));
-    ask(&mut client, "nothing else was under way", "nothing else was under way");
+    ask(&mut client, "the last message", "the last message");
     close(client);
     assert_eq!(stop(&server).messages_out, (THREADS * MESSAGES) as u64 + 1);
 }
 
 #[test]
-fn a_message_goes_to_its_connection_only() {
+fn a_message_reaches_only_its_connection() {
     let Registered { server, opened, .. } = registered(2);
     let mut clients = Vec::new();
     for number in 0..20 {
@@ -140,8 +140,8 @@ fn a_close_from_another_thread_comes_after_what_was_sent_before() {
         move || {
             server.send(peer, "last words")?;
             server.close(peer, CloseCode::TRY_AGAIN_LATER, "come back")?;
-            // The connection may or may not have ended by now; nobody hears it.
-            let _ = server.send(peer, "nobody hears this");
+            // The connection may have ended by now. In any case the message is not delivered.
+            let _ = server.send(peer, "not delivered");
             Ok::<_, SendError>(())
         }
     });
@@ -153,14 +153,14 @@ fn a_close_from_another_thread_comes_after_what_was_sent_before() {
 }
 
 #[test]
-fn an_id_is_stale_for_good_once_its_connection_has_ended() {
+fn an_id_stays_stale_after_its_connection_has_ended() {
     let Registered { server, opened, .. } = registered(1);
     close(connect(address(&server)));
     let gone = id(&opened);
     wait_until("the id is stale", || server.send(gone, "hello") == Err(SendError::Stale));
     assert_eq!(server.close(gone, CloseCode::NORMAL, ""), Err(SendError::Stale));
     for _ in 0..10 {
-        // Whatever takes the place of the old connection is not spoken to by its name.
+        // A new connection in the same slot must not be reached by the old id.
         let mut client = connect(address(&server));
         let peer = id(&opened);
         assert_ne!(peer, gone);
@@ -176,7 +176,7 @@ fn an_id_is_stale_for_good_once_its_connection_has_ended() {
 #[test]
 fn an_id_is_stale_once_the_close_callback_has_been_called() {
     let Registered { server, opened, closed } = registered(1);
-    // The server waits for the end of each stream, so that neither TCP connection has ended.
+    // The server still waits for the end of each stream, so neither TCP connection has ended.
     let mut closes = open_raw(address(&server));
     let first = id(&opened);
     closes.write_all(&frames::client(frames::CLOSE, b"").bytes()).unwrap();
@@ -218,7 +218,7 @@ fn an_id_of_another_server_is_stale() {
 }
 
 #[test]
-fn a_stopped_server_takes_nothing() {
+fn a_stopped_server_rejects_commands() {
     let Registered { server, opened, closed } = registered(1);
     let mut client = connect(address(&server));
     let peer = id(&opened);
@@ -239,8 +239,8 @@ fn a_stopped_server_takes_nothing() {
 }
 
 #[test]
-fn a_full_mailbox_is_an_error_and_what_it_holds_is_still_done() {
-    /// Waits for the test in the middle of a message.
+fn a_full_mailbox_is_an_error_and_its_commands_are_still_executed() {
+    /// Blocks in a callback until the test continues.
     struct Stuck {
         opened: Sender<PeerId>,
         stuck: Sender<()>,
@@ -256,7 +256,7 @@ fn a_full_mailbox_is_an_error_and_what_it_holds_is_still_done() {
 
         fn on_message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
             self.stuck.send(()).expect("the test listens");
-            self.go_on.recv_timeout(DEADLINE).expect("the test goes on");
+            self.go_on.recv_timeout(DEADLINE).expect("the test continues");
             Reply::Echo
         }
     }
@@ -279,15 +279,15 @@ fn a_full_mailbox_is_an_error_and_what_it_holds_is_still_done() {
     for text in ["echo", "first", "second"] {
         assert_eq!(client.read().unwrap(), Message::text(text));
     }
-    send_patiently(&server, peer, "fourth");
+    send_with_retries(&server, peer, "fourth");
     assert_eq!(client.read().unwrap(), Message::text("fourth"));
     close(client);
     stop(&server);
 }
 
 #[test]
-fn a_socket_accepted_elsewhere_is_adopted_by_the_worker_that_is_named() {
-    /// Tells its number.
+fn a_socket_accepted_elsewhere_is_adopted_by_the_given_worker() {
+    /// Sends the number of its worker.
     struct Numbered(usize);
 
     impl Handler for Numbered {
@@ -319,14 +319,14 @@ fn a_socket_accepted_elsewhere_is_adopted_by_the_worker_that_is_named() {
 }
 
 #[test]
-fn what_an_adopted_socket_has_received_already_is_read() {
+fn input_received_before_adoption_is_read() {
     let server = serve(1, || Echo);
     let listener = TcpListener::bind(LOCAL).unwrap();
     let mut stream = dial(listener.local_addr().unwrap());
     let frame = frames::client(frames::TEXT, b"early").bytes();
     stream.write_all(&[GOOD_REQUEST, &frame].concat()).unwrap();
     let (accepted, _) = listener.accept().unwrap();
-    // All of it has arrived before the server knows of the socket.
+    // The whole request arrives before the server has the socket.
     let mut peeked = vec![0; GOOD_REQUEST.len() + frame.len()];
     wait_until("the request has arrived", || accepted.peek(&mut peeked).unwrap() == peeked.len());
     server.adopt(0, accepted).unwrap();
@@ -350,7 +350,7 @@ impl Handler for Announcer {
         let mut peers = self.peers.lock().expect("no callback panics");
         for other in &*peers {
             let text = format!("a client of worker {}", self.worker);
-            self.server.send(*other, text.as_str()).expect("the mailbox has room");
+            self.server.send(*other, text.as_str()).expect("the mailbox is not full");
         }
         peers.push(peer.id());
     }
@@ -388,7 +388,7 @@ fn a_server_outlives_its_handles() {
     drop(server);
     ask(&mut before, "one handle left", "one handle left");
     drop(clone);
-    ask(&mut before, "none left", "none left");
+    ask(&mut before, "no handle left", "no handle left");
     for _ in 0..10 {
         let mut after = connect(address);
         ask(&mut after, "hello", "hello");
@@ -398,7 +398,7 @@ fn a_server_outlives_its_handles() {
 }
 
 #[test]
-fn what_was_asked_before_the_last_handle_was_dropped_is_done() {
+fn commands_sent_before_the_last_handle_is_dropped_are_executed() {
     for _ in 0..100 {
         let Registered { server, opened, closed } = registered(1);
         let mut client = connect(address(&server));
@@ -413,18 +413,18 @@ fn what_was_asked_before_the_last_handle_was_dropped_is_done() {
 }
 
 #[test]
-fn more_than_a_peer_takes_loses_it_and_no_other() {
+fn sending_more_than_a_peer_receives_drops_only_that_peer() {
     let Registered { server, opened, closed } = registered(1);
     let mut other = connect(address(&server));
     id(&opened);
     let mut stream = open_raw(address(&server));
     let peer = id(&opened);
     let chunk = vec![7; 1024 * 1024];
-    // The kernel takes some mebibytes, the backlog one more; then the connection is lost.
-    wait_until("the peer is lost", || server.send(peer, &chunk[..]) == Err(SendError::Stale));
+    // The kernel accepts some mebibytes and the backlog one more; then the connection is dropped.
+    wait_until("the peer is dropped", || server.send(peer, &chunk[..]) == Err(SendError::Stale));
     assert_eq!(closed.recv_timeout(DEADLINE).unwrap(), (peer, CloseCause::BacklogOverflow));
     ask(&mut other, "still here", "still here");
-    // Whole frames, then an end in the middle of one or between two: never a wrong byte.
+    // The stream may end inside a frame, but has no wrong byte.
     let frame = frames::server(frames::BINARY, &chunk).bytes();
     let mut received = Vec::new();
     let _ = stream.read_to_end(&mut received);

@@ -1,4 +1,4 @@
-//! The life of a connection as its handler sees it: request, open, messages, close.
+//! The callbacks of a connection, in order: request, open, messages, close.
 
 mod support;
 
@@ -28,7 +28,7 @@ struct Recorder {
     events: Sender<Seen>,
 }
 
-/// A callback, as the test sees it.
+/// A recorded callback.
 #[derive(Debug, Eq, PartialEq)]
 enum Seen {
     Request { path: String, query: Option<String> },
@@ -37,7 +37,7 @@ enum Seen {
     Close { id: PeerId, messages: u32, code: u16, reason: String, cause: CloseCause },
 }
 
-/// What the recorder keeps for a connection.
+/// The recorder's state for a connection.
 #[derive(Default)]
 struct Visit {
     path: String,
@@ -100,7 +100,7 @@ impl Handler for Recorder {
     }
 }
 
-/// A way to see what the handler sees.
+/// Returns a factory of recorders, and the receiver of their callbacks.
 fn recorder() -> (impl Fn() -> Recorder, Receiver<Seen>) {
     let (sender, events) = channel();
     (move || Recorder { events: sender.clone() }, events)
@@ -108,7 +108,7 @@ fn recorder() -> (impl Fn() -> Recorder, Receiver<Seen>) {
 
 #[track_caller]
 fn next(events: &Receiver<Seen>) -> Seen {
-    events.recv_timeout(DEADLINE).expect("a callback comes")
+    events.recv_timeout(DEADLINE).expect("a callback")
 }
 
 #[track_caller]
@@ -120,7 +120,7 @@ fn next_open(events: &Receiver<Seen>) -> PeerId {
     }
 }
 
-/// How the next connection that ends came to its end.
+/// The code, reason and cause of the next connection that ends.
 #[track_caller]
 fn next_close(events: &Receiver<Seen>) -> (u16, String, CloseCause) {
     loop {
@@ -135,7 +135,7 @@ fn message(path: &str, number: u32, text: &str) -> Seen {
 }
 
 #[test]
-fn callbacks_come_in_order_each_with_the_state_of_its_connection() {
+fn callbacks_are_in_order_and_have_the_state_of_their_connection() {
     let (make, events) = recorder();
     let server = serve(1, make);
     let address = address(&server);
@@ -170,23 +170,23 @@ fn callbacks_come_in_order_each_with_the_state_of_its_connection() {
     let (code, reason, cause) = (1006, String::new(), CloseCause::EndOfStream);
     assert_eq!(next(&events), Seen::Close { id: ids[1], messages: 2, code, reason, cause });
     stop(&server);
-    assert!(events.try_recv().is_err(), "close is the last call");
+    assert!(events.try_recv().is_err(), "on_close is the last callback");
 }
 
 #[test]
-fn a_close_frame_without_a_code_is_1005_to_the_handler() {
+fn a_close_frame_without_a_code_is_reported_as_1005() {
     let (make, events) = recorder();
     let server = serve(1, make);
     let mut client = connect(address(&server));
     client.close(None).unwrap();
     assert_eq!(client.read().unwrap(), Message::text("welcome to /"));
-    assert_eq!(client.read().unwrap(), Message::Close(None), "answered in kind");
+    assert_eq!(client.read().unwrap(), Message::Close(None), "the answer has no code either");
     assert_eq!(next_close(&events), (1005, String::new(), CloseCause::Peer));
     drop(client);
     stop(&server);
 }
 
-/// Chooses the subprotocol that its name says, whatever was offered.
+/// Always chooses the given subprotocol, whether offered or not.
 struct Chooser(&'static str);
 
 impl Handler for Chooser {
@@ -203,7 +203,7 @@ impl Handler for Chooser {
 }
 
 #[test]
-fn the_chosen_subprotocol_and_more_headers_are_in_the_101() {
+fn the_101_has_the_chosen_subprotocol_and_extra_headers() {
     let server = serve(1, || Chooser("superchat"));
     let address = address(&server);
     let offers = [("Sec-WebSocket-Protocol", "chat, superchat")];
@@ -219,7 +219,7 @@ fn the_chosen_subprotocol_and_more_headers_are_in_the_101() {
 }
 
 #[test]
-fn a_subprotocol_that_was_not_offered_is_the_handlers_fault() {
+fn a_subprotocol_that_was_not_offered_is_answered_500() {
     let server = serve(1, || Chooser("superchat"));
     let address = address(&server);
     let offers = [("Sec-WebSocket-Protocol", "chat")];
@@ -229,7 +229,7 @@ fn a_subprotocol_that_was_not_offered_is_the_handlers_fault() {
     assert_eq!((stats.refused, stats.opened), (2, 0));
 }
 
-/// Admits pages of one origin, answers health checks.
+/// Accepts pages of one origin, and answers health checks.
 struct Doorkeeper;
 
 impl Handler for Doorkeeper {
@@ -257,7 +257,7 @@ impl Handler for Doorkeeper {
 }
 
 #[test]
-fn only_the_right_origin_is_admitted() {
+fn only_the_allowed_origin_is_accepted() {
     let server = serve(1, || Doorkeeper);
     let address = address(&server);
     let from = |origin| request(address, "/", &[("Origin", origin)]);
@@ -270,7 +270,7 @@ fn only_the_right_origin_is_admitted() {
     assert_eq!((stats.refused, stats.opened), (2, 1));
 }
 
-/// A response without its `Date` line, which holds the time of day, to the second.
+/// A response without its `Date` line, which must hold the current time.
 #[track_caller]
 fn undated(response: &str) -> String {
     let mut date = None;
@@ -322,13 +322,13 @@ fn plain_http_is_answered_by_the_handler_or_with_426() {
 }
 
 #[test]
-fn frames_right_behind_the_request_are_answered_after_the_greeting() {
+fn frames_sent_with_the_request_are_answered_after_the_greeting() {
     let (make, events) = recorder();
     let server = serve(1, make);
     let mut stream = dial(address(&server));
     let first = frames::client(frames::TEXT, b"early").bytes();
     let second = frames::client(frames::BINARY, &[7; 300]).bytes();
-    // The second frame is cut: the rest of it comes later.
+    // The second frame is incomplete at first.
     let (begun, rest) = second.split_at(100);
     stream.write_all(&[GOOD_REQUEST, &first, begun].concat()).unwrap();
     expect_bytes(&mut stream, GOOD_RESPONSE);
@@ -344,7 +344,7 @@ fn frames_right_behind_the_request_are_answered_after_the_greeting() {
 }
 
 #[test]
-fn everything_owed_still_arrives_after_a_half_close() {
+fn all_echoes_arrive_after_a_half_close() {
     const MESSAGES: usize = 2000;
     let (make, events) = recorder();
     let server = serve(1, make);
@@ -365,13 +365,13 @@ fn everything_owed_still_arrives_after_a_half_close() {
     writer.join().expect("everything is written");
     expect_end_without_close(&mut client);
     assert_eq!(next_close(&events), (1006, String::new(), CloseCause::EndOfStream));
-    // The peer's direction has ended already: the server needs nothing more to let go.
+    // The peer has ended its direction, so the server ends the connection without waiting.
     wait_until("the connection has ended", || server.stats().ended == 1);
     stop(&server);
 }
 
 #[test]
-fn a_reset_cleans_up() {
+fn a_reset_ends_the_connection() {
     let (make, events) = recorder();
     let server = serve(1, make);
     for _ in 0..20 {
@@ -386,7 +386,7 @@ fn a_reset_cleans_up() {
             other => panic!("not a close: {other:?}"),
         }
     }
-    // One in the middle of its request, and one before it.
+    // One connection inside its request, and one before it.
     let mut stream = dial(address(&server));
     stream.write_all(&GOOD_REQUEST[..50]).unwrap();
     reset(stream);
@@ -400,8 +400,8 @@ fn a_reset_cleans_up() {
 }
 
 #[test]
-fn a_handler_closes_with_its_code_and_the_peer_agrees() {
-    /// Says goodbye to everybody.
+fn a_handler_closes_with_its_code_and_the_peer_answers() {
+    /// Closes each connection on its first message.
     struct Goodbye(Sender<(u16, CloseCause)>);
 
     impl Handler for Goodbye {
@@ -411,7 +411,7 @@ fn a_handler_closes_with_its_code_and_the_peer_agrees() {
             peer.send("last words");
             peer.close(CloseCode::new(4000).expect("an application's code"), "enough");
             assert!(!peer.is_open());
-            peer.send("nobody hears this");
+            peer.send("not delivered");
             Reply::Echo
         }
 
@@ -445,7 +445,7 @@ fn connections_beyond_the_limit_are_answered_503_until_one_ends() {
     close(first);
     wait_until("the first has ended", || server.stats().ended == 2);
     let mut third = connect(address(&server));
-    ask(&mut third, "room again", "room again");
+    ask(&mut third, "accepted", "accepted");
     drop((second, third));
     let stats = stop(&server);
     assert_eq!((stats.turned_away, stats.accepted, stats.opened), (1, 4, 3));

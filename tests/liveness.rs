@@ -1,5 +1,5 @@
-//! Peers that are slow, or gone, over real sockets: what the kernel tells of acknowledgements
-//! (TCP_INFO, tcp(7)) decides whom the server gives up.
+//! Slow and dead peers over real sockets: the kernel's data on acknowledgements (TCP_INFO, tcp(7))
+//! decides which connections the server drops.
 
 mod support;
 
@@ -16,14 +16,13 @@ use ws_reactor::{
     Reply,
 };
 
-/// What the client's kernel takes for a program that does not read. It is far less than the
-/// server's kernel accepts for such a peer.
+/// Receive buffer of the client, far smaller than the send buffer of the server.
 const NARROW_BYTES: usize = 4096;
 
-/// A timeout that a test would notice as one of its own.
+/// A timeout that no test reaches.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// Tells who has connected, and why it has gone.
+/// Reports the ids of peers, and why their connections end.
 struct Reporter {
     opened: Sender<PeerId>,
     closed: Sender<CloseCause>,
@@ -53,8 +52,9 @@ impl Handler for Reporter {
     }
 }
 
-/// The server's kernel goes on accepting what the program sends, and the peer's acknowledges none of
-/// it: the peer is given up. It would not hear a close frame, so nothing is waited for after that.
+/// The server's kernel accepts the program's bytes, but the peer's kernel acknowledges none of
+/// them: the peer is dropped. It would not receive a close frame, so the server waits for no
+/// answer.
 fn assert_peer_that_acknowledges_nothing_is_dropped(ping_interval: Duration) {
     let idle_timeout = Duration::from_secs(1);
     let config = Config { idle_timeout, ping_interval, close_timeout: NEVER, ..Config::default() };
@@ -66,7 +66,7 @@ fn assert_peer_that_acknowledges_nothing_is_dropped(ping_interval: Duration) {
     let stream = open_on(stream);
     let id = ids.recv().expect("the connection is open");
     wait_until("the peer is dropped", || {
-        // Once it is dropped its id is stale.
+        // Fails once the connection has ended and the id is stale.
         let _ = server.send(id, &[7; 100]);
         server.stats().ended == 1
     });
@@ -78,16 +78,16 @@ fn assert_peer_that_acknowledges_nothing_is_dropped(ping_interval: Duration) {
 }
 
 #[test]
-fn a_peer_that_acknowledges_nothing_is_dropped_whatever_it_is_sent() {
+fn a_peer_that_acknowledges_nothing_is_dropped_despite_data_sent_to_it() {
     assert_peer_that_acknowledges_nothing_is_dropped(Duration::from_millis(250));
 }
 
 #[test]
-fn without_pings_a_peer_that_acknowledges_nothing_is_dropped_whatever_it_is_sent() {
+fn without_pings_a_peer_that_acknowledges_nothing_is_dropped_despite_data_sent_to_it() {
     assert_peer_that_acknowledges_nothing_is_dropped(Duration::ZERO);
 }
 
-/// A peer that reads from `stream` a little at a time, for longer than `time`.
+/// Reads from `stream` in small pieces for longer than `time`.
 fn read_slowly(stream: &mut TcpStream, time: Duration, received: &mut Vec<u8>) {
     const PIECE_BYTES: usize = 512;
     const PACE: Duration = Duration::from_millis(20);
@@ -95,13 +95,13 @@ fn read_slowly(stream: &mut TcpStream, time: Duration, received: &mut Vec<u8>) {
     while Instant::now() < end {
         let next = Instant::now() + PACE;
         let mut piece = [0; PIECE_BYTES];
-        let len = stream.read(&mut piece).expect("the server stays");
+        let len = stream.read(&mut piece).expect("the connection stays open");
         received.extend_from_slice(&piece[..len]);
         wait_until("the next piece is due", || Instant::now() >= next);
     }
 }
 
-/// The server's kernel has accepted an echo long before the peer has taken it.
+/// The server's kernel accepts an echo long before the peer has received it.
 fn assert_slow_peer_is_kept(ping_interval: Duration) {
     const LEN: usize = 512 * 1024;
     let idle_timeout = Duration::from_secs(5);
@@ -113,7 +113,7 @@ fn assert_slow_peer_is_kept(ping_interval: Duration) {
     let mut received = Vec::new();
     read_slowly(&mut stream, idle_timeout * 3 / 2, &mut received);
     let echo = server_frame(BINARY, &payload);
-    let rest = echo.strip_prefix(&*received).expect("it has taken a part of the echo");
+    let rest = echo.strip_prefix(&*received).expect("a prefix of the echo");
     expect_bytes(&mut stream, rest);
     if !ping_interval.is_zero() {
         expect_bytes(&mut stream, &server_frame(PING, b""));

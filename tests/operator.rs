@@ -1,5 +1,5 @@
-//! The server example in an operator's hands: signals, a log or an output that nobody reads, the
-//! lines to read when something is wrong.
+//! The server example in operation: signals, a log or an output that is not read, and the lines
+//! that report problems.
 
 mod support;
 
@@ -18,7 +18,7 @@ use support::servers::local;
 
 const REASON: &str = "the server is shutting down";
 
-/// An address that the server can be told to listen on, when it cannot tell which one it took.
+/// A free address for a server whose standard output, and so its address, cannot be read.
 fn reserved_address(host: u8) -> SocketAddr {
     let listener = TcpListener::bind(local(host)).expect("a free port");
     listener.local_addr().expect("an address")
@@ -30,7 +30,7 @@ fn wait_for_server(address: SocketAddr) {
 }
 
 #[test]
-fn an_empty_rust_log_is_an_unset_one() {
+fn an_empty_rust_log_counts_as_unset() {
     let server = Program::start_filtered("server", "--addr 127.0.0.1:0 --workers 1", "");
     let client = connect(listening(&server));
     server.error_line(" connected from ");
@@ -39,7 +39,7 @@ fn an_empty_rust_log_is_an_unset_one() {
 }
 
 #[test]
-fn a_server_whose_log_nobody_reads_serves_and_ends_by_its_drain_timeout() {
+fn a_server_whose_log_is_not_read_serves_and_ends_after_its_drain_timeout() {
     let arguments = "--addr 127.0.0.1:0 --workers 1 --drain-timeout 0.2";
     let (unread, log) = full_pipe();
     let server = Program::start_logging_to("server", arguments, "debug", log);
@@ -54,9 +54,9 @@ fn a_server_whose_log_nobody_reads_serves_and_ends_by_its_drain_timeout() {
     drop(unread);
 }
 
-/// The queue has room for some of these lines only, and the pipe for one.
+/// The queue holds only some of these lines, and the pipe one.
 #[test]
-fn log_lines_that_nobody_reads_are_dropped_and_counted() {
+fn log_lines_above_the_queue_limit_are_dropped_and_counted() {
     const MESSAGES: usize = 60;
     const TEXT_BYTES: usize = 60_000;
     let arguments = "--addr 127.0.0.1:0 --workers 1";
@@ -71,11 +71,11 @@ fn log_lines_that_nobody_reads_are_dropped_and_counted() {
     let mut lines = BufReader::new(reader).lines().map(|line| line.unwrap());
     let mut read = 0;
     let report = loop {
-        let line = lines.next().expect("the log goes on");
+        let line = lines.next().expect("the log continues");
         if line.contains(" log lines were dropped") {
             break line;
         }
-        // The first line is that of the connection.
+        // The first line reports the connection.
         assert!(read == 0 || line.ends_with("x\""), "line {read}: {line}");
         read += 1;
     };
@@ -85,12 +85,12 @@ fn log_lines_that_nobody_reads_are_dropped_and_counted() {
     assert!(read > 10, "the queue holds a burst: {read}");
 
     ask(&mut client, "later", "later");
-    assert!(lines.next().expect("the log goes on").ends_with(" sent \"later\""));
+    assert!(lines.next().expect("the log continues").ends_with(" sent \"later\""));
     close(client);
     terminate(server);
 }
 
-/// The threads of a server: their names, and the signals that they block. Bit 0 is signal 1.
+/// Names and blocked signals of a server's threads. Bit 0 is signal 1.
 fn threads(server: &Program) -> Vec<(String, u64)> {
     let paths = fs::read_dir(format!("/proc/{}/task", server.id())).expect("the server runs");
     let thread = |path: PathBuf| {
@@ -106,7 +106,7 @@ fn threads(server: &Program) -> Vec<(String, u64)> {
     threads
 }
 
-/// The kernel delivers a signal of the process to any thread that does not block it.
+/// The kernel may deliver a signal of the process to any thread that does not block it.
 #[test]
 fn every_thread_blocks_the_handled_signals() {
     const HUP_INT_TERM: u64 = 1 << 0 | 1 << 1 | 1 << 14;
@@ -118,7 +118,7 @@ fn every_thread_blocks_the_handled_signals() {
         found.iter().map(|(name, _)| name).eq(NAMES)
     });
     for (name, blocked) in found {
-        // sigwait(3) unblocks them while it waits for them.
+        // sigwait(3) unblocks the signals while it waits.
         if name != "signals" {
             assert_eq!(blocked & HUP_INT_TERM, HUP_INT_TERM, "{name}");
         }
@@ -127,7 +127,7 @@ fn every_thread_blocks_the_handled_signals() {
 }
 
 #[test]
-fn sighup_is_logged_and_ends_nothing() {
+fn sighup_is_logged_and_ignored() {
     let (server, address) = server("--workers 1");
     let mut client = connect(address);
     server.signal("HUP");
@@ -139,7 +139,7 @@ fn sighup_is_logged_and_ends_nothing() {
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
 }
 
-/// As nohup(1) starts a program, and a shell one in the background.
+/// nohup(1), and a shell in the background, start programs in this way.
 #[test]
 fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     let arguments = "--addr 127.0.0.1:0 --workers 1";
@@ -149,14 +149,14 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     server.signal("INT");
     ask(&mut client, "hi", "hi");
     close(client);
-    // Of several signals that are pending, this one would come last.
+    // If the other signals were pending, they would be delivered before this one.
     let log = terminate(server).stderr.join("\n");
     assert!(log.contains("SIGTERM: closing "), "{log}");
     assert!(!log.contains("SIGHUP") && !log.contains("SIGINT"), "{log}");
 }
 
 #[test]
-fn sigterm_ends_the_server_even_if_it_was_ignored_at_the_start() {
+fn sigterm_ends_the_server_even_if_ignored_at_the_start() {
     let arguments = "--addr 127.0.0.1:0 --workers 1";
     let server = Program::start_ignoring("server", arguments, "TERM");
     let client = connect(listening(&server));
@@ -195,7 +195,7 @@ fn a_standard_output_without_a_reader_does_not_end_the_server() {
     assert_eq!(log.matches("standard output").count(), 1, "{log}");
 }
 
-/// The seconds in a line about the end of a connection from `client`.
+/// The duration, in seconds, in a line about the end of a connection from `client`.
 #[track_caller]
 fn seconds_open(line: &str, client: SocketAddr) -> f64 {
     let (_, rest) = line.split_once(&format!(" ({client}, open for ")).expect("the client");
@@ -205,7 +205,7 @@ fn seconds_open(line: &str, client: SocketAddr) -> f64 {
 
 #[test]
 fn the_end_of_a_connection_is_logged_with_its_address_and_its_duration() {
-    // Two truncated times may differ by one unit.
+    // Times are truncated, so their difference may be off by one unit.
     const UNIT_S: f64 = 0.01;
     let (server, first) = server("--workers 1 --addr [::1]:0 --idle-timeout 0.3");
     let line = server.line("listening on [::1]:");
@@ -223,7 +223,7 @@ fn the_end_of_a_connection_is_logged_with_its_address_and_its_duration() {
     terminate(server);
 }
 
-/// `line` with every number as `0`.
+/// Replaces every number in `line` with `0`.
 fn form(line: &str) -> String {
     let mut form = String::new();
     for c in line.chars() {
@@ -237,7 +237,7 @@ fn form(line: &str) -> String {
 }
 
 #[test]
-fn the_counters_are_one_readable_line() {
+fn the_counters_are_printed_in_one_line() {
     let (server, address) = server("--workers 1 --stats 0.05");
     let client = connect(address);
     let line = server.line(" open 1, ");
@@ -252,14 +252,14 @@ fn the_counters_are_one_readable_line() {
 }
 
 #[test]
-fn rates_are_those_of_the_last_period() {
+fn rates_cover_the_last_interval() {
     const QUIET: &str = " in 0 msg/s 0.000 MB/s, out 0 msg/s 0.000 MB/s; ";
     let (server, address) = server("--workers 1 --stats 0.05");
     server.line(QUIET);
     let mut client = connect(address);
     let text = "x".repeat(1_000_000);
     ask(&mut client, &text, &text);
-    wait_until("a line has the message, and a later one has not", || {
+    wait_until("a line counts the message, and a later line does not", || {
         let lines = server.lines();
         let mut reports = lines.iter().filter(|line| line.contains(" msg/s "));
         reports.any(|line| !line.contains(QUIET)) && reports.any(|line| line.contains(QUIET))
@@ -269,12 +269,12 @@ fn rates_are_those_of_the_last_period() {
 }
 
 #[test]
-fn refusals_and_errors_are_counted_since_the_start_and_named() {
+fn refusals_and_errors_are_totals_since_the_start() {
     let (server, address) = server("--workers 1 --stats 0.05");
     assert!(exchange(address, "nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));
     server.line("; since start: refused 1, accept pauses 0, errors 0");
     let mut faulty = open_raw(address);
-    // RFC 6455 5.1: a server closes the connection when a frame is not masked.
+    // RFC 6455 5.1: a server closes the connection on an unmasked frame.
     faulty.write_all(&frames::server(frames::TEXT, b"x").bytes()).unwrap();
     server.line("; since start: refused 1, accept pauses 0, errors 1 (protocol 1)");
     drop(faulty);
@@ -282,7 +282,7 @@ fn refusals_and_errors_are_counted_since_the_start_and_named() {
 }
 
 #[test]
-fn the_ping_interval_on_the_command_line_is_the_servers() {
+fn a_ping_interval_on_the_command_line_takes_effect() {
     let (server, address) = server("--workers 1 --ping-interval 0.1 --idle-timeout 3600");
     let mut stream = open_raw(address);
     expect_bytes(&mut stream, &frames::server(frames::PING, b"").bytes());
@@ -302,7 +302,7 @@ fn without_a_ping_interval_there_are_no_pings() {
 }
 
 #[test]
-fn the_close_timeout_on_the_command_line_is_the_servers() {
+fn a_close_timeout_on_the_command_line_takes_effect() {
     let (server, address) = server("--workers 1 --close-timeout 0.2 --drain-timeout 3600");
     let unanswering = open_raw(address);
     let ended = terminate(server);

@@ -1,4 +1,4 @@
-//! The end of a server: every peer is told, and nobody can hold it up for longer than is allowed.
+//! Shutdown: every peer receives a close frame, and no peer can delay the end beyond the deadline.
 
 mod support;
 
@@ -18,19 +18,19 @@ use support::servers::{address, local, serve, serve_with, stop};
 use tungstenite::Message;
 use ws_reactor::{Config, Echo, Server, ServerHandle};
 
-/// What the server says to every peer.
+/// The reason in the server's close frames.
 const REASON: &str = "the server is shutting down";
 
-/// Longer than any test waits.
+/// A timeout that no test reaches.
 const FOREVER: Duration = Duration::from_secs(3600);
 
-/// A server on a host of its own, whose port nobody else takes afterwards.
+/// A server on its own loopback address, so that no other test reuses its port.
 fn serve_on(host: u8, workers: usize) -> ServerHandle {
     let builder = Server::builder().bind(local(host)).workers(workers);
     builder.start(|_, _| Echo).expect("the server starts")
 }
 
-/// Whether nobody listens there.
+/// Whether connections to `address` are refused.
 fn is_refused(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
@@ -42,7 +42,7 @@ fn expect_close_frame(stream: &mut TcpStream, code: u16) {
 }
 
 #[test]
-fn every_peer_gets_1001_and_then_nobody_listens() {
+fn every_peer_gets_1001_and_the_listener_is_closed() {
     let server = serve_on(3, 3);
     let address = address(&server);
     let mut clients: Vec<_> = (0..30).map(|_| connect(address)).collect();
@@ -66,7 +66,7 @@ fn a_server_without_peers_stops_at_once_and_its_address_is_free() {
     let address = address(&server);
     server.shutdown(FOREVER);
     server.join().expect("no worker has failed");
-    server.join().expect("a second join has nothing to wait for");
+    server.join().expect("a second join returns at once");
     server.shutdown(Duration::ZERO);
     assert!(is_refused(address));
     let again = Server::builder().bind(address).workers(1).start(|_, _| Echo);
@@ -81,7 +81,7 @@ fn a_server_without_peers_stops_at_once_and_its_address_is_free() {
 fn an_address_is_free_while_old_connections_linger_in_the_kernel() {
     let server = serve_on(5, 1);
     let address = address(&server);
-    // The server ends first, so that its side is the one in TIME_WAIT.
+    // The server ends the stream first, so that its side is in TIME_WAIT.
     let client = connect(address);
     server.shutdown(FOREVER);
     expect_close(client, 1001, REASON);
@@ -102,7 +102,9 @@ fn join_waits_for_the_last_peer() {
         move || sender.send(server.join().is_ok()).expect("the test listens")
     });
     expect_close_frame(&mut stream, 1001);
-    wait_until("nobody listens while the peer is awaited", || is_refused(address));
+    wait_until("the listener is closed while the server waits for the peer", || {
+        is_refused(address)
+    });
     assert!(joined.try_recv().is_err(), "the peer has not answered yet");
     let answer = frames::client(frames::CLOSE, &frames::close_payload(1001, b"")).bytes();
     stream.write_all(&answer).unwrap();
@@ -114,12 +116,12 @@ fn join_waits_for_the_last_peer() {
 }
 
 #[test]
-fn what_a_peer_sent_before_is_answered_before_the_close_frame() {
+fn messages_sent_before_a_shutdown_are_answered_before_the_close_frame() {
     let server = serve(1, || Echo);
     let mut stream = open_raw(address(&server));
     let frame = frames::client(frames::TEXT, b"before").bytes();
     stream.write_all(&frame).unwrap();
-    wait_until("it has arrived", || server.stats().messages_in == 1);
+    wait_until("the message has arrived", || server.stats().messages_in == 1);
     server.shutdown(FOREVER);
     expect_bytes(&mut stream, &frames::server(frames::TEXT, b"before").bytes());
     expect_raw_close(stream, 1001, REASON);
@@ -127,9 +129,9 @@ fn what_a_peer_sent_before_is_answered_before_the_close_frame() {
 }
 
 #[test]
-fn a_peer_that_does_not_answer_is_dropped_when_the_drain_is_over() {
+fn a_peer_that_does_not_answer_is_dropped_at_the_drain_deadline() {
     const DRAIN: Duration = Duration::from_millis(300);
-    // Nothing else would do it.
+    // Only the drain deadline can end the connections.
     let config = Config { close_timeout: FOREVER, ..Config::default() };
     let server = serve_with(config, 2, || Echo);
     let mut streams: Vec<_> = (0..4).map(|_| open_raw(address(&server))).collect();
@@ -143,7 +145,7 @@ fn a_peer_that_does_not_answer_is_dropped_when_the_drain_is_over() {
     assert!(elapsed >= DRAIN, "{elapsed:?}");
     for stream in &mut streams {
         let mut rest = Vec::new();
-        // An orderly end or a reset, but an end.
+        // The connection ends, with or without a reset.
         let _ = stream.read_to_end(&mut rest);
         assert_eq!(rest, b"");
     }
@@ -152,7 +154,7 @@ fn a_peer_that_does_not_answer_is_dropped_when_the_drain_is_over() {
 }
 
 #[test]
-fn a_later_call_brings_the_end_nearer_and_never_puts_it_off() {
+fn a_later_shutdown_can_only_shorten_the_drain() {
     let config = Config { close_timeout: FOREVER, ..Config::default() };
     let server = serve_with(config, 1, || Echo);
     let mut stream = open_raw(address(&server));
@@ -210,11 +212,11 @@ fn a_busy_server_stops_too() {
         })
         .collect();
     for _ in 0..CLIENTS {
-        is_busy.recv_timeout(DEADLINE).expect("the client gets its echoes");
+        is_busy.recv_timeout(DEADLINE).expect("the client receives echoes");
     }
     server.shutdown(FOREVER);
     for client in clients {
-        assert_eq!(client.join().expect("every echo is right"), 1001);
+        assert_eq!(client.join().expect("every echo is correct"), 1001);
     }
     let stats = stop(&server);
     assert_eq!(stats.messages_in, stats.messages_out);

@@ -1,4 +1,5 @@
-//! A program that does not ignore SIGPIPE, as Rust's do, is not ended by a peer that goes away.
+//! A peer that disconnects does not end a program that, unlike Rust programs, does not ignore
+//! SIGPIPE.
 
 mod support;
 
@@ -10,8 +11,8 @@ use support::frames::{TEXT, client};
 use support::servers::{address, serve, stop};
 use ws_reactor::{Handler, Message, Peer, Reply};
 
-/// Answers the first message with one of its own and the second with itself, when it is told to: two
-/// buffers, one call.
+/// Sends a message on the first and echoes the second, once the test permits it, so that two
+/// buffers are written in one call.
 struct Answers {
     asked: Sender<()>,
     told: Receiver<()>,
@@ -33,8 +34,8 @@ impl Handler for Answers {
 }
 
 #[test]
-fn a_peer_that_is_gone_when_it_is_answered_is_the_end_of_nobody_else() {
-    // SAFETY: no thread of this process has a handler of its own for the signal.
+fn writing_to_a_closed_connection_does_not_end_the_process() {
+    // SAFETY: no thread of this process relies on a handler for the signal.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let (asked, is_asked) = channel();
     let (tell, told) = channel();
@@ -43,7 +44,7 @@ fn a_peer_that_is_gone_when_it_is_answered_is_the_end_of_nobody_else() {
     let mut stream = open_raw(address(&server));
     stream.write_all(&client(TEXT, b"x").bytes().repeat(2)).unwrap();
     is_asked.recv().unwrap();
-    // A reset is an EPIPE only behind an end of the stream (tcp(7)).
+    // Writing fails with EPIPE only if the stream's end preceded the reset (tcp(7)).
     half_close(&stream);
     reset(stream);
     tell.send(()).unwrap();

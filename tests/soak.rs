@@ -1,17 +1,18 @@
-//! Mixed traffic for as long as it takes: nothing is lost, nothing grows, and the counters add up.
+//! Mixed traffic for any length of time: nothing is lost, memory does not grow, and the counters
+//! add up.
 //!
-//! `cargo test` gives it five seconds. Ten minutes, with a line for every ten seconds:
+//! `cargo test` runs it for five seconds. To run it for ten minutes, with a line every ten seconds:
 //!
 //! ```sh
 //! SOAK_SECONDS=600 cargo test --release --test soak -- --nocapture
 //! ```
 //!
-//! (Build the server with `cargo build --release --examples` first.) The seed is printed; with
-//! `SEED` in the environment the clients do the same again.
+//! (Build the server with `cargo build --release --examples` first.) The seed is printed; set
+//! `SEED` in the environment to repeat the clients' choices.
 //!
-//! The traffic comes in rounds. After each all clients have gone, and the server is at rest: its
-//! descriptors are those that it began with, all connections have ended, an echo went out for
-//! every message that came in. After the rounds of the warm-up its memory stays what it is.
+//! The traffic runs in rounds. After each round all clients have disconnected and the server is
+//! idle: it has as many open descriptors as at the start, all connections have ended, and every
+//! message has been echoed. After the warm-up rounds its memory does not grow.
 
 mod support;
 
@@ -32,46 +33,46 @@ use support::rng::{Rng, seed};
 use support::server_process::{Counters, ServerProcess};
 use tungstenite::{Error, Message};
 
-/// Without `SOAK_SECONDS`.
+/// The default of `SOAK_SECONDS`.
 const SECONDS: u64 = 5;
 
-/// Of `SOAK_SECONDS`, in which memory finds its level.
+/// The warm-up takes this fraction of the time (one quarter), until memory has reached its level.
 const WARM_UP_SHARE: u32 = 4;
 
-/// The warm-up has as many rounds at least, and the test proper too.
+/// Minimum number of rounds in the warm-up, and in the test after it.
 const ROUNDS_MIN: u32 = 2;
 
-/// A round, if there is time for several.
+/// Maximum duration of a round.
 const ROUND_MAX: Duration = Duration::from_secs(10);
 
 const THREADS: u64 = 6;
 
 const WORKERS: usize = 2;
 
-/// The largest message.
+/// Maximum size of a message.
 const MESSAGE_BYTES_MAX: usize = 300 * 1024;
 
-/// By what memory at rest may exceed its highest level of the warm-up: each worker may have kept
-/// nothing of large messages then, and 4 MiB now (`Workspace` says so). Ten minutes bring
-/// at least 20 000 connections and 800 000 messages: a leak of 500 bytes for each of the former, or
-/// of 12 for each of the latter, exceeds it.
+/// Limit by which idle memory may exceed its highest level during the warm-up: each worker may keep
+/// up to 4 MiB of spare memory (see `Workspace`), perhaps none of it during the warm-up. Ten
+/// minutes have at least 20 000 connections and 800 000 messages, so a leak of 500 bytes per
+/// connection, or of 12 bytes per message, exceeds the limit.
 const GROWTH_BYTES_MAX: usize = WORKERS * 4 * 1024 * 1024;
 
-/// What is sent to a slow reader, about.
+/// Approximate bytes sent to a slow reader.
 const SLOW_BYTES: usize = 2_000_000;
 
-/// What it takes at a time.
-const SIP_BYTES: usize = 1024;
+/// Bytes that a slow reader reads at a time.
+const PIECE_BYTES: usize = 1024;
 
-/// What the kernel holds for it, about.
+/// Approximate receive buffer of a slow reader.
 const NARROW_BYTES: usize = 64 * 1024;
 
 #[test]
-fn mixed_traffic_leaves_nothing_behind_and_the_counters_add_up() {
+fn mixed_traffic_leaks_nothing_and_the_counters_add_up() {
     let seconds = std::env::var("SOAK_SECONDS").ok();
     let seconds = seconds.map_or(SECONDS, |seconds| seconds.parse().expect("a number of seconds"));
     let seed = seed();
-    // What its allocator keeps grows for a while, and would hide what the server holds.
+    // By default the allocator keeps freed memory, which would hide the memory in use.
     let server = ServerProcess::start_frugal(&format!("--workers {WORKERS}"));
     let descriptors = server.descriptors();
     let total = Duration::from_secs(seconds);
@@ -108,7 +109,7 @@ fn mixed_traffic_leaves_nothing_behind_and_the_counters_add_up() {
     server.finish();
 }
 
-/// The server is at rest, and all its clients have gone.
+/// Checks the counters of an idle server without clients.
 #[track_caller]
 fn check(counters: &Counters) {
     let of = |name| counters.of(name);
@@ -121,7 +122,7 @@ fn check(counters: &Counters) {
     assert!(of("protocol_errors") > 0 && of("refused") > 0, "{counters:?}");
 }
 
-/// A round: clients on several threads, and one that sees that nobody waits.
+/// A round: clients on several threads, and a canary that checks that echoes are not delayed.
 fn traffic(address: SocketAddr, seeds: &mut Rng, length: Duration) {
     let canary = Canary::start(address);
     let end = Instant::now() + length;
@@ -129,7 +130,7 @@ fn traffic(address: SocketAddr, seeds: &mut Rng, length: Duration) {
         .map(|_| {
             let mut rng = Rng::new(seeds.next());
             thread::spawn(move || {
-                // Each has its turn, however short the round.
+                // Run each at least once, however short the round.
                 for act in ACTS {
                     act(address, &mut rng);
                 }
@@ -140,12 +141,12 @@ fn traffic(address: SocketAddr, seeds: &mut Rng, length: Duration) {
         })
         .collect();
     for thread in threads {
-        thread.join().expect("every echo is right");
+        thread.join().expect("every echo is correct");
     }
     canary.finish();
 }
 
-/// What a client does from its connection to its end.
+/// The behaviour of a client, from connect to disconnect.
 type Act = fn(SocketAddr, &mut Rng);
 
 const ACTS: [Act; 8] = [
@@ -159,8 +160,8 @@ const ACTS: [Act; 8] = [
     break_the_protocol,
 ];
 
-/// Messages in a batch, and their bytes, at most: what the kernel buffers on the way, so that a
-/// client may write all before it reads any.
+/// Random messages that fit into the kernel's buffers, so that a client can write them all before
+/// it reads.
 fn batch(rng: &mut Rng) -> Vec<Message> {
     let mut left = 2 * MESSAGE_BYTES_MAX;
     let mut messages = Vec::new();
@@ -173,7 +174,7 @@ fn batch(rng: &mut Rng) -> Vec<Message> {
     messages
 }
 
-/// Writes the messages, some in fragments with pings between.
+/// Writes the messages, some of them in fragments with pings in between.
 #[track_caller]
 fn write(client: &mut Client, messages: &[Message], rng: &mut Rng) {
     for message in messages {
@@ -191,7 +192,7 @@ fn write(client: &mut Client, messages: &[Message], rng: &mut Rng) {
     client.flush().expect("the server reads");
 }
 
-/// Reads the echoes of the messages; pongs come between.
+/// Reads the echoes of the messages, and ignores pongs.
 #[track_caller]
 fn read(client: &mut Client, messages: &[Message]) {
     for message in messages {
@@ -205,7 +206,7 @@ fn read(client: &mut Client, messages: &[Message]) {
     }
 }
 
-/// Batch after batch, read while it is written.
+/// Writes batches, and reads their echoes at the same time.
 fn converse(address: SocketAddr, rng: &mut Rng) {
     let mut client = connect(address);
     let mut writer = writing_half(&client);
@@ -217,7 +218,7 @@ fn converse(address: SocketAddr, rng: &mut Rng) {
     close(client);
 }
 
-/// One message after another.
+/// Sends one message at a time.
 fn converse_in_turns(address: SocketAddr, rng: &mut Rng) {
     let mut client = connect(address);
     for message in batch(rng) {
@@ -227,7 +228,7 @@ fn converse_in_turns(address: SocketAddr, rng: &mut Rng) {
     close(client);
 }
 
-/// Reads a little at a time what came in one batch.
+/// Reads the replies to one batch in small pieces.
 fn read_slowly(address: SocketAddr, rng: &mut Rng) {
     let mut stream = open_on(dial_narrow(address, NARROW_BYTES));
     let (opcode, answer, len) = match rng.below(3) {
@@ -244,18 +245,18 @@ fn read_slowly(address: SocketAddr, rng: &mut Rng) {
         scope.spawn(move || writer.write_all(&input).expect("the server reads"));
         let mut left = answer.len() * count;
         while left > 0 {
-            let mut sip = [0; SIP_BYTES];
-            let len = stream.read(&mut sip).expect("the server answers");
+            let mut piece = [0; PIECE_BYTES];
+            let len = stream.read(&mut piece).expect("the server answers");
             assert!(len > 0 && len <= left, "{left} bytes are missing");
             let at = answer.len() * count - left;
             let expected = (at..at + len).map(|at| answer[at % answer.len()]);
-            assert!(expected.eq(sip[..len].iter().copied()), "a wrong byte near {at}");
+            assert!(expected.eq(piece[..len].iter().copied()), "a wrong byte near {at}");
             left -= len;
         }
     });
 }
 
-/// Says that nothing more will come, and gets all that it is owed.
+/// Ends its direction of TCP, and still receives all echoes.
 fn end_its_direction(address: SocketAddr, rng: &mut Rng) {
     let mut client = connect(address);
     let mut writer = writing_half(&client);
@@ -276,7 +277,7 @@ fn end_its_direction(address: SocketAddr, rng: &mut Rng) {
     }
 }
 
-/// Goes without a word, in the middle of things.
+/// Disconnects without a close frame, possibly inside a frame.
 fn break_off(address: SocketAddr, rng: &mut Rng) {
     let mut stream = open_raw(address);
     stream.set_nonblocking(true).expect("a socket option");
@@ -288,7 +289,7 @@ fn break_off(address: SocketAddr, rng: &mut Rng) {
             Ok(written) if written == frame.len() => {}
             Ok(_) => break,
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            // A frame that was cut makes the next one wrong, and the server has left.
+            // After a truncated frame the next one is invalid, so the server may have disconnected.
             Err(error) if is_end(&error) => break,
             Err(error) => panic!("{error}"),
         }
@@ -300,12 +301,12 @@ fn is_end(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
-/// With a reset or without.
+/// Disconnects, with or without a reset.
 fn leave(stream: TcpStream, rng: &mut Rng) {
     if rng.below(2) == 0 { drop(stream) } else { reset(stream) }
 }
 
-/// Goes before its request is complete.
+/// Disconnects before its request is complete.
 fn break_off_the_request(address: SocketAddr, rng: &mut Rng) {
     let mut stream = dial(address);
     let begun = &GOOD_REQUEST[..rng.below(GOOD_REQUEST.len())];
@@ -313,13 +314,13 @@ fn break_off_the_request(address: SocketAddr, rng: &mut Rng) {
     leave(stream, rng);
 }
 
-/// Asks for something else.
+/// Sends a request with an unsupported method.
 fn be_refused(address: SocketAddr, _: &mut Rng) {
     let answer = exchange(address, "BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
 }
 
-/// Makes a mistake, and is told which.
+/// Breaks the protocol, and expects the close code.
 fn break_the_protocol(address: SocketAddr, rng: &mut Rng) {
     let bad = [
         (frames::client(frames::TEXT, b"no mask").unmasked(), 1002),

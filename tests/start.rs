@@ -1,4 +1,4 @@
-//! How a server starts, why it does not, and what it has counted in the end.
+//! Starting a server, errors at the start, and the counters at the end.
 
 mod support;
 
@@ -46,7 +46,7 @@ fn an_address_in_use_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_second_server_is_an_error_and_never_a_silent_half_of_the_first() {
+fn a_second_server_on_an_address_is_an_error() {
     let first = serve(2, || Echo);
     let taken = address(&first);
     expect_in_use(&start_error(Server::builder().bind(taken).workers(1)), taken);
@@ -67,7 +67,7 @@ fn the_same_address_twice_is_an_error() {
 }
 
 #[test]
-fn nothing_is_left_of_a_server_that_did_not_start() {
+fn a_server_that_does_not_start_releases_its_addresses() {
     let free = TcpListener::bind(local(9)).unwrap().local_addr().unwrap();
     let listener = TcpListener::bind(LOCAL).unwrap();
     let taken = listener.local_addr().unwrap();
@@ -77,8 +77,8 @@ fn nothing_is_left_of_a_server_that_did_not_start() {
 }
 
 #[test]
-fn two_servers_share_a_port_if_they_are_told_to() {
-    // Each connection goes to either with the same chance: 2^-200 that one gets none.
+fn two_servers_can_share_a_port() {
+    // Each connection goes to either with equal probability: 2^-200 that one gets none.
     const CONNECTIONS_MAX: usize = 200;
     let first = serve(1, || Echo);
     let shared = address(&first);
@@ -109,10 +109,10 @@ fn a_server_needs_an_address_and_a_worker() {
 }
 
 #[test]
-fn settings_that_do_not_make_sense_are_an_error_before_anything_starts() {
+fn invalid_settings_are_an_error_before_anything_starts() {
     let config = Config { idle_timeout: Duration::ZERO, ..Config::default() };
     let listener = TcpListener::bind(LOCAL).unwrap();
-    // The settings come first: that the address is taken is not even seen.
+    // The settings are checked first, before binding the address, which is in use.
     let builder = Server::builder().bind(listener.local_addr().unwrap()).config(config);
     let mut handlers = 0;
     let error = builder.start(|_, _| {
@@ -130,10 +130,10 @@ fn settings_that_do_not_make_sense_are_an_error_before_anything_starts() {
 }
 
 #[test]
-fn the_kernel_holds_as_many_connections_as_it_is_told() {
+fn the_kernel_queues_as_many_connections_as_configured() {
     const BACKLOG: u32 = 4;
 
-    /// Keeps its worker busy until the test goes on.
+    /// Blocks its worker until the test continues.
     struct Busy {
         busy: Sender<()>,
         go_on: Receiver<()>,
@@ -144,7 +144,7 @@ fn the_kernel_holds_as_many_connections_as_it_is_told() {
 
         fn on_message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
             self.busy.send(()).expect("the test listens");
-            self.go_on.recv_timeout(DEADLINE).expect("the test goes on");
+            self.go_on.recv_timeout(DEADLINE).expect("the test continues");
             Reply::Echo
         }
     }
@@ -159,7 +159,7 @@ fn the_kernel_holds_as_many_connections_as_it_is_told() {
     busy.recv_timeout(DEADLINE).unwrap();
     let connect = |_| TcpStream::connect_timeout(&address(&server), Duration::from_secs(1));
     let waiting: Vec<_> = (0..100).map_while(|number| connect(number).ok()).collect();
-    // The kernel's queue is full when it has one more (listen(2)).
+    // The kernel's queue holds one more than the backlog (listen(2)).
     assert_eq!(waiting.len(), BACKLOG as usize + 1);
     go_on.send(()).unwrap();
     assert_eq!(client.read().unwrap(), tungstenite::Message::text("hi"));
@@ -168,7 +168,7 @@ fn the_kernel_holds_as_many_connections_as_it_is_told() {
 }
 
 #[test]
-fn without_a_number_there_is_a_worker_for_each_core() {
+fn the_default_is_one_worker_per_core() {
     let cores = thread::available_parallelism().unwrap().get();
     let server = Server::builder().bind(LOCAL).start(|_, _| Echo).expect("the server starts");
     assert_eq!(server.workers(), cores);
@@ -200,8 +200,9 @@ fn the_counters_add_up_after_a_busy_run() {
             })
         })
         .collect();
-    let bytes: u64 = clients.into_iter().map(|client| client.join().expect("it is right")).sum();
-    // One that never speaks, and one that is refused.
+    let bytes: u64 =
+        clients.into_iter().map(|client| client.join().expect("every echo is correct")).sum();
+    // One connection that sends nothing, and one that is refused.
     drop(dial(address));
     let answer = exchange(address, "BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");

@@ -1,5 +1,5 @@
-//! A server process that is stopped and continued (SIGSTOP, SIGCONT), as a debugger, a container's
-//! freezer or a job-control shell does: its deadlines still come, and bytes that arrived in time count.
+//! A server process that is stopped and continued (SIGSTOP, SIGCONT), as by a debugger, a container
+//! freezer or a job-control shell: its deadlines still apply, and bytes that arrived in time count.
 
 mod support;
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use support::programs::Program;
 use support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 
-/// Far more stops than the one second of the timeout takes.
+/// Far more stops than fit into the timeout of one second.
 const STOPS_MAX: usize = 200;
 
 /// epoll_wait(2) ends with EINTR after each SIGCONT (signal(7)), so no wait of this server lasts as
@@ -38,7 +38,7 @@ fn a_handshake_times_out_in_a_process_that_keeps_being_stopped() {
             break;
         }
     }
-    let text = received.expect("the timeout comes").expect("the connection is not reset");
+    let text = received.expect("an answer after the timeout").expect("the connection is not reset");
     assert!(text.starts_with("HTTP/1.1 408 "), "{text:?}");
 }
 
@@ -50,13 +50,13 @@ fn a_request_that_arrived_while_the_process_was_stopped_is_answered_after_its_de
     let address = line.split(' ').nth(2).expect("the address is the third word");
     let connect = || TcpStream::connect(address).expect("the server listens");
     let (mut first, mut second) = (connect(), connect());
-    // The worker accepts connections in order: once the second is open, the first one's time runs.
+    // The worker accepts in order: once the second is open, the timeout of the first has started.
     assert_eq!(ask(&mut second), GOOD_RESPONSE);
     server.signal("STOP");
     while !is_stopped(server.id()) {
         thread::yield_now();
     }
-    first.write_all(GOOD_REQUEST).expect("the kernel takes it");
+    first.write_all(GOOD_REQUEST).expect("the kernel accepts it");
     second.set_read_timeout(Some(Duration::from_secs(4))).expect("it is not zero");
     let _ = second.read(&mut [0]).expect_err("a stopped server sends nothing");
     server.signal("CONT");

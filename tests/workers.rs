@@ -1,4 +1,4 @@
-//! Workers that fail: who is told, and that the others go on.
+//! Workers that fail: the failure is reported, and the other workers continue.
 
 mod support;
 
@@ -18,13 +18,13 @@ use ws_reactor::{ConnectionInfo, Handler, Message, Peer, PeerId, Reply, SendErro
 
 const FOREVER: Duration = Duration::from_secs(3600);
 
-/// The logger panics over this line, which a worker logs outside of all callbacks.
+/// The logger panics on this line, which a worker logs outside of all callbacks.
 const FATAL: &str = "the peer ended the stream without a close frame";
 
 /// Errors that were logged.
 static ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Keeps errors, and panics over [`FATAL`].
+/// Collects errors, and panics on [`FATAL`].
 struct Logger;
 
 impl Log for Logger {
@@ -57,7 +57,7 @@ fn errors_with(text: &str) -> Vec<String> {
     ERRORS.lock().expect("it is whole").iter().filter(|line| line.contains(text)).cloned().collect()
 }
 
-/// Echoes, and tells the ids of its peers.
+/// Echoes, and reports the ids of its peers.
 struct Named(Sender<PeerId>);
 
 impl Handler for Named {
@@ -84,7 +84,7 @@ fn open_with(server: &ServerHandle, worker: usize) -> TcpStream {
 }
 
 #[test]
-fn a_worker_that_panics_is_reported_at_once_and_the_others_go_on() {
+fn a_worker_panic_is_reported_at_once_and_the_others_continue() {
     install_logger();
     let (sender, opened) = channel();
     let server = serve(2, || Named(sender.clone()));
@@ -100,7 +100,7 @@ fn a_worker_that_panics_is_reported_at_once_and_the_others_go_on() {
     assert_eq!(server.send(victim_id, "hello"), Err(SendError::Stale));
     assert_eq!(server.send(bystander_id, "hello"), Err(SendError::Stopped));
     drop(bystander);
-    // The kernel hands all new connections to the other.
+    // All new connections go to the other worker.
     for _ in 0..10 {
         let mut client = connect(address(&server));
         ask(&mut client, "hello", "hello");
@@ -109,10 +109,10 @@ fn a_worker_that_panics_is_reported_at_once_and_the_others_go_on() {
         close(client);
     }
     server.shutdown(FOREVER);
-    server.join().expect("the failure has been told, and the other worker has not failed");
+    server.join().expect("the failure was returned before, and the other worker has not failed");
 }
 
-/// Panics with `text` when its worker ends, if that is the first.
+/// Panics with `text` when dropped by the first worker.
 struct Unsound {
     number: usize,
     text: &'static str,
@@ -140,15 +140,15 @@ impl Drop for Unsound {
 }
 
 #[test]
-fn a_second_join_waits_for_the_workers_that_go_on() {
+fn a_second_join_waits_for_the_remaining_workers() {
     install_logger();
-    let server = serve(2, Unsound::maker("told to"));
+    let server = serve(2, Unsound::maker("as requested"));
     let mut stream = open_with(&server, 1);
-    // The first worker has nothing to wait for, the second has this peer.
+    // The first worker ends at once, the second waits for this peer.
     server.shutdown(FOREVER);
     let error = server.join().expect_err("a worker has failed").to_string();
-    assert_eq!(error, "worker 0 panicked: told to");
-    assert_eq!(errors_with("told to").len(), 1);
+    assert_eq!(error, "worker 0 panicked: as requested");
+    assert_eq!(errors_with("as requested").len(), 1);
     let (sender, joined) = channel();
     let joiner =
         thread::spawn(move || sender.send(server.join().is_ok()).expect("the test listens"));
@@ -164,7 +164,7 @@ fn a_second_join_waits_for_the_workers_that_go_on() {
 }
 
 #[test]
-fn a_failure_is_logged_when_nobody_joins() {
+fn a_failure_is_logged_without_a_join() {
     install_logger();
     let server = serve(1, Unsound::maker("unheard"));
     server.shutdown(FOREVER);
