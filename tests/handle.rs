@@ -131,7 +131,7 @@ fn a_message_reaches_only_its_connection() {
 }
 
 #[test]
-fn a_close_from_another_thread_comes_after_what_was_sent_before() {
+fn a_close_from_another_thread_follows_earlier_messages() {
     let Registered { server, opened, closed } = registered(1);
     let mut client = connect(address(&server));
     let peer = id(&opened);

@@ -15,7 +15,7 @@ use ws_reactor::{Handler, Message, Peer, Reply};
 /// buffers are written in one call.
 struct Answers {
     asked: Sender<()>,
-    told: Receiver<()>,
+    permitted: Receiver<()>,
 }
 
 impl Handler for Answers {
@@ -28,7 +28,7 @@ impl Handler for Answers {
         }
         peer.send("first");
         self.asked.send(()).expect("the test waits");
-        self.told.recv().expect("the test tells");
+        self.permitted.recv().expect("the test permits");
         Reply::None
     }
 }
@@ -38,8 +38,8 @@ fn writing_to_a_closed_connection_does_not_end_the_process() {
     // SAFETY: no thread of this process relies on a handler for the signal.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let (asked, is_asked) = channel();
-    let (tell, told) = channel();
-    let mut handler = Some(Answers { asked, told });
+    let (permit, permitted) = channel();
+    let mut handler = Some(Answers { asked, permitted });
     let server = serve(1, || handler.take().expect("there is one worker"));
     let mut stream = open_raw(address(&server));
     stream.write_all(&client(TEXT, b"x").bytes().repeat(2)).unwrap();
@@ -47,7 +47,7 @@ fn writing_to_a_closed_connection_does_not_end_the_process() {
     // Writing fails with EPIPE only if the stream's end preceded the reset (tcp(7)).
     half_close(&stream);
     reset(stream);
-    tell.send(()).unwrap();
+    permit.send(()).unwrap();
     wait_until("the connection ends", || server.stats().ended == 1);
     assert_eq!(stop(&server).messages_in, 2);
 }

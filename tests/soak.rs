@@ -1,5 +1,5 @@
-//! Mixed traffic for any length of time: nothing is lost, memory does not grow, and the counters
-//! add up.
+//! Mixed traffic for any length of time: every message is echoed, memory does not grow, and the
+//! counters add up.
 //!
 //! `cargo test` runs it for five seconds. To run it for ten minutes, with a line every ten seconds:
 //!

@@ -36,9 +36,13 @@ impl Built {
 }
 
 /// Builds in release mode, and collects the paths of the programs.
-fn cargo_build(manifest: &Path, what: &str, programs: &mut HashMap<String, PathBuf>) -> Result<()> {
+fn cargo_build(
+    manifest: &Path,
+    targets: &str,
+    programs: &mut HashMap<String, PathBuf>,
+) -> Result<()> {
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--release", "--locked", what])
+        .args(["build", "--release", "--locked", targets])
         .args(["--message-format", "json-render-diagnostics", "--manifest-path"])
         .arg(manifest)
         .stderr(Stdio::inherit())

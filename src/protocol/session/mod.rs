@@ -11,7 +11,7 @@
 //! connection:
 //!
 //! 1. Read into [`Session::direct_buffer`] if it returns one, and tell [`Session::commit`] how much
-//!    was read. Otherwise read into a buffer behind [`HEADROOM_BYTES`] free bytes.
+//!    was read. Otherwise read into a buffer after [`HEADROOM_BYTES`] free bytes.
 //! 2. Open a window over that buffer with [`Session::window`], or an empty one after a direct read.
 //! 3. Call [`Session::next_event`] until it returns `None` or an error. Each reply that RFC 6455
 //!    requires (a pong, the answer to a close) is in the window's run when its event is returned,
