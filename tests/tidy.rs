@@ -31,6 +31,64 @@ const ALLOWED_IN_PROTOCOL: [(&str, &str); 2] =
 const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
 
+/// Phrases that a reader has to decode, or that only this project used. Each has a plain word in the
+/// field: unsent, queued, incomplete, lack of, ended, dropped, continues, handles, faults, worker.
+const PHRASES: [&str; 20] = [
+    "owed",
+    "under way",
+    "want of",
+    "nobody",
+    "anybody",
+    "given up",
+    "goes on",
+    "sees to",
+    "is no more",
+    "is gone",
+    "is none",
+    "by the letter",
+    "made-up",
+    "what is",
+    "what was",
+    "what it",
+    "weather",
+    "dice",
+    "storm",
+    "lanes",
+];
+
+/// The files whose language this test reads: all that a user or a maintainer reads first.
+const PROSE: [&str; 3] = ["src", "examples", "benches"];
+
+#[test]
+fn comments_and_documents_use_plain_words() {
+    let mut faults = Faults::default();
+    let mut files = sources(&PROSE);
+    files.extend(["README.md", "SECURITY.md", "CHANGELOG.md"].map(document));
+    for file in files {
+        let is_document = file.name.ends_with(".md");
+        for (number, line) in (1..).zip(file.text.lines()) {
+            let prose =
+                if is_document { Some(line) } else { line.split_once("//").map(|(_, it)| it) };
+            for phrase in PHRASES {
+                if prose.is_some_and(|prose| has_phrase(&prose.to_lowercase(), phrase)) {
+                    faults.add(&file, number, &format!("`{phrase}` has a plainer word"));
+                }
+            }
+        }
+    }
+    faults.none("a private or elliptic phrase");
+}
+
+/// Whether `phrase` stands in `prose` as whole words. A name in code may contain it.
+fn has_phrase(prose: &str, phrase: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    prose.match_indices(phrase).any(|(start, _)| {
+        let before = prose[..start].chars().next_back();
+        let after = prose[start + phrase.len()..].chars().next();
+        !before.is_some_and(is_word) && !after.is_some_and(is_word)
+    })
+}
+
 #[test]
 fn imports_go_down_only() {
     let mut faults = Faults::default();
@@ -405,6 +463,13 @@ fn sources(places: &[&str]) -> Vec<Source> {
         Source { name: inside.to_string_lossy().into_owned(), text }
     };
     paths.into_iter().map(read).collect()
+}
+
+/// A document at the top of the tree.
+fn document(name: &str) -> Source {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let text = fs::read_to_string(path).expect("a document can be read");
+    Source { name: name.to_owned(), text }
 }
 
 fn collect(path: &Path, paths: &mut Vec<PathBuf>) {

@@ -87,7 +87,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         if self.schedule.is_runnable() { Outcome::Wait } else { self.resume(scratch, turn) }
     }
 
-    /// Processes input until there is none, the peer does not take its replies, or the budget is
+    /// Processes input until it ends, the peer does not take its replies, or the budget is
     /// spent: the rest waits for the next turn, so that other peers are not kept waiting.
     pub(crate) fn resume(&mut self, scratch: &mut [u8], turn: &mut TurnContext<'_, H>) -> Outcome {
         for _ in 0..READS_PER_TURN {

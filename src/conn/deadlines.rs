@@ -63,8 +63,8 @@ impl Stage {
     /// When a closing or lingering connection is dropped, by the last look at acknowledgements.
     pub(super) fn close_expiry(self, since: Tick, watch: &AckWatch, config: &Config) -> Tick {
         if self == Self::CloseDeferred {
-            // The peer has to send the rest of the frame first. While it goes on, it has
-            // `idle_timeout` for that, so that one that sends a byte now and then cannot stay.
+            // The peer has to send the rest of the frame first. A peer that continues has
+            // `idle_timeout` for that in all, so that a byte now and then does not keep the connection.
             let latest = since.after(config.idle_timeout.max(config.close_timeout));
             return watch.expiry(config.close_timeout).min(latest);
         }

@@ -18,7 +18,7 @@ pub(crate) struct TurnContext<'t, H> {
     pub(crate) handler: &'t mut H,
     /// The list in which other threads look up open connections.
     pub(crate) peers: &'t OpenPeers,
-    /// Its `out` goes on the wire before the window's run; empty between turns.
+    /// Its `out` precedes the window's run on the wire, and is empty between turns.
     pub(crate) workspace: &'t mut Workspace,
     /// Requests of callbacks, which the worker carries out after the turn.
     pub(crate) effects: &'t mut Vec<Effect>,

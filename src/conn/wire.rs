@@ -283,7 +283,7 @@ impl<T: Transport> Wire<T> {
         self.pending.as_ref()?.watch.as_ref()
     }
 
-    /// The watch of acknowledgements; `start` makes one if there is none.
+    /// The watch of acknowledgements; `start` makes it if it does not exist.
     pub(super) fn watch_mut(&mut self, start: impl FnOnce() -> AckWatch) -> &mut AckWatch {
         self.pending.get_or_insert_default().watch.get_or_insert_with(start)
     }
