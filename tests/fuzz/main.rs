@@ -18,9 +18,12 @@ mod checks {
     pub(crate) mod load;
     pub(crate) mod session;
 
-    mod model;
-    mod naive;
     mod pieces;
+
+    #[path = "../../support/codec.rs"]
+    mod codec;
+    #[path = "../../support/model.rs"]
+    mod model;
 }
 
 #[path = "../../examples/load/frames.rs"]

@@ -14,7 +14,8 @@
 //! - `plan.rs`: the seed and its parameters; `faults.rs`: the faults; `shrink.rs`: smaller plans
 //! - `run.rs`: the rounds; `support/kernel` and `net.rs`: kernel and network; `peer.rs` and
 //!   `script.rs`: the peers
-//! - `model.rs` and `matcher.rs`: the expected output, from the RFC; `watch.rs`: deadlines
+//! - `handler.rs`: the servers' handler; `support/model.rs` and `matcher.rs`: the expected output,
+//!   from the RFC; `watch.rs`: deadlines
 //! - `memory.rs`: the memory of the workers
 
 #[path = "../support/mod.rs"]
@@ -27,7 +28,7 @@ mod run;
 mod net;
 mod peer;
 mod script;
-mod model;
+mod handler;
 mod matcher;
 mod watch;
 mod memory;

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::model::Model;
+use crate::support::model::Model;
 
 /// What may go to a peer beside the model's bytes, and why.
 #[derive(Debug, Default)]

@@ -6,10 +6,10 @@
 use std::collections::VecDeque;
 
 use crate::kernel::SocketId;
-use crate::model::{Opening, Rules};
 use crate::net::Socket;
 use crate::script::{FAULTS, FrameGenerator, bad_request, good_request};
 use crate::support::frames::{CLOSE, PONG, client, close_payload};
+use crate::support::model::{Opening, Rules};
 use crate::support::rng::Rng;
 
 /// The behaviour of a peer.

@@ -12,19 +12,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use ws_reactor::internal::{Command, Counters, Sender, Worker, WorkerContext, mailbox};
-use ws_reactor::{
-    CloseCode, CloseEvent, ConnectionInfo, Context, Delivery, EncodedMessage, Handler, Message,
-    Peer as HandlersPeer, PeerId, Reply, Stats,
-};
+use ws_reactor::{CloseCode, EncodedMessage, Stats};
 
 use crate::faults::{Fault, FaultSet};
+use crate::handler::{SimHandler, acts};
 use crate::kernel::{SocketId, address};
 use crate::matcher::Post;
 use crate::memory::{self, Held};
-use crate::model::{Rules, asks, push_frame, sent_byte};
 use crate::net::{Kernel, Net, NetworkFaults, Stream};
 use crate::peer::Peer;
 use crate::plan::{Plan, Setting};
+use crate::support::codec::reply;
+use crate::support::model::Rules;
 use crate::support::rng::Rng;
 use crate::watch::{Moment, STALL_MAX, Watch};
 
@@ -102,6 +101,7 @@ impl Simulation {
             message_bytes_max: config.message_bytes_max as u64,
             fragments_max: config.fragments_max,
             streams_above: setting.is_streamed.then_some(16 * 1024),
+            handler: acts,
         };
         let mut rng = plan.rng();
         let rng_of_network = Rng::new(rng.next());
@@ -121,11 +121,7 @@ impl Simulation {
                 index,
                 time_of_day: || UNIX_EPOCH,
             };
-            let handler = SimHandler {
-                is_streamed: setting.is_streamed,
-                bytes: (0..40_000).map(sent_byte).collect(),
-                open: Rc::clone(&open),
-            };
+            let handler = SimHandler::new(setting.is_streamed, Rc::clone(&open));
             let (sender, mailbox) = mailbox(config.mailbox_capacity);
             let worker = memory::inside(|| Worker::new(net, handler, shared, mailbox, start));
             SimWorker { worker, sender, counters }
@@ -253,8 +249,7 @@ impl Simulation {
         let is_posted = self.post(index, Command::Send(token, message));
         self.say(|s| format!("message {} to socket {id}: {is_posted}", s.posts - 1));
         if is_posted {
-            let mut bytes = Vec::new();
-            push_frame(&mut bytes, opcode, text.as_bytes());
+            let bytes = reply(opcode, text.as_bytes());
             let watch = &mut self.watches[id];
             watch.outside.longest_post = watch.outside.longest_post.max(bytes.len());
             watch.outside.posts.push_back(Post { bytes, is_optional: !watch.model.is_open() });
@@ -495,46 +490,5 @@ fn moment<'s>(
         may_turn_away: setting.config.connections_max.is_some() || faults.has(Fault::Register),
         is_busy: true,
         has_read_mail: false,
-    }
-}
-
-/// Echoes, and obeys the texts in [`asks`].
-struct SimHandler {
-    is_streamed: bool,
-    bytes: Vec<u8>,
-    /// Connections that have been opened and not closed.
-    open: Rc<Cell<isize>>,
-}
-
-impl Handler for SimHandler {
-    type State = ();
-
-    fn on_open(&mut self, _: &mut HandlersPeer<'_, ()>, _: ConnectionInfo<'_>) {
-        self.open.set(self.open.get() + 1);
-    }
-
-    fn on_message(&mut self, peer: &mut HandlersPeer<'_, ()>, message: Message<'_>) -> Reply {
-        let Message::Text(text) = message else { return Reply::Echo };
-        if let Some(count) = text.strip_prefix(asks::SEND) {
-            peer.send(&self.bytes[..count.parse().unwrap_or(0)]);
-        }
-        match &*text {
-            asks::NOTHING => return Reply::None,
-            asks::CLOSE => {
-                let code = CloseCode::new(asks::CLOSE_CODE).expect("applications may use it");
-                peer.close(code, asks::CLOSE_REASON);
-            }
-            asks::PANIC => panic!("{}", crate::TOLD_TO),
-            _ => {}
-        }
-        Reply::Echo
-    }
-
-    fn on_close(&mut self, _: &mut Context<'_>, _: PeerId, (): (), _: &CloseEvent<'_>) {
-        self.open.set(self.open.get() - 1);
-    }
-
-    fn delivery(&self) -> Delivery {
-        if self.is_streamed { Delivery::StreamedEcho } else { Delivery::Whole }
     }
 }

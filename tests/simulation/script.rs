@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use crate::model::{Opening, Rules, asks};
+use crate::handler::commands;
 use crate::support::frames::{
     BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client, close_payload,
 };
+use crate::support::model::{Opening, Rules};
 use crate::support::requests::GOOD_REQUEST;
 use crate::support::rng::CHARACTERS;
 use crate::support::rng::Rng;
@@ -23,7 +24,7 @@ const EDGES: [usize; 13] =
     [0, 1, 2, 125, 126, 127, 700, 4096, 16_384, 16_385, 40_000, 65_535, 65_536];
 
 /// Texts that the handler obeys.
-const ASKS: [&str; 4] = ["!send 10", "!send 3000", "!send 40000", asks::NOTHING];
+const COMMANDS: [&str; 4] = ["!send 10", "!send 3000", "!send 40000", commands::NOTHING];
 
 /// Faults that [`FrameGenerator::fault`] knows.
 pub(crate) const FAULTS: Range<usize> = 0..20;
@@ -86,7 +87,7 @@ impl FrameGenerator<'_> {
         match self.rng.below(12) {
             0 => vec![self.control(PING)],
             1 => vec![self.control(PONG)],
-            2 => vec![self.frame(TEXT, self.rng.clone().pick(&ASKS).as_bytes())],
+            2 => vec![self.frame(TEXT, self.rng.clone().pick(&COMMANDS).as_bytes())],
             3..6 => self.fragments(),
             _ => vec![self.message()],
         }
@@ -138,7 +139,7 @@ impl FrameGenerator<'_> {
 
     /// A text that makes the handler end the connection.
     pub(crate) fn farewell(&mut self) -> Vec<u8> {
-        let text = self.rng.pick(&[asks::CLOSE, asks::PANIC]);
+        let text = self.rng.pick(&[commands::CLOSE, commands::PANIC]);
         self.frame(TEXT, text.as_bytes())
     }
 

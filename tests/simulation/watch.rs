@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use ws_reactor::Config;
 
+use crate::handler::SEND_BYTES_MAX;
 use crate::matcher::{Matcher, Outside};
-use crate::model::{Model, Opening, Rules};
 use crate::net::Socket;
+use crate::support::model::{Model, Opening, Rules};
 
 /// A ready peer has waited for at most so many turns of its worker: a read of 260 KiB may hold
 /// 43 000 frames that nothing is answered to, and 4096 are taken in a turn.
@@ -242,7 +243,7 @@ impl Watch {
         let is_open = self.matcher.is_open()
             && self.closing_since.is_none()
             && !self.outside.may_go_away
-            && !self.model.has_asked;
+            && !self.model.handler_has_sent;
         let most = self.replies_max(socket, config);
         if is_open && owed > most {
             return Err(format!("{owed} bytes are owed, more than {most}, and reading goes on"));
@@ -260,7 +261,7 @@ impl Watch {
     /// What may be queued of what the program has sent, while `owed` bytes of replies are: echoes
     /// do not count, and if the handler has not sent anything, all of them are echoes.
     fn program_bytes(&self, owed: usize) -> usize {
-        self.posted_bytes() + if self.model.has_asked { owed } else { 0 }
+        self.posted_bytes() + if self.model.handler_has_sent { owed } else { 0 }
     }
 
     fn posted_bytes(&self) -> usize {
@@ -385,7 +386,7 @@ impl Watch {
         const GROWTH_FACTOR: usize = 4;
         let request = if self.model.is_open() { 0 } else { config.request_bytes_max };
         let under_way = GROWTH_FACTOR * (self.model.under_way_bytes() + HEADER_BYTES_MAX);
-        let handler_sends = if self.model.has_asked { HANDLER_SENDS_MAX } else { 0 };
+        let handler_sends = if self.model.handler_has_sent { SEND_BYTES_MAX } else { 0 };
         let posts = match self.outside.longest_post {
             0 => 0,
             longest => config.backlog_bytes_max + longest,
@@ -409,9 +410,6 @@ impl Watch {
 
 /// The longest header of a frame that a server sends.
 const HEADER_BYTES_MAX: usize = 10;
-
-/// The most that the handler of the simulation sends in a callback.
-const HANDLER_SENDS_MAX: usize = 40_000;
 
 /// How long a server waits for a byte before it pings or looks for acknowledgements, and how long a
 /// peer then has for a sign of life.

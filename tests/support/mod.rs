@@ -8,6 +8,8 @@
 
 pub mod cases;
 pub mod frames;
+pub mod codec;
+pub mod model;
 pub mod requests;
 pub mod client;
 pub mod programs;

@@ -4,8 +4,8 @@ use ws_reactor::protocol::{
     CloseCode, Delivery, Event, HEADROOM_BYTES, Limits, Session, Workspace,
 };
 
+use super::codec::{client, replies, reply};
 use super::model::close_code;
-use super::naive::{client, replies, reply};
 use super::pieces::Pieces;
 
 const LIMITS: Limits = Limits { message_bytes_max: 1000, fragments_max: 10 };

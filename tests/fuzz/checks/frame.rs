@@ -3,7 +3,7 @@
 
 use ws_reactor::protocol::{FrameHeader, MaskKey, OpCode, ServerHeader, unmask};
 
-use super::naive::{Header, is_wrong_start, masked};
+use super::codec::{Header, is_wrong_start, masked};
 use super::pieces::Pieces;
 
 pub fn frame(input: &[u8]) {

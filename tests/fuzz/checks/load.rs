@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use super::naive::{Header, masked};
+use super::codec::{Header, masked};
 use super::pieces::{Pieces, cut};
 use crate::args::Url;
 use crate::frames::{Decoder, Head, OpCode, Piece, encode};

@@ -1,12 +1,14 @@
-//! A session makes the same of its input however it is cut, and by whichever way it comes; as a
-//! server that echoes it answers what the model answers, in right frames, and holds little.
+//! A session gives the same events and replies however its input is cut, and whether or not it is
+//! read straight into a message's memory. Its replies are those of the model, in valid frames, and it
+//! holds little memory.
 
 use ws_reactor::protocol::{
-    CloseCode, Delivery, Event, HEADROOM_BYTES, Limits, Message, ProtocolError, Session, Workspace,
+    CloseCode, Delivery, Event, HEADROOM_BYTES, Limits, Message, ProtocolError, STREAM_BYTES_MIN,
+    Session, Workspace,
 };
 
-use super::model::Model;
-use super::naive::{Header, masked, replies};
+use super::codec::{Header, masked, replies};
+use super::model::{Model, Rules, echo};
 use super::pieces::{Pieces, or_whole, step_len};
 
 /// What came of some input.
@@ -45,10 +47,14 @@ pub fn session(input: &[u8]) {
 
     let whole = feed(&input, delivery, &limits, &[]);
     assert!(replies(&whole.out).len() <= 1 + input.len() / 6, "a reply is to a frame");
-    if delivery == Delivery::Whole {
-        let model = Model::new(limits.message_bytes_max as u64, limits.fragments_max);
-        assert!(whole.out == model.answer(&input), "not what the model answers: {whole:?}");
-    }
+    let mut model = Model::opened(Rules {
+        message_bytes_max: limits.message_bytes_max as u64,
+        fragments_max: limits.fragments_max,
+        streams_above: (delivery == Delivery::StreamedEcho).then_some(STREAM_BYTES_MIN as u64),
+        handler: echo,
+    });
+    model.feed(&input);
+    assert!(whole.out == model.expected, "the model answers otherwise: {whole:?}");
     for steps in [&steps[..], &[1]] {
         let walked: usize = steps.iter().map(|step| step_len(*step, input.len())).sum();
         if input.len() * steps.len() <= READS_MAX * walked {

@@ -1,20 +1,20 @@
-//! Frames by the letter of RFC 6455 5.2, without a thought for speed.
+//! Encodes and decodes frames by the letter of RFC 6455 5.2, for the judges of the library.
 
-/// The header at the start of some bytes, as it stands there, right or wrong.
+/// A header of a frame, valid or not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Header {
-    pub(crate) fin: bool,
-    pub(crate) rsv: u8,
-    pub(crate) opcode: u8,
-    pub(crate) key: Option<[u8; 4]>,
-    pub(crate) payload_len: u64,
-    /// Bytes that the length takes behind the first two: 0, 2 or 8.
-    pub(crate) length_bytes: usize,
+pub struct Header {
+    pub fin: bool,
+    pub rsv: u8,
+    pub opcode: u8,
+    pub key: Option<[u8; 4]>,
+    pub payload_len: u64,
+    /// Bytes of the extended payload length: 0, 2 or 8.
+    pub length_bytes: usize,
 }
 
 impl Header {
-    /// `None` if it is not complete.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    /// The header at the start of `bytes`; `None` if it is incomplete.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (first, second) = (*bytes.first()?, *bytes.get(1)?);
         let short = second & 0x7F;
         let length_bytes = length_bytes(short);
@@ -31,7 +31,7 @@ impl Header {
         Some(Self { fin, rsv, opcode, key, payload_len, length_bytes })
     }
 
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let mask = if self.key.is_some() { 0x80 } else { 0 };
         let short = match self.length_bytes {
             0 => self.payload_len as u8,
@@ -44,16 +44,16 @@ impl Header {
         bytes
     }
 
-    pub(crate) const fn len(&self) -> usize {
+    pub const fn len(&self) -> usize {
         2 + self.length_bytes + if self.key.is_some() { 4 } else { 0 }
     }
 
-    pub(crate) const fn is_control(&self) -> bool {
+    pub const fn is_control(&self) -> bool {
         self.opcode >= 8
     }
 
-    /// Whether RFC 6455 allows it, of a client or of a server.
-    pub(crate) const fn is_right(&self, of_client: bool) -> bool {
+    /// Whether RFC 6455 allows it, sent by a client or by a server.
+    pub const fn is_right(&self, of_client: bool) -> bool {
         let is_known = matches!(self.opcode, 0..=2 | 8..=10);
         let least = match self.length_bytes {
             0 => 0,
@@ -66,8 +66,8 @@ impl Header {
     }
 }
 
-/// Whether a client's frame that begins with `bytes` is wrong, however it goes on.
-pub(crate) fn is_wrong_start(bytes: &[u8]) -> bool {
+/// Whether a client's frame that begins with `bytes` is invalid, whatever follows.
+pub fn is_wrong_start(bytes: &[u8]) -> bool {
     let [first, second, rest @ ..] = bytes else { return false };
     let length_bytes = length_bytes(second & 0x7F);
     let length = rest.get(..length_bytes).unwrap_or_else(|| &SOME_LENGTH[8 - length_bytes..]);
@@ -75,12 +75,13 @@ pub(crate) fn is_wrong_start(bytes: &[u8]) -> bool {
     !Header::decode(&start).is_some_and(|header| header.is_right(true))
 }
 
-/// One that is right, in eight bytes and in the last two of them.
+/// A valid length in eight bytes, and in the last two of them.
 const SOME_LENGTH: [u8; 8] = [0, 0, 0, 0, 0, 1, 1, 0];
 
-/// The frames of a server, each right and in its place; the last may not have all its payload.
+/// The frames of a server, which must be valid and in a valid order. The payload of the last may be
+/// incomplete.
 #[track_caller]
-pub(crate) fn replies(mut bytes: &[u8]) -> Vec<(Header, Vec<u8>)> {
+pub fn replies(mut bytes: &[u8]) -> Vec<(Header, Vec<u8>)> {
     let mut frames = Vec::new();
     let mut is_within = false;
     let mut is_over = false;
@@ -101,29 +102,33 @@ pub(crate) fn replies(mut bytes: &[u8]) -> Vec<(Header, Vec<u8>)> {
     frames
 }
 
-/// A server's frame, final.
-pub(crate) fn reply(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    frame(opcode, None, payload)
+/// A server's header, with the shortest encoding of the length.
+pub fn server_header(fin: bool, opcode: u8, len: usize) -> Vec<u8> {
+    header(fin, opcode, None, len).encode()
 }
 
-/// A client's frame, final.
-pub(crate) fn client(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    frame(opcode, Some([0x37, 0xFA, 0x21, 0x3D]), payload)
+/// A final frame of a server.
+pub fn reply(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    [&server_header(true, opcode, payload.len()), payload].concat()
 }
 
-fn frame(opcode: u8, key: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
-    let length_bytes = match payload.len() {
+/// A final frame of a client.
+pub fn client(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let key = [0x37, 0xFA, 0x21, 0x3D];
+    [header(true, opcode, Some(key), payload.len()).encode(), masked(payload, key)].concat()
+}
+
+const fn header(fin: bool, opcode: u8, key: Option<[u8; 4]>, len: usize) -> Header {
+    let length_bytes = match len {
         0..126 => 0,
         126..65_536 => 2,
         _ => 8,
     };
-    let payload_len = payload.len() as u64;
-    let header = Header { fin: true, rsv: 0, opcode, key, payload_len, length_bytes };
-    [header.encode(), masked(payload, key.unwrap_or_default())].concat()
+    Header { fin, rsv: 0, opcode, key, payload_len: len as u64, length_bytes }
 }
 
-/// `payload` with the mask `key` put on, or taken off.
-pub(crate) fn masked(payload: &[u8], key: [u8; 4]) -> Vec<u8> {
+/// `payload` masked with `key`, or unmasked (RFC 6455 5.3).
+pub fn masked(payload: &[u8], key: [u8; 4]) -> Vec<u8> {
     payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect()
 }
 
