@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::peer_id::PeerId;
-use crate::protocol::{CloseCode, Message, Run, Session, Workspace};
+use crate::protocol::{CloseCode, EncodedMessage, Message, Run, Session, Workspace};
 
 /// An open connection, lent to a callback.
 ///
@@ -60,6 +60,11 @@ impl<'p, S> Peer<'p, S> {
     /// [`backlog_bytes_max`]: crate::Config::backlog_bytes_max
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {
         self.outbox.send(message.into());
+    }
+
+    /// Sends a message that is encoded already, as [`send`](Self::send) does.
+    pub fn send_encoded(&mut self, message: &EncodedMessage) {
+        self.outbox.send_encoded(message);
     }
 
     /// Sends a ping; of a longer payload the first 125 bytes. Nothing happens once the connection
@@ -130,6 +135,20 @@ impl Outbox<'_> {
             self.counts.messages_out += 1;
             self.counts.bytes_out += message.as_bytes().len() as u64;
         }
+    }
+
+    fn send_encoded(&mut self, message: &EncodedMessage) {
+        if !self.admit() || !self.session.is_open() {
+            return;
+        }
+        self.run.move_to(self.workspace);
+        let frame = message.as_frame();
+        if !self.session.defer(frame) {
+            self.workspace.out.extend_from_slice(frame);
+            self.sends.bytes += frame.len();
+        }
+        self.counts.messages_out += 1;
+        self.counts.bytes_out += message.payload_len() as u64;
     }
 
     fn ping(&mut self, payload: &[u8]) {

@@ -1,8 +1,8 @@
 //! Requests of a callback about other connections of its worker.
 
 use ws_reactor::{
-    CloseCode, CloseEvent, Config, ConnectionInfo, Context, EncodedMessage, Handler, Message, Peer,
-    PeerId, Reply,
+    CloseCode, CloseEvent, Config, ConnectionInfo, Context, Delivery, EncodedMessage, Handler,
+    Message, Peer, PeerId, Reply,
 };
 
 use crate::probe::{close as peer_close, open, text, text_reply};
@@ -31,6 +31,10 @@ impl Handler for Relay {
         self.members.push(peer.id());
     }
 
+    fn delivery(&self) -> Delivery {
+        Delivery::StreamedEcho
+    }
+
     fn on_message(&mut self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Reply {
         let id = peer.id();
         self.send_to_others(peer.context(), id, &EncodedMessage::new(message));
@@ -39,6 +43,12 @@ impl Handler for Relay {
                 for member in self.members.iter().filter(|member| **member != id) {
                     assert!(peer.context().close(*member, CloseCode::NORMAL, "told to"));
                 }
+            }
+            Some("both") => {
+                peer.send("before");
+                peer.send_encoded(&EncodedMessage::new("encoded"));
+                peer.send("after");
+                return Reply::Echo;
             }
             Some("panic") => panic!("after its requests"),
             _ => {}
@@ -68,6 +78,30 @@ fn messages_to_other_connections_arrive_in_the_order_of_the_calls() {
     assert_eq!(world.take_received(ids[1]), expected);
     assert_eq!(world.take_received(ids[2]), expected);
     assert_eq!(world.stats().messages_out, 6);
+}
+
+#[test]
+fn encoded_messages_and_others_go_out_in_the_order_of_the_calls() {
+    let (mut world, ids) = relay_world(1);
+    world.send(ids[0], &text("both"));
+    world.run_until_quiet();
+    let expected = ["before", "encoded", "after", "both"].map(text_reply).concat();
+    assert_eq!(world.take_received(ids[0]), expected);
+    assert_eq!((world.stats().messages_out, world.stats().bytes_out), (4, 22));
+}
+
+#[test]
+fn encoded_messages_wait_for_the_end_of_a_streamed_message() {
+    let (mut world, ids) = relay_world(2);
+    let large = client(BINARY, &[7; 50_000]).bytes();
+    world.send(ids[1], &large[..30_000]);
+    world.run_until_quiet();
+    world.send(ids[0], &text("relayed"));
+    world.run_until_quiet();
+    world.send(ids[1], &large[30_000..]);
+    world.run_until_quiet();
+    let expected = [server(BINARY, &[7; 50_000]).bytes(), text_reply("relayed")].concat();
+    assert!(world.take_received(ids[1]) == expected);
 }
 
 #[test]
@@ -115,8 +149,9 @@ fn slow_receivers_of_one_large_message_get_all_of_it() {
     for &id in &ids[1..] {
         world.socket(id).client_reads = false;
     }
-    let payload = vec![7; 300_000];
-    let message = client(BINARY, &payload).bytes();
+    // A text, since large binary messages are streamed back to their sender.
+    let payload = "a".repeat(300_000);
+    let message = text(&payload);
     for _ in 0..3 {
         world.send(ids[0], &message);
         world.run_until_quiet();
@@ -125,7 +160,7 @@ fn slow_receivers_of_one_large_message_get_all_of_it() {
         world.socket(id).client_reads = true;
     }
     world.run_until_quiet();
-    let expected = server(BINARY, &payload).bytes().repeat(3);
+    let expected = text_reply(&payload).repeat(3);
     for &id in &ids[1..] {
         assert!(world.take_received(id) == expected);
     }
