@@ -1,4 +1,4 @@
-//! Requests of a callback that concern other connections than its own.
+//! Requests of a callback about other connections.
 
 use crate::peer_id::PeerId;
 use crate::protocol::{CloseCode, EncodedMessage};
@@ -30,6 +30,9 @@ impl<'c> Context<'c> {
     /// Sends a message to another connection of this worker. The frame is shared, not copied.
     /// Returns `false`, and does nothing, if `peer` belongs to another worker or server: then use
     /// [`ServerHandle::send_encoded`](crate::ServerHandle::send_encoded).
+    ///
+    /// Each request counts as an event of the turn: after 4096 events, the rest of the connection's
+    /// input waits for its next turn.
     ///
     /// A message to a connection that is closing or has closed is dropped and counted in
     /// [`Stats::stale_sends`](crate::Stats::stale_sends). The limits of

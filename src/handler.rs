@@ -130,7 +130,8 @@ impl<S> Upgrade<S> {
 pub enum Reply {
     /// No reply, apart from messages that the callback has sent.
     None,
-    /// The message itself. It is not copied: the reply is laid out where the message was received.
+    /// The message itself. A message in one frame is not copied: its reply is laid out where it was
+    /// received.
     Echo,
 }
 

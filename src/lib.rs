@@ -37,7 +37,7 @@
 //!   server                                                     4  the public entry: bind, threads, handle
 //!   reactor: worker, acceptor, poll, slots, timers, mailbox    3  one thread: epoll, tokens, the slab
 //!   conn: connection, its phases, wire, backlog, ...           2  one connection between socket and protocol
-//!   handler, then peer, then context, then config and stats    1  the types that a handler uses
+//!   handler, peer, context, connection_info, config, stats     1  the types that a handler uses
 //!   protocol: session, handshake, frame                        0  bytes in, events and bytes out
 //! ```
 //!
@@ -49,16 +49,17 @@
 //!
 //! # The path of an echo
 //!
-//! Read `reactor/worker.rs`, `conn/connection.rs` and `conn/open.rs` from top to bottom.
+//! Read `reactor/worker.rs`, `conn/connection.rs` and `conn/open.rs` from top to bottom, for control;
+//! `conn/wire.rs` and `protocol/session/window.rs` for the bytes.
 //!
 //! | step | where | action |
 //! |---|---|---|
-//! | 1 | `Worker::turn` | takes an edge from epoll; its token finds the connection |
-//! | 2 | `Connection::read` | calls `recv` once, into the worker's receive buffer |
-//! | 3 | `Open::take_events` | has [`Session`](protocol::Session) take a frame: check its header, unmask its payload, validate its text |
+//! | 1 | `Worker::turn`, `Connection::ready` | takes an edge from epoll; its token finds the connection |
+//! | 2 | `Connection::read`, `Wire::receive` | calls `recv` once, into the worker's receive buffer |
+//! | 3 | `Open::serve`, `Open::take_events` | has [`Session`](protocol::Session) take a frame: check its header, unmask its payload, validate its text |
 //! | 4 | `Open::deliver` | calls [`Handler::on_message`], which returns [`Reply::Echo`] |
 //! | 5 | [`Window`](protocol::Window) | writes the reply's header in front of the payload, in the same buffer |
-//! | 6 | `Connection::flush` | calls `send` once, for the replies to all frames of the read |
+//! | 6 | `Connection::flush`, `Wire::flush` | calls `send` once, for the replies to all frames of the read |
 //!
 //! A client's header is four bytes longer than the reply's, because of the masking key. So a reply
 //! fits where its frame was, and the replies to many frames form one contiguous run. A connection
@@ -95,13 +96,13 @@
 //!
 //! | feature | place |
 //! |---|---|
-//! | topics | an `Effect` of [`Context`] that the worker carries out, with the subscribers in `reactor`; the [`EncodedMessage`] is shared by their backlogs |
-//! | compression | a codec in the protocol's [`Workspace`](protocol::Workspace), and a third `Storage` of received messages |
-//! | TLS | a `Transport` under `Wire`, and properties in [`ConnectionInfo`] |
-//! | Unix sockets | a variant of [`Address`], and of the stream in `reactor/poll.rs` |
+//! | topics | an `Effect` of [`Context`] that the worker carries out, the subscribers beside `Worker`, a `Command` for other workers; the [`EncodedMessage`] is shared by backlogs |
+//! | compression | the offer in `protocol/handshake`, RSV1 in `protocol/frame/header.rs`, a codec in [`Workspace`](protocol::Workspace), a third `Storage` of received messages |
+//! | TLS | a `Transport` under `Wire`, which must then say itself when it is drained and when it wants to write; properties in [`ConnectionInfo`] |
+//! | Unix sockets | a variant of [`Address`], of the stream in `reactor/poll.rs` and of the listeners in `reactor/listener.rs` |
 //! | the PROXY protocol | a step of `Opening` before the request, which replaces the peer's address |
-//! | metrics | counters in `stats.rs`, read by another server |
-//! | timers | a per-peer deadline in `conn/deadlines.rs`, a per-worker one beside `reactor/timers.rs`; both act through [`Context`] |
+//! | metrics | counters in `stats.rs`; a second `Server` of the program answers with them |
+//! | timers | a per-peer deadline in `conn/deadlines.rs`; a per-worker tick in `Worker::wait` and `Worker::expire`, which acts through [`Context`] |
 #![forbid(unsafe_code)]
 
 pub mod protocol;

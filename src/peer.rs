@@ -6,7 +6,7 @@ use crate::protocol::{CloseCode, EncodedMessage, Message, Run, Session, Workspac
 
 /// An open connection, lent to a callback.
 ///
-/// Messages sent here go out when the callback's turn ends, in the order of the calls and after the
+/// Messages sent here go out at the latest when the connection's turn ends, in the order of the calls and after the
 /// replies to earlier messages.
 #[derive(Debug)]
 pub struct Peer<'p, S> {
@@ -73,8 +73,8 @@ impl<'p, S> Peer<'p, S> {
         self.outbox.ping(payload);
     }
 
-    /// Closes the connection; of a longer reason the first 123 bytes are sent. The close frame is
-    /// the last frame to the peer, and input that this handler has not seen is dropped. Nothing
+    /// Closes the connection; of a longer reason the first 123 bytes are sent. Only
+    /// pongs follow the close frame, and input that this handler has not seen is dropped. Nothing
     /// happens once the connection is closing.
     pub fn close(&mut self, code: CloseCode, reason: &str) {
         self.outbox.close(code, reason);
@@ -143,6 +143,7 @@ impl Outbox<'_> {
         }
         self.run.move_to(self.workspace);
         let frame = message.as_frame();
+        self.workspace.reserve(message.payload_len());
         if !self.session.defer(frame) {
             self.workspace.out.extend_from_slice(frame);
             self.sends.bytes += frame.len();

@@ -55,6 +55,19 @@ impl Segment {
             Self::Shared(message) => message.as_frame(),
         }
     }
+
+    /// Frees the first `sent` bytes. The rest of a shared frame is copied, since this connection may
+    /// be the last that holds the frame.
+    fn drop_sent(&mut self, sent: usize) {
+        match self {
+            _ if sent == 0 => {}
+            Self::Owned(bytes) => {
+                bytes.drain(..sent);
+                bytes.shrink_to_fit();
+            }
+            Self::Shared(message) => *self = Self::Owned(message.as_frame()[sent..].to_vec()),
+        }
+    }
 }
 
 impl Backlog {
@@ -112,7 +125,7 @@ impl Backlog {
     pub(super) fn push_shared(&mut self, message: &EncodedMessage, sent: usize) {
         debug_assert!(sent == 0 || self.is_empty());
         let rest = &message.as_frame()[sent..];
-        if rest.len() < SHARED_BYTES_MIN {
+        if rest.len() < SHARED_BYTES_MIN || (sent > 0 && rest.len() <= MOVED_BYTES_MAX) {
             return self.push(rest);
         }
         self.unsent += rest.len();
@@ -160,12 +173,12 @@ impl Backlog {
                 workspace.recycle(bytes);
             }
         }
-        if let Some(Segment::Owned(bytes)) = self.segments.front_mut()
-            && self.sent > 0
-            && bytes.len() - self.sent <= MOVED_BYTES_MAX
-        {
-            bytes.drain(..std::mem::take(&mut self.sent));
-            bytes.shrink_to_fit();
+        match self.segments.front_mut() {
+            Some(first) if first.bytes().len() - self.sent <= MOVED_BYTES_MAX => {
+                first.drop_sent(std::mem::take(&mut self.sent));
+            }
+            Some(_) => {}
+            None => self.segments = VecDeque::new(),
         }
         debug_assert!(self.segments.is_empty() == self.is_empty());
     }
@@ -287,8 +300,24 @@ mod tests {
     }
 
     #[test]
+    fn a_few_unsent_bytes_do_not_hold_a_shared_frame() {
+        let message = EncodedMessage::new(&[3; 4 * MOVED_BYTES_MAX][..]);
+        let len = message.as_frame().len();
+        let (mut workspace, mut backlog) = (Workspace::default(), Backlog::default());
+        backlog.push_shared(&message, 1);
+        let room = len - 1 - MOVED_BYTES_MAX;
+        backlog.write_to(&mut Kernel { room, taken: &mut Vec::new() }, &mut workspace).unwrap();
+        assert_eq!(backlog.bytes().total, MOVED_BYTES_MAX);
+        assert!(backlog.segments.iter().map(capacity).sum::<usize>() <= MOVED_BYTES_MAX);
+        let mut backlog = Backlog::default();
+        backlog.push_shared(&message, len - MOVED_BYTES_MAX);
+        assert!(backlog.segments.iter().map(capacity).sum::<usize>() <= MOVED_BYTES_MAX);
+        assert_eq!(backlog.segments[0].bytes(), &message.as_frame()[len - MOVED_BYTES_MAX..]);
+    }
+
+    #[test]
     fn a_large_encoded_message_is_queued_without_a_copy() {
-        let message = EncodedMessage::new(&[3; 3000][..]);
+        let message = EncodedMessage::new(&[3; 2 * MOVED_BYTES_MAX][..]);
         let mut backlog = Backlog::default();
         backlog.push_shared(&message, 10);
         backlog.push_shared(&message, 0);

@@ -25,7 +25,7 @@ use crate::handler::{CloseCause, CloseEvent, Handler};
 use crate::protocol::{CloseCode, CloseFrame, EncodedMessage, HEADROOM_BYTES, Response, Window};
 
 /// Reads of one connection before the others get their turn. A large message is better taken at
-/// once than in turns with others: memory is used again while it is in the cache.
+/// once than in turns with others, while its memory is in the cache.
 const READS_PER_TURN: usize = 4;
 
 /// Events of one connection before the others get their turn. A read of ordinary messages has
@@ -83,7 +83,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         {
             return self.terminate(cause, turn);
         }
-        // One on the runnable list gets its turn from there, and never two.
+        // A connection on the runnable list is served from there, so that no batch serves it twice.
         if self.schedule.is_runnable() { Outcome::Wait } else { self.resume(scratch, turn) }
     }
 
@@ -331,7 +331,6 @@ impl<T: Transport, H: Handler> Connection<T, H> {
 
     /// Messages end here: tells the handler, and discards input from now on.
     fn linger(&mut self, event: &CloseEvent<'_>, turn: &mut TurnContext<'_, H>) {
-        self.wire.resume();
         let phase = std::mem::replace(&mut self.phase, Phase::Lingering(Lingering::default()));
         if let Phase::Open(open) = phase {
             open.end(event, turn);
@@ -384,7 +383,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
 
     /// At the end of a turn: a new stage starts its time. Returns the deadline if it comes before
     /// the connection's entry in the timing wheel. Without a change of the stage a deadline only
-    /// moves away, and the entry may stay.
+    /// moves away (see [`Stage::deadline`]), and the entry may stay.
     #[inline]
     pub(crate) fn end_turn(&mut self, config: &Config, now: Tick) -> Option<Tick> {
         let stage = self.current_stage();

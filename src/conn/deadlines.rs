@@ -12,7 +12,7 @@
 //! | close frame sent, or lingering; bytes unacknowledged | `idle_timeout` after it began, or after the last acknowledged progress | dropped |
 //! | close frame sent, or lingering; all acknowledged | `close_timeout` after that | dropped |
 //!
-//! The transport does not report acknowledgements, so some deadlines only query it: see [`AckWatch`].
+//! No event announces an acknowledgement, so some deadlines only look for it: see [`AckWatch`].
 
 use super::liveness::{AckWatch, Progress};
 use super::tick::Tick;

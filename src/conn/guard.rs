@@ -7,7 +7,7 @@ use super::tick::Tick;
 use crate::peer_id::PeerId;
 use crate::stats::Counters;
 
-/// The fields of a [`Turn`](super::connection::Turn) that are needed to report a panic. They are
+/// The fields of a [`TurnContext`](super::turn::TurnContext) that are needed to report a panic. They are
 /// separate, so that the callback can borrow the others.
 pub(super) struct Guard<'t> {
     pub(super) id: PeerId,

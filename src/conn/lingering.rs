@@ -26,7 +26,10 @@ impl Lingering {
         &mut self,
         wire: &mut Wire<impl Transport>,
     ) -> Result<(), CloseCause> {
-        debug_assert!(!wire.is_paused(), "a lingering connection reads, to find the peer's end");
+        debug_assert!(
+            !wire.is_paused(),
+            "a paused connection is not read, so its session does not end"
+        );
         if wire.has_backlog() {
             return Ok(());
         }

@@ -1,7 +1,8 @@
 //! One connection between its socket and the protocol.
 //!
 //! **Architecture invariant:** nothing here knows epoll, tokens or threads. A connection is told
-//! that its transport may be ready, and the time of the turn; it never asks for either.
+//! that its transport may be ready, and the time of the turn; it asks for
+//! neither. Only a `Date` header reads the time of day.
 //!
 //! - [`connection`]: a connection and its phases: the hot path, from readiness to the reply's `send`
 //! - [`opening`], [`open`], [`lingering`]: the three phases

@@ -225,9 +225,13 @@ impl<H: Handler> Open<H> {
             sends: &mut turn.sends,
             counts: &mut turn.counts,
         };
+        let effects_before = turn.effects.len();
         let context = Context::new(turn.id, turn.effects);
         let mut peer = Peer::new(turn.id, &mut self.state, outbox, context);
         let reply = turn.handler.on_message(&mut peer, message);
+        // Requests count as events, so that a turn of many messages cannot collect them unbounded.
+        let effects = turn.effects.len() - effects_before;
+        turn.events_left = turn.events_left.saturating_sub(effects as u32);
         // The callback may have closed the connection: then the echo would follow the close frame.
         if reply == Reply::Echo && self.session.is_open() {
             turn.counts.messages_out += 1;

@@ -16,7 +16,7 @@ use crate::stats::Counters;
 pub(crate) struct TurnContext<'t, H> {
     pub(crate) id: PeerId,
     pub(crate) handler: &'t mut H,
-    /// The list in which other threads look up open connections.
+    /// Other threads look up open connections here.
     pub(crate) peers: &'t OpenPeers,
     /// Its `out` precedes the window's run on the wire, and is empty between turns.
     pub(crate) workspace: &'t mut Workspace,
@@ -38,7 +38,7 @@ pub(crate) struct TurnContext<'t, H> {
 pub(crate) enum Outcome {
     /// Wait for the next edge or deadline.
     Wait,
-    /// Give the connection another turn: it has not used up its readiness.
+    /// Give the connection another turn: input may be left.
     Again,
     /// Drop the connection.
     Closed,

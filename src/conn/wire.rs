@@ -94,9 +94,10 @@ impl<T: Transport> Wire<T> {
         config: &Config,
     ) -> Result<Input, CloseCause> {
         let space = &mut scratch[HEADROOM_BYTES..];
-        if self.pending.is_some()
+        if self.has_unread()
             && let Some(len) = self.take_unread(space)
         {
+            debug_assert!(direct.is_none(), "an incomplete frame leaves nothing unread");
             return Ok(Input::Scratch { len, is_new: false });
         }
         let is_direct = direct.is_some();
@@ -259,11 +260,6 @@ impl<T: Transport> Wire<T> {
     #[inline]
     pub(super) const fn is_paused(&self) -> bool {
         self.paused
-    }
-
-    /// Ends a pause for good: from now on input is discarded, and needs no replies.
-    pub(super) const fn resume(&mut self) {
-        self.paused = false;
     }
 
     pub(super) fn shutdown_write(&mut self) -> Result<(), CloseCause> {

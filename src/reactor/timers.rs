@@ -4,7 +4,7 @@
 //! and the worker schedules the connection again at the new one. So a message costs no timer
 //! operation, only a store of the time. A deadline that moves nearer gets another entry at once.
 //! The superseded entry still comes up, and the worker ignores it because the connection is
-//! [scheduled](crate::conn::connection::Connection::is_scheduled) for another tick.
+//! [due](crate::conn::schedule::Schedule::is_due) at another tick.
 //!
 //! **Invariant:** each connection has an entry at the tick it is scheduled for. An entry holds only
 //! a slot, to keep an idle connection small, and may outlive the connection that it was made for.

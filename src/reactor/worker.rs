@@ -63,8 +63,8 @@ pub struct Worker<D: Driver, H: Handler> {
     /// `now`, in ticks since `start`.
     tick: Tick,
     dates: Dates,
-    /// The tick of the first of several consecutive full batches, and the number of edges in them.
-    full_batches: Option<(Tick, usize)>,
+    /// The full batches since the last one that was not full.
+    full_batches: Option<FullBatches>,
     throttles: Throttles,
     /// The mailbox may hold commands.
     has_mail: bool,
@@ -90,6 +90,17 @@ impl Lifecycle {
             Self::Draining { deadline } => Some(deadline),
         }
     }
+}
+
+/// Consecutive full batches of edges.
+#[derive(Debug)]
+struct FullBatches {
+    /// The tick of the first.
+    since: Tick,
+    /// Edges in all of them.
+    edges: usize,
+    /// The descriptors registered with epoll at the first.
+    registered: usize,
 }
 
 impl<D: Driver, H: Handler> Worker<D, H> {
@@ -130,6 +141,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         debug_assert!(now >= self.now, "the clock is monotonic");
         self.now = now;
         self.tick = Tick::at(now.saturating_duration_since(self.start));
+        let registered = self.slots.len() + self.acceptor.listeners().count() + 1;
         // Those that become runnable in this turn wait for the next one.
         let mut runnable = std::mem::take(&mut self.runnable);
         let mut batch = 0;
@@ -159,10 +171,14 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         if self.has_mail {
             self.read_mail();
         }
-        if let Some(until) = self.readiness_complete_until(batch) {
+        if let Some(until) = self.readiness_complete_until(batch, registered) {
             self.expire_connections(until);
         }
         self.expire();
+        debug_assert!(
+            self.effects.is_empty(),
+            "requests of callbacks are carried out in their turn"
+        );
     }
 
     /// After a batch of `batch` edges, the tick up to which every edge has been handled; `None` if
@@ -170,18 +186,20 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// answer.
     ///
     /// A batch that is not full empties epoll's queue. epoll reports edges in order and queues each
-    /// connection at most once. So after as many edges as there are connections, everything that
-    /// was queued at the first full batch has been handled.
-    fn readiness_complete_until(&mut self, batch: usize) -> Option<Tick> {
+    /// descriptor at most once. So after as many edges as descriptors were `registered` at the first
+    /// full batch, everything that was queued then has been handled.
+    fn readiness_complete_until(&mut self, batch: usize, registered: usize) -> Option<Tick> {
         if batch < READY_PER_TURN {
             self.full_batches = None;
             return Some(self.tick);
         }
-        let (since, edges) = self.full_batches.take().unwrap_or((self.tick, 0));
-        if edges + batch > self.slots.len() {
-            return Some(since);
+        let first = FullBatches { since: self.tick, edges: 0, registered };
+        let mut batches = self.full_batches.take().unwrap_or(first);
+        batches.edges += batch;
+        if batches.edges >= batches.registered {
+            return Some(batches.since);
         }
-        self.full_batches = Some((since, edges + batch));
+        self.full_batches = Some(batches);
         None
     }
 
@@ -334,7 +352,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 break;
             };
             match command {
-                Command::Send(token, message) => self.send(token, &message),
+                Command::Send(token, message) => {
+                    self.send(token, &message);
+                    self.carry_out_effects();
+                }
                 Command::Close(token, code, reason) => {
                     self.run_turn(token, |connection, _, turn| {
                         connection.close(code, &reason, turn)

@@ -1,5 +1,6 @@
 //! Requests of a callback about other connections of its worker.
 
+use ws_reactor::internal::Command;
 use ws_reactor::{
     CloseCode, CloseEvent, Config, ConnectionInfo, Context, Delivery, EncodedMessage, Handler,
     Message, Peer, PeerId, Reply,
@@ -129,6 +130,35 @@ fn the_requests_of_a_callback_that_panics_are_carried_out() {
     world.run_until_quiet();
     assert_eq!(world.take_received(ids[1]), text_reply("panic"));
     assert_eq!(world.stats().handler_panics, 1);
+}
+
+#[test]
+fn a_connection_that_ends_over_a_message_from_a_thread_tells_the_others() {
+    let (mut world, ids) = relay_world(2);
+    world.socket(ids[1]).client_reads = false;
+    world.socket(ids[1]).capacity = 10;
+    let token = world.token(ids[1]);
+    let message = EncodedMessage::new(&[7; 500_000][..]);
+    for _ in 0..6 {
+        assert!(world.post(Command::Send(token, message.clone())));
+        // One turn, with the wake of the mailbox and no edge of a connection.
+        world.turn();
+    }
+    assert_eq!(world.take_received(ids[0]), text_reply("left"));
+    assert_eq!(world.stats().backlog_overflows, 1);
+}
+
+#[test]
+fn requests_count_as_events_of_the_turn() {
+    let (mut world, ids) = relay_world(2);
+    world.send(ids[0], &text("x").repeat(4000));
+    while world.stats().messages_in == 0 {
+        world.turn();
+    }
+    // Each message is an event, and so is its request: half of 4096.
+    assert_eq!(world.stats().messages_in, 2048);
+    world.run_until_quiet();
+    assert_eq!(world.take_received(ids[1]), text_reply("x").repeat(4000));
 }
 
 #[test]

@@ -430,6 +430,24 @@ fn what_waits_in_the_kernel_counts_after_the_worker_was_away() {
     assert_eq!((world.stats().idle_timeouts, world.stats().open()), (0, ids.len() as u64));
 }
 
+/// A batch that ends its connections does not make the worker believe that it has seen all edges.
+#[test]
+fn answers_behind_a_full_batch_of_resets_are_in_time() {
+    let mut world = echo_world();
+    let ids: Vec<_> = (0..READY_PER_TURN + 900).map(|_| open(&mut world)).collect();
+    world.advance(seconds(60) + GRAIN);
+    world.skip(seconds(65));
+    let (resets, answers) = ids.split_at(READY_PER_TURN);
+    for id in resets {
+        world.reset(*id);
+    }
+    for id in answers {
+        world.send(*id, &client(PONG, b"").bytes());
+    }
+    world.run_until_quiet();
+    assert_eq!((world.stats().idle_timeouts, world.stats().open()), (0, 900));
+}
+
 /// So much comes that no batch is ever less than a full one.
 #[test]
 fn deadlines_come_however_much_is_ready() {
