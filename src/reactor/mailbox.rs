@@ -147,7 +147,7 @@ mod tests {
             "the next command wakes the worker again"
         );
         drop(mailbox);
-        let gone = sender.post(Command::Adopt('e', address.clone()));
+        let gone = sender.post(Command::Adopt('e', address));
         assert!(matches!(gone, Err(TrySendError::Disconnected(_))));
     }
 }

@@ -216,7 +216,8 @@ impl<N: Network> Kernel<N> {
             }
             return Err(error);
         }
-        let id = listener.waiting.pop_front().unwrap_or(Err(ErrorKind::WouldBlock.into()))?;
+        let id =
+            listener.waiting.pop_front().unwrap_or_else(|| Err(ErrorKind::WouldBlock.into()))?;
         self.sockets[id].accepted_at = Some(self.now);
         self.network.log(|| format!("socket {id} is accepted"));
         Ok(id)
