@@ -1,4 +1,4 @@
-//! Where we and tungstenite differ, what each does, and why ours is right.
+//! The differences between this library and tungstenite, and why ours is right.
 //!
 //! An entry says of which frames it speaks, so a difference anywhere else fails; and what each of
 //! the two makes of them, so that a difference that is gone, or has become another, fails too.

@@ -1,4 +1,4 @@
-//! The protocol beside tungstenite, which shares no code with it, on frames that nobody thought of.
+//! The protocol compared with tungstenite, an independent implementation, on random frames.
 //!
 //! As a server both must make the same of every frame: the same messages, pings, pongs and closes,
 //! and the same close code at the same frame if it is at fault. Where they differ, [`known`] says

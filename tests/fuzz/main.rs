@@ -1,11 +1,11 @@
-//! What must hold for any bytes, for a fuzzer to break: each check takes its input apart itself.
+//! Properties that must hold for any bytes. Each check parses the fuzzer's input itself.
 //!
 //! This file is two crates. `cargo test --test fuzz` runs every check over the stored cases:
-//! `corpus/TARGET/`, which reaches what the check can reach, and `found/TARGET/`, which broke it
-//! once. As the library of `Cargo.toml` here it is what the programs in `targets/` run, with
+//! `corpus/TARGET/`, which reaches all code that the check can reach, and `found/TARGET/`, which once
+//! failed. As the library of this folder's `Cargo.toml` it is run by the programs in `targets/`, with
 //! libFuzzer and AddressSanitizer: `tests/fuzz/run` looks for new cases.
 //!
-//! **Nothing that judges uses the library under test**, nor what it is built from.
+//! **No judge uses the library under test**, nor its dependencies.
 
 #![allow(dead_code, reason = "of the load example a part is used")]
 #![allow(missing_docs, reason = "each check says it at the top of its file")]
@@ -33,7 +33,7 @@ mod problem;
 #[path = "../../examples/load/upgrade.rs"]
 mod upgrade;
 
-/// In the place of the load example's command line, what its parser takes from there.
+/// Stands in for the load example's command line, of which its parser needs a type.
 mod args {
     /// The parts of a URL that a request names.
     pub(crate) struct Url {

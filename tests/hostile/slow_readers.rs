@@ -9,34 +9,34 @@ use crate::support::server_process::ServerProcess;
 /// Clients of each kind.
 const CLIENTS: usize = 20;
 
-/// Clients that send tiny frames, and those of them that flood at the same time. More would be served
-/// as well: but a build that is not optimised takes up to 100 ms for a turn of each, and a second is
-/// what a client may wait.
+/// Clients that send tiny frames, and the number of them that flood at the same time. It is small
+/// because an unoptimised build needs up to 100 ms for a turn of each, and no client may wait for
+/// more than a second.
 const CLIENTS_TINY: usize = 8;
 const AT_ONCE: usize = 2;
 
 /// Clients that send huge messages.
 const CLIENTS_HUGE: usize = 5;
 
-/// What such a client may make the server hold, all included: the replies to one read (260 KiB) or
-/// what of the read waits for its turn, a message that it has begun (more than 16 KiB of one are read
-/// to where they stay), and what a connection takes.
+/// The most memory that the server holds for such a client: the replies to one read (260 KiB) or the
+/// unprocessed rest of the read, the first 16 KiB of an incomplete message, and the connection
+/// itself.
 const HELD_BYTES_MAX: usize = (260 + 16) * 1024 + CONNECTION_BYTES_MAX;
 
-/// If its messages are longer than `backlog_bytes_high`: the echo of one, and one read.
+/// The same if its messages are longer than `backlog_bytes_high`: the echo of one, and one read.
 const LARGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX + SCRATCH_BYTES + CONNECTION_BYTES_MAX;
 
-/// What the worker has for itself, and touches when there is much to read: it is not the clients'.
+/// The worker's receive buffer, which is touched only when there is much to read.
 const SCRATCH_BYTES: usize = 260 * 1024;
 
 /// The default of `message_bytes_max`; the kernel's buffers alone take more.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
-/// What a connection takes beside what is held for it.
+/// A connection without its buffers.
 const CONNECTION_BYTES_MAX: usize = 6 * 1024;
 
-/// Writes as much as the server takes from clients that do not read; returns what that makes it
-/// hold for each.
+/// Writes as much as the server takes from clients that do not read; returns the bytes that the
+/// server then holds for each.
 #[track_caller]
 fn held(name: &str, flood: &[u8], count: usize, at_once: usize) -> usize {
     let _alone = alone();
@@ -100,7 +100,7 @@ fn pings() {
 fn messages_as_long_as_can_be() {
     for (name, opcode) in [("text of 1 MiB", TEXT), ("binary of 1 MiB", BINARY)] {
         let each = held(name, &message(opcode, MESSAGE_BYTES_MAX), CLIENTS_HUGE, CLIENTS_HUGE);
-        // What is large and binary is echoed as it arrives, and not held.
+        // A large binary message is echoed as it arrives, and not held.
         let max = if opcode == TEXT { LARGE_BYTES_MAX } else { HELD_BYTES_MAX };
         assert!(each <= max, "{name}: {each} bytes each, more than {max}");
     }

@@ -42,14 +42,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use plan::Plan;
 use shrink::{attempt, shrink};
 
-/// What a callback says that panics because a peer asked for it.
+/// The message of a panic that a peer has commanded.
 pub(crate) const TOLD_TO: &str = "told to";
 
 /// New seeds that every run of the tests tries.
 const FRESH: u64 = 60;
 
 thread_local! {
-    /// Panics of this thread are caught, and told by whoever catches them.
+    /// Panics of this thread are caught, and reported by the code that catches them.
     static IS_QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -81,7 +81,7 @@ fn workers_serve_every_peer_correctly_under_faults() {
     }
 }
 
-/// Tries seeds until the time is up, and says now and then how many.
+/// Tries seeds until the time is up, and reports progress.
 fn run_for(first: u64, time: Duration) {
     let start = Instant::now();
     let (mut turns, mut messages, mut connections, mut said) = (0, 0, 0, Duration::ZERO);
@@ -132,7 +132,7 @@ fn fail(plan: &Plan, what: &str, shrinks: bool) -> ! {
     panic!("the simulation of seed {} failed: {what}", plan.seed);
 }
 
-/// A simulation that spins would say nothing: the whole process ends with its seed.
+/// Ends the process if a simulation spins, and prints its seed.
 struct Watchdog {
     _ends_it: Sender<()>,
 }
@@ -154,7 +154,7 @@ impl Watchdog {
     }
 }
 
-/// Panics that are part of the simulation, or caught by it, are not printed.
+/// Hides panics that the simulation causes or catches.
 struct Quiet;
 
 impl Quiet {

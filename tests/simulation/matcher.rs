@@ -1,15 +1,15 @@
-//! Compares what a server writes to one peer with what the model says, as it is written.
+//! Compares the output of a server to one peer with the model, while it is written.
 //!
-//! Between the frames that the peer's own input has caused there may be others: messages posted
-//! from outside, pings of the idle timeout, a close from outside. They are recognised at the
-//! borders of frames (messages: of messages, so never inside one that is streamed) and taken out;
-//! the rest must be the model's bytes, one for one. Like the model it is written from the RFC.
+//! Between the frames that answer the peer's input there may be others: posted messages, pings, a
+//! close frame that another thread asked for. The matcher removes them between two frames (posted
+//! messages only between two messages, so never inside a streamed one). The rest must be the model's
+//! bytes. Like the model it is written from the RFC.
 
 use std::collections::VecDeque;
 
 use crate::support::model::Model;
 
-/// What may go to a peer beside the model's bytes, and why.
+/// The output that is allowed beside the model's bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Outside {
     /// Messages that other threads have posted, as they go on the wire, in order.
@@ -44,10 +44,10 @@ pub(crate) enum End {
     CloseFromOutside,
 }
 
-/// How far a server has come.
+/// The comparison so far.
 #[derive(Debug, Default)]
 pub(crate) struct Matcher {
-    /// So much of what the model expects has been written.
+    /// Bytes of the model's output that have been written.
     pos: usize,
     /// Index of the frame at `pos` among the model's.
     frame: usize,
@@ -55,7 +55,7 @@ pub(crate) struct Matcher {
     is_within_frame: bool,
     /// The last frame of the model's did not end a message.
     is_within_message: bool,
-    /// Written, and not yet known what it is.
+    /// Written bytes that are not identified yet.
     tail: Vec<u8>,
     /// Bytes of a response that is not a 101.
     refusal: Option<Vec<u8>>,
@@ -83,7 +83,7 @@ impl Matcher {
     ///
     /// # Errors
     ///
-    /// What is wrong with them.
+    /// Describes the first wrong byte or frame.
     pub(crate) fn feed(
         &mut self,
         written: &[u8],
@@ -119,7 +119,7 @@ impl Matcher {
         self.written - self.tail.len() as u64
     }
 
-    /// At the border of two frames: finds out what comes. `false` if that needs more bytes.
+    /// Between two frames: identifies the next one. `false` if that needs more bytes.
     fn border(&mut self, model: &Model, outside: &mut Outside) -> Result<bool, String> {
         let expected = &model.expected[self.pos..];
         match self.tail[0] {
@@ -262,7 +262,7 @@ impl Matcher {
         self.is_within_frame
     }
 
-    /// Whether something has been written of which the rest will say what it is.
+    /// Whether bytes have been written that cannot be identified without the following ones.
     pub(crate) const fn is_undecided(&self) -> bool {
         !self.tail.is_empty()
     }
@@ -276,7 +276,7 @@ impl Matcher {
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// Shows the response.
     pub(crate) fn check_refusal(&self) -> Result<(), String> {
         let Some(refusal) = &self.refusal else { return Ok(()) };
         let text = String::from_utf8_lossy(refusal);

@@ -1,4 +1,4 @@
-//! How much memory the workers hold: an allocator that counts what is allocated inside a turn.
+//! The memory that the workers hold: an allocator that counts allocations inside a turn.
 //!
 //! Each block carries in front of it whether it was counted, so that a message which another
 //! thread made and the worker frees, or the other way round, is counted right. All of a simulation
@@ -7,7 +7,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// What the workers of this thread's simulation hold.
+/// The memory of the workers of this thread's simulation.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Held {
     /// Bytes in blocks of less than [`LARGE_BYTES`].
@@ -16,7 +16,7 @@ pub(crate) struct Held {
     pub(crate) large: isize,
 }
 
-/// From this size on a worker may keep a block that has served its purpose.
+/// A worker may keep an unused block from this size on.
 pub(crate) const LARGE_BYTES: usize = 64 * 1024;
 
 thread_local! {
@@ -24,12 +24,12 @@ thread_local! {
     static HELD: Cell<Held> = const { Cell::new(Held { small: 0, large: 0 }) };
 }
 
-/// Runs a part of a worker: what it allocates is counted.
+/// Runs a part of a worker, whose allocations count.
 pub(crate) fn inside<R>(act: impl FnOnce() -> R) -> R {
     with(true, act)
 }
 
-/// Runs a part of the simulation that a worker has called.
+/// Runs a part of the simulation that a worker has called, whose allocations do not count.
 pub(crate) fn outside<R>(act: impl FnOnce() -> R) -> R {
     with(false, act)
 }
@@ -45,7 +45,7 @@ fn with<R>(counts: bool, act: impl FnOnce() -> R) -> R {
     act()
 }
 
-/// What is held now.
+/// The memory that is held now.
 pub(crate) fn held() -> Held {
     HELD.get()
 }

@@ -1,4 +1,4 @@
-//! A simulation in one line: its seed, and what is left out of it to make a failure smaller.
+//! A simulation in one line: its seed, and the parts that are left out to make a failure smaller.
 //!
 //! `1234`, or `1234,steps=80,frames=3,peers=0+4,without=late+drain`. Everything else follows from
 //! the seed. Each peer has an Rng of its own, so that it acts the same without the others.
@@ -12,7 +12,7 @@ use ws_reactor::Config;
 use crate::faults::{self, Fault, FaultSet};
 use crate::support::rng::Rng;
 
-/// What is simulated.
+/// A plan of a simulation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
@@ -25,7 +25,7 @@ pub(crate) struct Plan {
     pub(crate) faults: FaultSet,
 }
 
-/// What the seed decides about the server.
+/// The server's settings, which follow from the seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
     pub(crate) config: Config,

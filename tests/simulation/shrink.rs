@@ -8,7 +8,7 @@ use crate::faults;
 use crate::plan::Plan;
 use crate::run::{Done, run};
 
-/// How long a failure is made smaller at most.
+/// The time limit of shrinking.
 const TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Runs a plan; a panic is a failure too.
@@ -24,7 +24,7 @@ pub(crate) fn attempt(plan: &Plan, is_traced: bool) -> Result<Done, String> {
     })
 }
 
-/// The smallest plan found that fails, and what is wrong with it.
+/// The smallest failing plan that was found, and its failure.
 pub(crate) fn shrink(plan: &Plan, what: &str) -> (Plan, String) {
     let start = Instant::now();
     let mut smallest = (plan.clone(), what.to_owned());
@@ -49,7 +49,7 @@ pub(crate) fn shrink(plan: &Plan, what: &str) -> (Plan, String) {
     }
 }
 
-/// What went wrong without its numbers, so that one failure is not taken for another.
+/// A failure without its numbers, so that two different failures are not confused.
 fn kind(what: &str) -> String {
     let place = what.rfind(": ").map_or(0, |at| at + 2);
     what[place..].chars().filter(|c| c.is_alphabetic()).collect()

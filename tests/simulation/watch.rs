@@ -1,9 +1,9 @@
-//! Watches one connection from outside, and says at each step whether the server does right by it.
+//! Checks the server's treatment of one connection, from outside.
 //!
-//! After each turn of its worker: what was written is the model's ([`Watch::look`]); the worker does
-//! not sleep on work, and does not make a ready peer wait ([`Watch::check_progress`]). In each
-//! round: the deadlines, none of them early ([`Watch::check_deadlines`]). At its end: there was a
-//! reason for it ([`Watch::check_drop`]).
+//! After each turn of its worker, the output must be the model's ([`Watch::look`]), and the worker
+//! must neither sleep while it has work nor make a ready peer wait ([`Watch::check_progress`]). In
+//! each round, no deadline may have passed ([`Watch::check_deadlines`]). When the server drops the
+//! connection, it must have a reason ([`Watch::check_drop`]).
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const SLACK: Duration = Duration::from_millis(3 * (100 + 300) + 50);
 /// Acknowledgements are looked for so many times in a timeout.
 const LOOKS_PER_TIMEOUT: u32 = 32;
 
-/// What is known about the server at this moment.
+/// The state of the server at this moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment<'m> {
     pub(crate) now: Duration,
@@ -42,7 +42,7 @@ pub(crate) struct Moment<'m> {
     pub(crate) has_read_mail: bool,
 }
 
-/// What is known about a connection.
+/// The state of a connection.
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) model: Model,
@@ -98,7 +98,7 @@ impl Watch {
     ///
     /// # Errors
     ///
-    /// What it has done wrong.
+    /// Describes the worker's first mistake.
     pub(crate) fn look(&mut self, socket: &mut Socket, moment: &Moment<'_>) -> Result<(), String> {
         if self.is_done {
             return Ok(());
@@ -137,7 +137,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Sees how far the peer's TCP has acknowledged what was written.
+    /// Notes the bytes that the peer's TCP has acknowledged.
     fn note_acknowledgements(&mut self, socket: &Socket, now: Duration) {
         let progress = socket.send_progress();
         let ping_end = self.matcher.ping_end.filter(|_| self.is_pinged());
@@ -168,7 +168,7 @@ impl Watch {
             && (config.ping_interval.is_zero() || now >= self.progress_at + unanswered)
     }
 
-    /// What the server may do by now of its own accord.
+    /// Allows the pings, closes and responses that are due by now without a cause in the input.
     fn permit(&mut self, socket: &Socket, moment: &Moment<'_>) {
         let (now, config) = (moment.now, moment.config);
         let is_silent = now >= self.consumed_at + silences(config).0;
@@ -195,8 +195,7 @@ impl Watch {
         self.outside.statuses.dedup();
     }
 
-    /// A worker that would sleep has done all that can be done, and one that would not does not
-    /// make a peer wait for long.
+    /// A worker may sleep only without work, and a busy one may not make a peer wait for long.
     fn check_progress(
         &mut self,
         socket: &Socket,
@@ -258,8 +257,8 @@ impl Watch {
         has_control || is_closing || self.matcher.is_undecided() || self.posted_bytes() > 0
     }
 
-    /// What may be queued of what the program has sent, while `owed` bytes of replies are: echoes
-    /// do not count, and if the handler has not sent anything, all of them are echoes.
+    /// An upper bound of the program's bytes in the queue, while `owed` bytes of replies are unsent.
+    /// Echoes do not count, and unless the handler has sent a message, all replies are echoes.
     fn program_bytes(&self, owed: usize) -> usize {
         self.posted_bytes() + if self.model.handler_has_sent { owed } else { 0 }
     }
@@ -268,11 +267,11 @@ impl Watch {
         self.outside.posts.iter().map(|post| post.bytes.len()).sum()
     }
 
-    /// Nothing takes longer than the settings say.
+    /// No deadline has passed.
     ///
     /// # Errors
     ///
-    /// What does.
+    /// Names the first that has.
     pub(crate) fn check_deadlines(
         &self,
         socket: &Socket,
@@ -340,7 +339,7 @@ impl Watch {
         }
     }
 
-    /// The server has dropped a connection: it had a reason, and has sent what it had to.
+    /// The server has dropped the connection: it needs a reason, and must have sent all replies.
     fn check_drop(&self, socket: &Socket, moment: &Moment<'_>) -> Result<(), String> {
         let Moment { now, config, .. } = *moment;
         let owed = self.matcher.owed(&self.model);
@@ -399,8 +398,8 @@ impl Watch {
             + posts
     }
 
-    /// What may be owed, of replies alone: those to one read, or a little above the high mark, and a
-    /// message that did not fit one.
+    /// The most bytes of replies that may be unsent: those to one read, or the high mark and one
+    /// small read, and one message that needed several reads.
     fn replies_max(&self, socket: &Socket, config: &Config) -> usize {
         const READ_BYTES_MIN: usize = 16 * 1024;
         let most = socket.client.read_max.max(config.backlog_bytes_high + READ_BYTES_MIN);

@@ -1,7 +1,8 @@
-//! What the test binaries share: frames by hand, and tables of what a strict server answers.
+//! Code that the test binaries share: a builder of frames, tables of inputs and the replies of a
+//! strict server, a model, a fake kernel, clients.
 //!
-//! **Nothing that judges uses the library under test.** The tables are the specification in bytes;
-//! a helper that borrowed the library's encoder would agree with its mistakes.
+//! **No judge uses the library under test.** The tables are the specification in bytes; a helper that
+//! used the library's encoder would agree with its mistakes.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(unreachable_pub, reason = "a module of a test binary has no outside")]

@@ -176,7 +176,7 @@ impl Model {
         self.opening.is_none() && !self.is_refused
     }
 
-    /// Takes what comes next; `false` if it has not all come.
+    /// Takes the next part of the input; `false` if it has not all arrived.
     fn step(&mut self) -> Result<bool, Fault> {
         if self.opening.is_some() {
             return Ok(self.open());

@@ -1,7 +1,7 @@
 //! A [`Network`] that a test scripts: which bytes one read brings, and which calls fail.
 //!
-//! The network delivers what a client sends chunk by chunk, the next one when the worker has read
-//! the one before, so that a read brings one chunk. Edges are reported by the next poll. `world.rs`
+//! The network delivers a client's bytes chunk by chunk, each when the worker has read the one
+//! before, so that a read brings one chunk. Edges are reported by the next poll. `world.rs`
 //! has the worker and the clock.
 
 #![allow(dead_code, reason = "each test binary uses a part")]

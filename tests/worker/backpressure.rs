@@ -1,4 +1,4 @@
-//! Peers that do not read: what is held for them, and that nothing is lost when they do.
+//! Peers that do not read: the memory that they cost, and that nothing is lost when they read again.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn payload() -> String {
     "x".repeat(996)
 }
 
-/// A peer that does not read; what it sends are messages of 1004 bytes, whose echoes have 1000.
+/// A peer that does not read. Its messages have 1004 bytes, and their echoes 1000.
 fn peer_that_does_not_read<H: ws_reactor::Handler>(world: &mut World<H>) -> SocketId {
     let id = open(world);
     world.socket(id).client_reads = false;
@@ -310,7 +310,7 @@ fn edges_that_come_while_a_connection_waits_for_its_turn_are_not_lost() {
     assert!(world.is_gone(flood));
 }
 
-/// An edge says what holds when it is taken; what comes after it has its own.
+/// An edge reports the state at the time of the poll; later changes raise edges of their own.
 #[test]
 fn room_that_comes_in_the_middle_of_a_turn_lets_nothing_overtake() {
     let mut world = echo_world();

@@ -1,4 +1,4 @@
-//! What a turn costs in calls, and what becomes of calls that fail or do less than asked.
+//! The system calls of a turn, and calls that fail or are short.
 
 use std::io::ErrorKind;
 

@@ -1,4 +1,4 @@
-//! The ways out: half-closed peers, draining, and what is left behind.
+//! The ends of connections and workers: half-closed peers, draining, and cleaning up.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -110,7 +110,7 @@ fn a_half_closed_peer_that_does_not_read_is_given_up() {
     assert!(world.is_gone(id));
 }
 
-/// The kernel's buffer is large, so that for long it takes nothing of what a slow peer is owed.
+/// The kernel's buffer is large, so that it takes no byte of a slow peer's replies for a long time.
 #[test]
 fn a_half_closed_peer_that_reads_slowly_gets_all_that_it_is_owed() {
     let mut world = echo_world();

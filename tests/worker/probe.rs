@@ -1,4 +1,4 @@
-//! A handler that writes down what it is told, and the small words of these tests.
+//! A handler that logs its callbacks, and helpers of these tests.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -129,7 +129,7 @@ pub(crate) fn open<H: Handler>(world: &mut World<H>) -> SocketId {
     id
 }
 
-/// Sends `input` in one read and returns what came back.
+/// Sends `input` in one read and returns the reply.
 pub(crate) fn ask<H: Handler>(world: &mut World<H>, id: SocketId, input: &[u8]) -> Vec<u8> {
     world.send(id, input);
     world.run_until_quiet();

@@ -1,4 +1,4 @@
-//! Close frames: what a peer's carries is judged by the letter, and what goes out fits its frame.
+//! Close frames: a peer's payload is judged by the RFC, and the payloads that are sent are valid.
 
 use ws_reactor::protocol::{
     CloseCode, Delivery, Event, HEADROOM_BYTES, Limits, Session, Workspace,

@@ -1,5 +1,5 @@
-//! Headers beside those by the letter of RFC 6455: what is encoded decodes to what was meant, and
-//! any bytes are judged alike, as soon as they can be.
+//! Frame headers, compared with a naive codec: an encoded header decodes to the same fields, and any
+//! bytes get the same verdict as soon as they determine it.
 
 use ws_reactor::protocol::{FrameHeader, MaskKey, OpCode, ServerHeader, unmask};
 

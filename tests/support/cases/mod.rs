@@ -14,7 +14,7 @@ mod utf8;
 
 use super::frames::{CLOSE, Frame, close_payload, server};
 
-/// What one client sends, and what it must get.
+/// The input of one client, and the output that it must get.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub name: &'static str,

@@ -233,7 +233,7 @@ impl<N: Network> Kernel<N> {
         Ok(())
     }
 
-    /// Lets the network move what the clients have sent.
+    /// Lets the network move the clients' bytes, and the clients read.
     pub fn deliver(&mut self) {
         self.live.retain(|id| !self.sockets[*id].is_gone());
         for id in &self.live {

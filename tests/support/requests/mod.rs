@@ -1,4 +1,4 @@
-//! Opening handshakes, good and bad, and what a strict server answers (RFC 6455 4.2, RFC 9112).
+//! Opening handshakes, good and bad, and the responses of a strict server (RFC 6455 4.2, RFC 9112).
 //!
 //! The server accepts every origin and path, and chooses neither subprotocol nor extension, so
 //! that each accepted request which has the sample key is answered with `GOOD_RESPONSE`.
@@ -6,7 +6,7 @@
 mod accepted;
 mod refused;
 
-/// What one client sends first, and what it must get.
+/// The first bytes of one client, and the response that it must get.
 #[derive(Clone, Debug)]
 pub struct RequestCase {
     pub name: &'static str,
@@ -27,7 +27,7 @@ pub fn request_cases() -> Vec<RequestCase> {
     [accepted::cases(), refused::cases()].concat()
 }
 
-/// The request of RFC 6455 1.2, with only what a server needs.
+/// The request of RFC 6455 1.2, with only the headers that a server needs.
 pub const GOOD_REQUEST: &[u8] = b"GET /chat HTTP/1.1\r\n\
     Host: server.example.com\r\n\
     Upgrade: websocket\r\n\
