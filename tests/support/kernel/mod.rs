@@ -365,12 +365,10 @@ impl<N: Network> Write for Stream<N> {
     }
 
     fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        let bytes =
-            N::outside(|| buffers.iter().flat_map(|buffer| buffer.iter().copied()).collect());
-        let bytes: Vec<u8> = bytes;
-        let result = self.write(&bytes);
-        N::outside(|| drop(bytes));
-        result
+        N::outside(|| {
+            let slices: Vec<&[u8]> = buffers.iter().map(|buffer| &**buffer).collect();
+            self.write(&slices.concat())
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -80,9 +80,7 @@ impl<C> Socket<C> {
 
     /// The client reads at most `max` bytes.
     pub fn drain(&mut self, max: usize) {
-        let start = self.received.len();
-        self.received.resize(start + max.min(self.unread.len()), 0);
-        self.unread.take(&mut self.received[start..]);
+        self.unread.take_into(&mut self.received, max);
     }
 
     /// The bytes that the client has read and that have not been taken.
@@ -262,13 +260,20 @@ impl Pipe {
         if self.taken > self.bytes.len() / 2 {
             self.bytes.drain(..std::mem::take(&mut self.taken));
         }
-        self.bytes.extend(bytes);
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// Fills `buf`, which must not be longer than the pipe.
     pub fn take(&mut self, buf: &mut [u8]) {
         buf.copy_from_slice(&self.bytes[self.taken..self.taken + buf.len()]);
         self.taken += buf.len();
+    }
+
+    /// Appends at most `max` bytes to `out`.
+    pub fn take_into(&mut self, out: &mut Vec<u8>, max: usize) {
+        let count = max.min(self.len());
+        out.extend_from_slice(&self.bytes[self.taken..self.taken + count]);
+        self.taken += count;
     }
 
     pub fn clear(&mut self) {
