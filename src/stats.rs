@@ -92,8 +92,8 @@ counters! {
     backlog_overflows,
     /// Callbacks that panicked.
     handler_panics,
-    /// Messages from other threads that were dropped because the connection was closing, or had
-    /// closed, when its worker took them from the mailbox.
+    /// Messages from other threads, or from callbacks of other connections, that were dropped
+    /// because the connection was closing or had closed when its worker came to send them.
     stale_sends,
     /// Pauses of accepting because of a lack of file descriptors or memory.
     accept_pauses,

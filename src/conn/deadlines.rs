@@ -4,13 +4,13 @@
 //! |---|---|---|
 //! | handshake | `handshake_timeout` after accept | 408, lingering |
 //! | open | `ping_interval` after the last byte received | a ping |
-//! | open, ping not acknowledged by TCP | the rest of `idle_timeout` after the ping, or after the last acknowledged progress | dropped |
-//! | open, ping acknowledged | the rest of `idle_timeout` after that | close 1001, lingering |
-//! | open, ping acknowledged, bytes unread since reading is paused | the same after the last acknowledged progress | dropped |
-//! | open, no pings | `idle_timeout` after the last byte received, or after the last progress while bytes are unacknowledged | as above |
+//! | open, ping not acknowledged by TCP | `idle_timeout - ping_interval` after the ping, or after the last acknowledged progress | dropped |
+//! | open, ping acknowledged | `idle_timeout - ping_interval` after the acknowledgement | close 1001, lingering |
+//! | open, ping acknowledged, bytes unread since reading is paused | `idle_timeout - ping_interval` after the last acknowledged progress | dropped |
+//! | open, no pings | `idle_timeout` after the last byte received, or after the last progress while bytes are unacknowledged | close 1001 if all is acknowledged, otherwise dropped |
 //! | close frame deferred to the end of a streamed frame | `close_timeout` after it was asked for, or after the last acknowledged progress; at the latest `idle_timeout` after it was asked for | dropped |
 //! | close frame sent, or lingering; bytes unacknowledged | `idle_timeout` after it began, or after the last acknowledged progress | dropped |
-//! | close frame sent, or lingering; all acknowledged | `close_timeout` after that | dropped |
+//! | close frame sent, or lingering; all acknowledged | `close_timeout` after the acknowledgement | dropped |
 //!
 //! No event announces an acknowledgement, so some deadlines only look for it: see [`AckWatch`].
 

@@ -2,7 +2,7 @@
 //!
 //! A worker makes all of its decisions in [`Worker::turn`], from readiness, commands and the time.
 //! It reaches its sockets only through a [`Driver`], so a test can drive a worker with scripted
-//! sockets. `poll.rs` is the only file that calls the kernel.
+//! sockets. `poll.rs` is the only file that calls epoll or reads the clock.
 //!
 //! **Invariant of edge-triggered readiness:** epoll reports an edge once. If a turn does not read
 //! all input, because the budget is spent or reading is paused, the connection remembers that it is

@@ -26,7 +26,7 @@ pub enum Event {
         /// Whether this part completes the message.
         message_end: bool,
     },
-    /// A ping. Its pong is in the run, unless our close frame was sent before.
+    /// A ping. Its pong is in the run.
     Ping,
     /// A pong, solicited or not (RFC 6455 5.5.3), and the position of its payload in the window.
     Pong(Range<usize>),
