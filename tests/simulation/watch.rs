@@ -123,7 +123,9 @@ impl Watch {
         if self.matcher.end.is_some() {
             self.ended_at.get_or_insert(now);
         }
-        if self.model.is_over || socket.has_read_end || self.ended_at.is_some() {
+        // The handler's close frame may wait behind replies that the peer does not take.
+        let has_ended = self.model.is_over || socket.has_read_end || self.ended_at.is_some();
+        if has_ended || self.model.is_closing {
             self.closing_since.get_or_insert(now);
         }
         if socket.is_gone() {

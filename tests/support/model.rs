@@ -75,7 +75,7 @@ pub struct Model {
     /// By now it must have come.
     pub is_refused: bool,
     /// The handler has closed: messages are skipped, and pings are answered (RFC 6455 5.5.2).
-    is_closing: bool,
+    pub is_closing: bool,
     /// Nothing that the peer sends matters any more.
     pub is_over: bool,
     message: Option<Message>,
