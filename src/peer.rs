@@ -6,8 +6,8 @@ use crate::protocol::{CloseCode, EncodedMessage, Message, Run, Session, Workspac
 
 /// An open connection, lent to a callback.
 ///
-/// Messages sent here go out at the latest when the connection's turn ends, in the order of the calls and after the
-/// replies to earlier messages.
+/// Messages sent here go out at the latest when the connection's turn ends, in the order of the
+/// calls and after the replies to earlier messages.
 #[derive(Debug)]
 pub struct Peer<'p, S> {
     /// The handler's state for this connection.
@@ -73,9 +73,9 @@ impl<'p, S> Peer<'p, S> {
         self.outbox.ping(payload);
     }
 
-    /// Closes the connection; of a longer reason the first 123 bytes are sent. Only
-    /// pongs follow the close frame, and input that this handler has not seen is dropped. Nothing
-    /// happens once the connection is closing.
+    /// Closes the connection; of a longer reason the first 123 bytes are sent. Only pongs follow the
+    /// close frame, and input that this handler has not seen is dropped. Nothing happens once the
+    /// connection is closing.
     pub fn close(&mut self, code: CloseCode, reason: &str) {
         self.outbox.close(code, reason);
     }

@@ -94,9 +94,8 @@ impl<T: Transport> Wire<T> {
         config: &Config,
     ) -> Result<Input, CloseCause> {
         let space = &mut scratch[HEADROOM_BYTES..];
-        if self.has_unread()
-            && let Some(len) = self.take_unread(space)
-        {
+        if self.has_unread() {
+            let len = self.take_unread(space);
             debug_assert!(direct.is_none(), "an incomplete frame leaves nothing unread");
             return Ok(Input::Scratch { len, is_new: false });
         }
@@ -140,11 +139,11 @@ impl<T: Transport> Wire<T> {
     }
 
     #[cold]
-    fn take_unread(&mut self, space: &mut [u8]) -> Option<usize> {
-        let bytes = std::mem::take(&mut self.pending.as_mut()?.unread);
+    fn take_unread(&mut self, space: &mut [u8]) -> usize {
+        let bytes = std::mem::take(&mut self.pending.get_or_insert_default().unread);
         self.release_if_idle();
         space[..bytes.len()].copy_from_slice(&bytes);
-        (!bytes.is_empty()).then_some(bytes.len())
+        bytes.len()
     }
 
     #[inline]
