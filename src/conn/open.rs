@@ -245,9 +245,19 @@ impl<H: Handler> Open<H> {
         }
         // A handler may send much for each message: this bounds the workspace.
         if turn.workspace.out.len() >= turn.config.backlog_bytes_high {
-            wire.flush(&[], turn)?;
-            self.pause_if_above_high_mark(wire, turn.config);
+            self.flush_out(wire, turn)?;
         }
+        Ok(())
+    }
+
+    /// Sends the workspace's `out` before the turn ends.
+    fn flush_out<T: Transport>(
+        &self,
+        wire: &mut Wire<T>,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<(), CloseCause> {
+        wire.flush(&[], turn)?;
+        self.pause_if_above_high_mark(wire, turn.config);
         Ok(())
     }
 
@@ -307,8 +317,7 @@ impl<H: Handler> Open<H> {
         let sends_pings = turn.config.sends_pings();
         if wire.watch().is_none() && sends_pings {
             self.session.ping(b"", turn.workspace);
-            wire.flush(&[], turn)?;
-            self.pause_if_above_high_mark(wire, turn.config);
+            self.flush_out(wire, turn)?;
         }
         let progress = wire.progress(self.session.deferred_bytes())?;
         let holds_back_input = wire.holds_back_input();
