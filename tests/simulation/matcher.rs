@@ -236,7 +236,7 @@ impl Matcher {
     }
 
     /// Bytes of the model's that have not been written, and need not wait for anything.
-    pub(crate) fn owed(&self, model: &Model) -> usize {
+    pub(crate) fn unsent(&self, model: &Model) -> usize {
         if self.end == Some(End::CloseFromOutside) {
             return 0;
         }
@@ -270,6 +270,11 @@ impl Matcher {
     /// Whether anything has been written.
     pub(crate) fn has_begun(&self) -> bool {
         self.pos > 0 || !self.tail.is_empty() || self.refusal.is_some()
+    }
+
+    /// Whether a response other than 101 has begun.
+    pub(crate) const fn has_refusal(&self) -> bool {
+        self.refusal.is_some()
     }
 
     /// Checks a response that is not a 101, all of which has been written.

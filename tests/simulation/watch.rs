@@ -34,7 +34,7 @@ pub(crate) struct Moment<'m> {
     pub(crate) config: &'m Config,
     /// When the server has been asked to end, and when it has to have.
     pub(crate) drain: Option<(Duration, Duration)>,
-    /// 503 may be answered for want of something else than time.
+    /// 503 may be answered although the handshake has time left.
     pub(crate) may_turn_away: bool,
     /// The worker wants its next turn at once.
     pub(crate) is_busy: bool,
@@ -125,7 +125,10 @@ impl Watch {
         }
         // The handler's close frame may wait behind replies that the peer does not take.
         let has_ended = self.model.is_over || socket.has_read_end || self.ended_at.is_some();
-        if has_ended || self.model.is_closing {
+        // A refusal may come before the end of the request, and wait like a close frame.
+        let is_refused =
+            self.matcher.has_refusal() || (self.matcher.has_begun() && !self.model.is_open());
+        if has_ended || is_refused || self.model.is_closing {
             self.closing_since.get_or_insert(now);
         }
         if socket.is_gone() {
@@ -204,11 +207,11 @@ impl Watch {
         moment: &Moment<'_>,
         is_idle: bool,
     ) -> Result<(), String> {
-        let owed = self.matcher.owed(&self.model);
-        self.check_backpressure(socket, moment.config, owed)?;
+        let unsent = self.matcher.unsent(&self.model);
+        self.check_backpressure(socket, moment.config, unsent)?;
         let is_readable = socket.is_readable();
-        let is_held_up = !socket.is_writable() && (owed > 0 || self.may_be_queued());
-        let has_work = (socket.is_writable() && owed > 0) || (is_readable && !is_held_up);
+        let is_held_up = !socket.is_writable() && (unsent > 0 || self.may_be_queued());
+        let has_work = (socket.is_writable() && unsent > 0) || (is_readable && !is_held_up);
         if !has_work || socket.is_moving() || !is_idle {
             self.waiting_turns = 0;
         } else {
@@ -222,7 +225,9 @@ impl Watch {
         }
         if has_work {
             let input = if is_readable { "input" } else { "no input" };
-            return Err(format!("the worker sleeps: {owed} bytes are owed, and there is {input}"));
+            return Err(format!(
+                "the worker sleeps: {unsent} bytes are unsent, and there is {input}"
+            ));
         }
         let is_lost = self.outside.posts.iter().any(|post| !post.is_optional)
             && self.matcher.takes_posts()
@@ -239,15 +244,17 @@ impl Watch {
         &self,
         socket: &Socket,
         config: &Config,
-        owed: usize,
+        unsent: usize,
     ) -> Result<(), String> {
         let is_open = self.matcher.is_open()
             && self.closing_since.is_none()
             && !self.outside.may_go_away
             && !self.model.handler_has_sent;
         let most = self.replies_max(socket, config);
-        if is_open && owed > most {
-            return Err(format!("{owed} bytes are owed, more than {most}, and reading goes on"));
+        if is_open && unsent > most {
+            return Err(format!(
+                "{unsent} bytes are unsent, more than {most}, and reading continues"
+            ));
         }
         Ok(())
     }
@@ -259,10 +266,10 @@ impl Watch {
         has_control || is_closing || self.matcher.is_undecided() || self.posted_bytes() > 0
     }
 
-    /// An upper bound of the program's bytes in the queue, while `owed` bytes of replies are unsent.
+    /// An upper bound of the program's bytes in the queue, while `unsent` bytes of replies are unsent.
     /// Echoes do not count, and unless the handler has sent a message, all replies are echoes.
-    fn program_bytes(&self, owed: usize) -> usize {
-        self.posted_bytes() + if self.model.handler_has_sent { owed } else { 0 }
+    fn program_bytes(&self, unsent: usize) -> usize {
+        self.posted_bytes() + if self.model.handler_has_sent { unsent } else { 0 }
     }
 
     fn posted_bytes(&self) -> usize {
@@ -344,7 +351,7 @@ impl Watch {
     /// The server has dropped the connection: it needs a reason, and must have sent all replies.
     fn check_drop(&self, socket: &Socket, moment: &Moment<'_>) -> Result<(), String> {
         let Moment { now, config, .. } = *moment;
-        let owed = self.matcher.owed(&self.model);
+        let unsent = self.matcher.unsent(&self.model);
         if socket.has_failed || socket.accepted_at.is_none() {
             return Ok(());
         }
@@ -353,7 +360,7 @@ impl Watch {
             let may = self.outside.statuses.contains(&503);
             return if may { Ok(()) } else { Err("turned away for no reason".into()) };
         }
-        if socket.has_read_end && owed == 0 {
+        if socket.has_read_end && unsent == 0 {
             return self.matcher.check_refusal();
         }
         let since = |at: Option<Duration>, limit: Duration| at.is_some_and(|at| now >= at + limit);
@@ -365,20 +372,20 @@ impl Watch {
             [self.closing_since, socket.shutdown_at, refused_at].into_iter().flatten().min();
         let is_close_acknowledged = match self.matcher.close_end {
             Some(end) => self.acknowledged >= end,
-            None => self.is_all_acknowledged && owed == 0 && !self.matcher.is_undecided(),
+            None => self.is_all_acknowledged && unsent == 0 && !self.matcher.is_undecided(),
         };
         let limit = if is_close_acknowledged { config.close_timeout } else { config.idle_timeout };
         let reasons = [
             close_waits && since(self.closing_since, config.close_timeout),
             closing_at.is_some() && since(closing_at.max(Some(self.progress_at)), limit),
             self.is_idle(moment),
-            self.program_bytes(owed) > config.backlog_bytes_max,
+            self.program_bytes(unsent) > config.backlog_bytes_max,
             moment.drain.is_some_and(|(_, deadline)| now >= deadline),
         ];
         if reasons.contains(&true) {
             return Ok(());
         }
-        Err(format!("dropped for no reason, with {owed} bytes owed"))
+        Err(format!("dropped for no reason, with {unsent} bytes unsent"))
     }
 
     /// What the connection may hold by the documentation of `Config`, and a little for itself.
