@@ -92,6 +92,16 @@ pub struct Config {
     /// echoes that `backlog_bytes_high` allows, this many bytes, and one message.
     pub backlog_bytes_max: usize,
 
+    /// Bytes of a topic's name; inclusive. Default 255. [`Peer::subscribe`] fails for a longer one.
+    ///
+    /// [`Peer::subscribe`]: crate::Peer::subscribe
+    pub topic_bytes_max: usize,
+
+    /// Topics that a connection may subscribe to at the same time. Default 128.
+    ///
+    /// A subscription takes about 50 bytes, and a topic with subscribers about 200.
+    pub topics_per_peer_max: usize,
+
     /// Connections of all workers together; more are answered 503 and closed. Default: limited only
     /// by the file descriptors of the process.
     pub connections_max: Option<usize>,
@@ -130,6 +140,8 @@ impl Default for Config {
             backlog_bytes_high: 64 * 1024,
             backlog_bytes_low: 16 * 1024,
             backlog_bytes_max: 1024 * 1024,
+            topic_bytes_max: 255,
+            topics_per_peer_max: 128,
             connections_max: None,
             listen_backlog: 4096,
             tcp_nodelay: true,

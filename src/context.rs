@@ -1,46 +1,90 @@
-//! Requests of a callback about other connections.
+//! Requests of a callback that concern other connections.
 
+use crate::fanout::{Effect, Fanout};
 use crate::peer_id::PeerId;
 use crate::protocol::{CloseCode, EncodedMessage};
 
-/// Reaches the other connections of a worker from a callback.
+/// Reaches other connections from a callback.
 ///
 /// The worker carries out the requests after the turn of the callback's own connection, in the
-/// order of the calls. They are carried out even if the callback panics after making them.
+/// order of the calls. They are carried out even if the callback panics after making them. Each
+/// peer gets the messages of a callback in the order of the calls, including those that the callback
+/// sends to its own peer.
+///
+/// Each request counts as an event of the turn, and a message to a topic as one more for each 64
+/// subscribers: after 4096 events, the rest of the connection's input waits for its next turn.
 #[derive(Debug)]
 pub struct Context<'c> {
-    server: u32,
-    worker: u32,
-    effects: &'c mut Vec<Effect>,
-}
-
-/// A request of a callback, for the worker to carry out.
-#[derive(Debug)]
-pub(crate) enum Effect {
-    Send(PeerId, EncodedMessage),
-    Close(PeerId, CloseCode, Box<str>),
+    /// The callback's own connection, or an id that no connection has.
+    id: PeerId,
+    fanout: &'c mut Fanout,
 }
 
 impl<'c> Context<'c> {
-    /// The context of a callback of the connection `id`.
-    pub(crate) const fn new(id: PeerId, effects: &'c mut Vec<Effect>) -> Self {
-        Self { server: id.server, worker: id.worker, effects }
+    /// The context of a callback of the open connection `id`.
+    #[inline]
+    pub(crate) const fn new(id: PeerId, fanout: &'c mut Fanout) -> Self {
+        Self { id, fanout }
+    }
+
+    /// The context of a callback without an open connection.
+    pub(crate) const fn of_worker(server: u32, worker: u32, fanout: &'c mut Fanout) -> Self {
+        // Slots number the connections of a worker from 0, and generations start at 1.
+        Self::new(PeerId { server, worker, slot: u32::MAX, generation: 0 }, fanout)
+    }
+
+    /// Sends a message to all subscribers of a topic; see [`Peer::subscribe`](crate::Peer::subscribe).
+    /// It is encoded and stored once, however many there are.
+    ///
+    /// ```
+    /// # use ws_reactor::{CloseEvent, Context, Handler, Message, Peer, PeerId, Reply};
+    /// # struct Chat;
+    /// # impl Handler for Chat {
+    /// #     type State = ();
+    /// fn on_message(&mut self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Reply {
+    ///     peer.context().publish("lobby", message);
+    ///     Reply::None
+    /// }
+    ///
+    /// fn on_close(&mut self, context: &mut Context<'_>, id: PeerId, _: (), _: &CloseEvent<'_>) {
+    ///     context.publish("lobby", &format!("{id} left")[..]);
+    /// }
+    /// # }
+    /// ```
+    pub fn publish(&mut self, topic: &str, message: impl Into<EncodedMessage>) {
+        let (message, slot) = (message.into(), self.id.slot);
+        let is_own = self.fanout.topics.is_subscribed(slot, topic);
+        if is_own {
+            self.fanout.own.push(message.clone());
+        }
+        self.ask_to_publish(topic, message, is_own.then_some(slot));
+    }
+
+    /// Sends a message to all subscribers of a topic except to the callback's own peer.
+    pub(crate) fn publish_to_others(&mut self, topic: &str, message: EncodedMessage) {
+        self.ask_to_publish(topic, message, Some(self.id.slot));
+    }
+
+    fn ask_to_publish(&mut self, topic: &str, message: EncodedMessage, except: Option<u32>) {
+        let topic = self.fanout.topics.name(topic);
+        self.fanout.ask(Effect::Publish(topic, message, except));
     }
 
     /// Sends a message to another connection of this worker. The frame is shared, not copied.
     /// Returns `false`, and does nothing, if `peer` belongs to another worker or server: then use
     /// [`ServerHandle::send_encoded`](crate::ServerHandle::send_encoded).
     ///
-    /// Each request counts as an event of the turn: after 4096 events, the rest of the connection's
-    /// input waits for its next turn.
-    ///
     /// A message to a connection that is closing or has closed is dropped and counted in
     /// [`Stats::stale_sends`](crate::Stats::stale_sends). The limits of
     /// [`Peer::send`](crate::Peer::send) apply.
     pub fn send(&mut self, peer: PeerId, message: &EncodedMessage) -> bool {
+        if peer == self.id {
+            self.fanout.own.push(message.clone());
+            return true;
+        }
         let is_ours = self.is_ours(peer);
         if is_ours {
-            self.effects.push(Effect::Send(peer, message.clone()));
+            self.fanout.ask(Effect::Send(peer, message.clone()));
         }
         is_ours
     }
@@ -51,25 +95,31 @@ impl<'c> Context<'c> {
     pub fn close(&mut self, peer: PeerId, code: CloseCode, reason: &str) -> bool {
         let is_ours = self.is_ours(peer);
         if is_ours {
-            self.effects.push(Effect::Close(peer, code, reason.into()));
+            self.fanout.ask(Effect::Close(peer, code, reason.into()));
         }
         is_ours
     }
 
     const fn is_ours(&self, peer: PeerId) -> bool {
-        peer.server == self.server && peer.worker == self.worker
+        peer.server == self.id.server && peer.worker == self.id.worker
+    }
+
+    /// The parts of the worker behind this context.
+    pub(crate) const fn fanout(&mut self) -> &mut Fanout {
+        self.fanout
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn connections_of_other_workers_and_servers_are_out_of_reach() {
         let id = PeerId { server: 1, worker: 2, slot: 3, generation: 4 };
-        let mut effects = Vec::new();
-        let mut context = Context::new(id, &mut effects);
+        let mut fanout = Fanout::new(&Config::default());
+        let mut context = Context::new(id, &mut fanout);
         let message = EncodedMessage::new("hello");
         for other in [PeerId { server: 9, ..id }, PeerId { worker: 9, ..id }] {
             assert!(!context.send(other, &message));
@@ -77,6 +127,6 @@ mod tests {
         }
         assert!(context.send(PeerId { slot: 9, ..id }, &message));
         assert!(context.close(id, CloseCode::NORMAL, ""));
-        assert_eq!(effects.len(), 2);
+        assert_eq!(fanout.take_effects().len(), 2);
     }
 }

@@ -31,13 +31,14 @@
 //! and one receive buffer. The kernel distributes new connections over the workers, and a connection
 //! stays with its worker.
 //!
-//! The code has five layers, and imports go down only:
+//! The code has six layers, and imports go down only:
 //!
 //! ```text
-//!   server                                                     4  the public entry: bind, threads, handle
-//!   reactor: worker, acceptor, poll, slots, timers, mailbox    3  one thread: epoll, tokens, the slab
-//!   conn: connection, its phases, wire, backlog, ...           2  one connection between socket and protocol
-//!   handler, peer, context, connection_info, config, stats     1  the types that a handler uses
+//!   server                                                     5  the public entry: bind, threads, handle
+//!   reactor: worker, acceptor, poll, slots, timers, mailbox    4  one thread: epoll, tokens, the slab
+//!   conn: connection, its phases, wire, backlog, ...           3  one connection between socket and protocol
+//!   handler, peer, context, connection_info, config, stats     2  the types that a handler uses
+//!   fanout: topics, deliveries, log                            1  one message to many connections
 //!   protocol: session, handshake, frame                        0  bytes in, events and bytes out
 //! ```
 //!
@@ -74,6 +75,20 @@
 //! entry comes up), no lock and no allocation. The clock is read twice per turn, however many
 //! connections are ready.
 //!
+//! # The path of a published message
+//!
+//! | step | where | action |
+//! |---|---|---|
+//! | 1 | [`Context::publish`] | encodes the frame once, and records an `Effect` |
+//! | 2 | `Worker::carry_out_effects`, after the callback's turn | copies the frame to the `Log` of its topic |
+//! | 3 | `Topics::publish`, `Deliveries::push` | extends the range of the log that each subscriber will send |
+//! | 4 | `Worker::deliver`, at the end of the worker's turn | gives 128 of them a turn, the others in the next turns |
+//! | 5 | `Open::take_deliveries`, `Wire::send_shared` | sends the range with one `send`; its unsent rest, still a range, goes to the backlog |
+//!
+//! A connection takes its deliveries at the start of each of its turns, so later messages follow
+//! them. A range grows with the frames behind it, so a slow subscriber holds a few ranges, and all
+//! slow subscribers of a topic hold one copy of its frames.
+//!
 //! # Liveness
 //!
 //! A silent peer is pinged after [`Config::ping_interval`]. It is alive if it sends bytes, or if its
@@ -96,7 +111,6 @@
 //!
 //! | feature | place |
 //! |---|---|
-//! | topics | an `Effect` of [`Context`] that the worker carries out, the subscribers beside `Worker`, a `Command` for other workers; the [`EncodedMessage`] is shared by backlogs |
 //! | compression | the offer in `protocol/handshake`, RSV1 in `protocol/frame/header.rs`, a codec in [`Workspace`](protocol::Workspace), a third `Storage` of received messages |
 //! | TLS | a `Transport` under `Wire`, which must then say itself when it is drained and when it wants to write; properties in [`ConnectionInfo`] |
 //! | Unix sockets | a variant of [`Address`], of the stream in `reactor/poll.rs` and of the listeners in `reactor/listener.rs` |
@@ -111,6 +125,7 @@ mod stats;
 mod peer_id;
 mod open_peers;
 mod connection_info;
+mod fanout;
 mod context;
 mod peer;
 mod handler;
@@ -121,6 +136,8 @@ mod server;
 pub use config::{Config, ConfigError};
 pub use connection_info::{Address, ConnectionInfo};
 pub use context::Context;
+pub use fanout::slow_consumer::SlowConsumer;
+pub use fanout::topics::SubscribeError;
 pub use handler::{CloseCause, CloseEvent, Echo, Handler, Reply, Upgrade};
 pub use peer::Peer;
 pub use peer_id::PeerId;

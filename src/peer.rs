@@ -1,6 +1,8 @@
 //! A connection as its handler sees it: its id, its state, and the way to send to it.
 
 use crate::context::Context;
+use crate::fanout::slow_consumer::SlowConsumer;
+use crate::fanout::topics::SubscribeError;
 use crate::peer_id::PeerId;
 use crate::protocol::{CloseCode, EncodedMessage, Message, Run, Session, Workspace};
 
@@ -59,17 +61,20 @@ impl<'p, S> Peer<'p, S> {
     ///
     /// [`backlog_bytes_max`]: crate::Config::backlog_bytes_max
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {
+        self.send_own_copies();
         self.outbox.send(message.into());
     }
 
     /// Sends a message that is encoded already, as [`send`](Self::send) does.
     pub fn send_encoded(&mut self, message: &EncodedMessage) {
+        self.send_own_copies();
         self.outbox.send_encoded(message);
     }
 
     /// Sends a ping; of a longer payload the first 125 bytes. Nothing happens once the connection
     /// is closing. It counts against the limits of [`send`](Self::send).
     pub fn ping(&mut self, payload: &[u8]) {
+        self.send_own_copies();
         self.outbox.ping(payload);
     }
 
@@ -77,7 +82,57 @@ impl<'p, S> Peer<'p, S> {
     /// close frame, and input that this handler has not seen is dropped. Nothing happens once the
     /// connection is closing.
     pub fn close(&mut self, code: CloseCode, reason: &str) {
+        self.send_own_copies();
         self.outbox.close(code, reason);
+    }
+
+    /// Subscribes to a topic: from now on the peer gets each message that is published to it, on any
+    /// worker. Returns `false` if it subscribed before. The subscription ends with the connection.
+    ///
+    /// A topic exists while it has subscribers, and its name is compared byte by byte. Messages
+    /// count against the limits of [`send`](Self::send).
+    ///
+    /// # Errors
+    ///
+    /// If the name is too long, or the connection has too many subscriptions.
+    pub fn subscribe(&mut self, topic: &str) -> Result<bool, SubscribeError> {
+        self.subscribe_with(topic, SlowConsumer::Close)
+    }
+
+    /// As [`subscribe`](Self::subscribe); chooses what happens to messages while the peer does not
+    /// read. A later call for the same topic changes the choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe).
+    pub fn subscribe_with(
+        &mut self,
+        topic: &str,
+        policy: SlowConsumer,
+    ) -> Result<bool, SubscribeError> {
+        self.context.fanout().topics.subscribe(self.id.slot, topic, policy)
+    }
+
+    /// Ends a subscription. Returns `false` if the peer had none. No message that is published from
+    /// now on is sent.
+    pub fn unsubscribe(&mut self, topic: &str) -> bool {
+        self.context.fanout().topics.unsubscribe(self.id.slot, topic)
+    }
+
+    /// Sends a message to all subscribers of a topic except this peer; otherwise as
+    /// [`Context::publish`].
+    pub fn publish(&mut self, topic: &str, message: impl Into<EncodedMessage>) {
+        self.context.publish_to_others(topic, message.into());
+    }
+
+    /// Sends the copies of messages that the callback has published to itself.
+    #[inline]
+    pub(crate) fn send_own_copies(&mut self) {
+        if !self.context.fanout().own.is_empty() {
+            for message in std::mem::take(&mut self.context.fanout().own) {
+                self.outbox.send_encoded(&message);
+            }
+        }
     }
 }
 

@@ -95,6 +95,9 @@ counters! {
     /// Messages from other threads, or from callbacks of other connections, that were dropped
     /// because the connection was closing or had closed when its worker came to send them.
     stale_sends,
+    /// Messages to a topic that a subscriber did not get because it did not read: see
+    /// [`SlowConsumer`](crate::SlowConsumer).
+    skipped,
     /// Pauses of accepting because of a lack of file descriptors or memory.
     accept_pauses,
 }

@@ -31,6 +31,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT")]
     pub(crate) prefix: Option<String>,
 
+    /// Send each message to everyone who is connected, its sender included, instead of an echo
+    #[arg(long, conflicts_with = "prefix")]
+    pub(crate) broadcast: bool,
+
     /// Longest message, in bytes of payload
     #[arg(
         long,

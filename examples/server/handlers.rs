@@ -1,4 +1,4 @@
-//! The handlers of the server: a plain echo, and an echo with a prefix.
+//! The handlers of the server: a plain echo, an echo with a prefix, and a broadcast.
 
 use ws_reactor::{
     CloseEvent, ConnectionInfo, Context, Delivery, Handler, Message, Peer, PeerId, Reply, Request,
@@ -73,6 +73,41 @@ impl Handler for PrefixedEcho {
         self.answer.push_str(&self.prefix);
         self.answer.push_str(&text);
         peer.send(self.answer.as_str());
+        Reply::None
+    }
+
+    fn on_close(
+        &mut self,
+        _: &mut Context<'_>,
+        id: PeerId,
+        client: Self::State,
+        event: &CloseEvent<'_>,
+    ) {
+        log_close(id, client, event);
+    }
+}
+
+/// Sends every message to everyone who is connected, its sender included.
+pub(crate) struct Broadcast;
+
+/// The topic that everyone subscribes to.
+const EVERYONE: &str = "everyone";
+
+impl Handler for Broadcast {
+    type State = Option<Client>;
+
+    fn on_http(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Option<Response> {
+        health(request)
+    }
+
+    fn on_open(&mut self, peer: &mut Peer<'_, Self::State>, info: ConnectionInfo<'_>) {
+        *peer.state = log_open(peer.id(), info);
+        peer.subscribe(EVERYONE).expect("a short name, and the only one");
+    }
+
+    fn on_message(&mut self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Reply {
+        log_message(peer.id(), message);
+        peer.context().publish(EVERYONE, message);
         Reply::None
     }
 

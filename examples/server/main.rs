@@ -18,7 +18,7 @@ use clap::Parser;
 use ws_reactor::{Server, ServerHandle, StartError};
 
 use args::Args;
-use handlers::{LoggedEcho, PrefixedEcho};
+use handlers::{Broadcast, LoggedEcho, PrefixedEcho};
 use log_queue::LogQueue;
 use signals::Signals;
 
@@ -101,6 +101,7 @@ fn start(args: &Args) -> Result<ServerHandle, StartError> {
         builder = builder.workers(workers);
     }
     match &args.prefix {
+        _ if args.broadcast => builder.start(|_, _| Broadcast),
         Some(prefix) => builder.start(|_, _| PrefixedEcho::new(prefix)),
         None => builder.start(|_, _| LoggedEcho),
     }

@@ -1,11 +1,13 @@
 //! Bytes that the kernel has refused so far.
 
+use std::array;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use super::transport::{self, Transport};
+use crate::fanout::log::{SharedBytes, SharedFrames};
 use crate::peer::BacklogBytes;
-use crate::protocol::{EncodedMessage, Workspace};
+use crate::protocol::Workspace;
 
 /// A queue of unsent bytes, in segments.
 ///
@@ -31,8 +33,12 @@ pub(super) struct Backlog {
 enum Segment {
     /// Bytes for this connection alone.
     Owned(Vec<u8>),
-    /// A frame whose memory other connections share.
-    Shared(EncodedMessage),
+    /// Frames whose memory other connections share.
+    Shared {
+        frames: SharedFrames,
+        /// The topic of a message that a newer one may replace.
+        topic: Option<u32>,
+    },
 }
 
 /// Up to this size, unsent bytes are copied to memory of their own size; above it they keep their
@@ -49,23 +55,34 @@ const SHARED_BYTES_MIN: usize = 1024;
 const WRITTEN_SEGMENTS_MAX: usize = 16;
 
 impl Segment {
-    fn bytes(&self) -> &[u8] {
+    fn bytes(&self) -> SharedBytes<'_> {
         match self {
-            Self::Owned(bytes) => bytes,
-            Self::Shared(message) => message.as_frame(),
+            Self::Owned(bytes) => SharedBytes::Plain(bytes),
+            Self::Shared { frames, .. } => frames.bytes(),
         }
     }
 
-    /// Frees the first `sent` bytes. The rest of a shared frame is copied, since this connection may
-    /// be the last that holds the frame.
-    fn drop_sent(&mut self, sent: usize) {
+    fn len(&self) -> usize {
         match self {
-            _ if sent == 0 => {}
+            Self::Owned(bytes) => bytes.len(),
+            Self::Shared { frames, .. } => frames.len(),
+        }
+    }
+
+    /// Frees the first `*sent` bytes, and sets it to 0. The rest of a single shared frame is copied,
+    /// since this connection may be the last that holds the frame.
+    fn drop_sent(&mut self, sent: &mut usize) {
+        match self {
+            _ if *sent == 0 => {}
             Self::Owned(bytes) => {
-                bytes.drain(..sent);
+                bytes.drain(..std::mem::take(sent));
                 bytes.shrink_to_fit();
             }
-            Self::Shared(message) => *self = Self::Owned(message.as_frame()[sent..].to_vec()),
+            Self::Shared { frames, .. } if frames.is_logged() => {}
+            Self::Shared { frames, .. } => {
+                let rest = frames.bytes()[std::mem::take(sent)..].to_vec();
+                *self = Self::Owned(rest);
+            }
         }
     }
 }
@@ -121,18 +138,50 @@ impl Backlog {
         self.segments.push_back(Segment::Owned(bytes));
     }
 
-    /// Queues an encoded message without its first `sent` bytes, which only an empty backlog has.
-    pub(super) fn push_shared(&mut self, message: &EncodedMessage, sent: usize) {
+    /// Queues shared frames without their first `sent` bytes, which only an empty backlog has.
+    /// `topic` is that of a message that a newer one may replace.
+    pub(super) fn push_shared(&mut self, frames: SharedFrames, sent: usize, topic: Option<u32>) {
         debug_assert!(sent == 0 || self.is_empty());
-        let rest = &message.as_frame()[sent..];
-        if rest.len() < SHARED_BYTES_MIN || (sent > 0 && rest.len() <= MOVED_BYTES_MAX) {
-            return self.push(rest);
+        let len = frames.len() - sent;
+        let is_copied = match frames.is_logged() {
+            true => false,
+            false => len < SHARED_BYTES_MIN || (sent > 0 && len <= MOVED_BYTES_MAX),
+        };
+        if is_copied && (topic.is_none() || sent > 0) {
+            return self.push(&frames.bytes()[sent..]);
         }
-        self.unsent += rest.len();
+        self.unsent += len;
+        if let Some(Segment::Shared { frames: last, topic: None }) = self.segments.back_mut()
+            && topic.is_none()
+            && last.extend(&frames)
+        {
+            return;
+        }
         if self.segments.is_empty() {
             self.sent = sent;
         }
-        self.segments.push_back(Segment::Shared(message.clone()));
+        self.segments.push_back(Segment::Shared { frames, topic });
+    }
+
+    /// Removes the unsent messages of a topic, except one that has been sent in part. Returns their
+    /// number.
+    pub(super) fn remove_unsent(&mut self, topic: u32) -> u32 {
+        let (mut messages, mut bytes) = (0, 0);
+        let mut sent = self.sent;
+        self.segments.retain(|segment| {
+            let has_begun = std::mem::take(&mut sent) > 0;
+            match segment {
+                Segment::Shared { frames, topic: Some(of) } if *of == topic && !has_begun => {
+                    messages += frames.messages();
+                    bytes += frames.len();
+                    false
+                }
+                _ => true,
+            }
+        });
+        self.unsent -= bytes;
+        self.program_bytes = self.program_bytes.saturating_sub(bytes);
+        messages
     }
 
     /// Writes as much as the kernel takes. Memory goes back to `workspace`.
@@ -142,16 +191,15 @@ impl Backlog {
         workspace: &mut Workspace,
     ) -> io::Result<()> {
         while !self.is_empty() {
-            let mut skip = self.sent;
-            let mut slices = [IoSlice::new(&[]); WRITTEN_SEGMENTS_MAX];
-            let mut asked = 0;
             let count = self.segments.len().min(WRITTEN_SEGMENTS_MAX);
-            for (slice, segment) in slices.iter_mut().zip(&self.segments) {
-                let bytes = &segment.bytes()[std::mem::take(&mut skip)..];
-                asked += bytes.len();
-                *slice = IoSlice::new(bytes);
-            }
+            let none = || SharedBytes::Plain(&[]);
+            let lent: [_; WRITTEN_SEGMENTS_MAX] =
+                array::from_fn(|at| self.segments.get(at).map_or_else(none, Segment::bytes));
+            let mut skip = self.sent;
+            let slices = lent.each_ref().map(|it| IoSlice::new(&it[std::mem::take(&mut skip)..]));
+            let asked: usize = slices.iter().map(|slice| slice.len()).sum();
             let written = transport::write_slices(transport, &slices[..count])?;
+            drop(lent);
             self.advance(written, workspace);
             if written < asked {
                 break;
@@ -166,16 +214,16 @@ impl Backlog {
         self.program_bytes = self.program_bytes.saturating_sub(len);
         self.sent += len;
         while let Some(first) = self.segments.front()
-            && self.sent >= first.bytes().len()
+            && self.sent >= first.len()
         {
-            self.sent -= first.bytes().len();
+            self.sent -= first.len();
             if let Some(Segment::Owned(bytes)) = self.segments.pop_front() {
                 workspace.recycle(bytes);
             }
         }
         match self.segments.front_mut() {
-            Some(first) if first.bytes().len() - self.sent <= MOVED_BYTES_MAX => {
-                first.drop_sent(std::mem::take(&mut self.sent));
+            Some(first) if first.len() - self.sent <= MOVED_BYTES_MAX => {
+                first.drop_sent(&mut self.sent);
             }
             Some(_) => {}
             None => self.segments = VecDeque::new(),
@@ -191,6 +239,7 @@ mod tests {
     use super::*;
     use crate::conn::transport::SendProgress;
     use crate::connection_info::{Address, Endpoint};
+    use crate::protocol::EncodedMessage;
 
     /// Takes `room` bytes, then refuses.
     struct Kernel<'k> {
@@ -279,7 +328,7 @@ mod tests {
     fn capacity(segment: &Segment) -> usize {
         match segment {
             Segment::Owned(bytes) => bytes.capacity(),
-            Segment::Shared(message) => message.as_frame().len(),
+            Segment::Shared { frames, .. } => frames.len(),
         }
     }
 
@@ -295,10 +344,10 @@ mod tests {
         for room in [1, 499, 501, 1024, 3000, 50_000, usize::MAX] {
             let (mut workspace, mut backlog) = (Workspace::default(), Backlog::default());
             backlog.push(&[1; 500]);
-            backlog.push_shared(&large, 0);
-            backlog.push_shared(&small, 0);
+            backlog.push_shared(large.clone().into(), 0, None);
+            backlog.push_shared(small.clone().into(), 0, None);
             backlog.push(&[2; 100]);
-            (0..40).for_each(|_| backlog.push_shared(&large, 0));
+            (0..40).for_each(|_| backlog.push_shared(large.clone().into(), 0, None));
             let mut taken = Vec::new();
             while !backlog.is_empty() {
                 backlog.write_to(&mut Kernel { room, taken: &mut taken }, &mut workspace).unwrap();
@@ -312,27 +361,27 @@ mod tests {
         let message = EncodedMessage::new(&[3; 4 * MOVED_BYTES_MAX][..]);
         let len = message.as_frame().len();
         let (mut workspace, mut backlog) = (Workspace::default(), Backlog::default());
-        backlog.push_shared(&message, 1);
+        backlog.push_shared(message.clone().into(), 1, None);
         let room = len - 1 - MOVED_BYTES_MAX;
         backlog.write_to(&mut Kernel { room, taken: &mut Vec::new() }, &mut workspace).unwrap();
         assert_eq!(backlog.bytes().total, MOVED_BYTES_MAX);
         assert!(backlog.segments.iter().map(capacity).sum::<usize>() <= MOVED_BYTES_MAX);
         let mut backlog = Backlog::default();
-        backlog.push_shared(&message, len - MOVED_BYTES_MAX);
+        backlog.push_shared(message.clone().into(), len - MOVED_BYTES_MAX, None);
         assert!(backlog.segments.iter().map(capacity).sum::<usize>() <= MOVED_BYTES_MAX);
-        assert_eq!(backlog.segments[0].bytes(), &message.as_frame()[len - MOVED_BYTES_MAX..]);
+        assert_eq!(&*backlog.segments[0].bytes(), &message.as_frame()[len - MOVED_BYTES_MAX..]);
     }
 
     #[test]
     fn a_large_encoded_message_is_queued_without_a_copy() {
         let message = EncodedMessage::new(&[3; 2 * MOVED_BYTES_MAX][..]);
         let mut backlog = Backlog::default();
-        backlog.push_shared(&message, 10);
-        backlog.push_shared(&message, 0);
+        backlog.push_shared(message.clone().into(), 10, None);
+        backlog.push_shared(message.clone().into(), 0, None);
         let total = 2 * message.as_frame().len() - 10;
         assert_eq!(backlog.bytes(), BacklogBytes { total, program: 0 });
         for segment in &backlog.segments {
-            assert!(std::ptr::eq(segment.bytes(), message.as_frame()));
+            assert!(std::ptr::eq(&*segment.bytes(), message.as_frame()));
         }
     }
 }

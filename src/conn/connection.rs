@@ -22,7 +22,7 @@ use super::wire::{Input, Wire};
 use crate::config::Config;
 use crate::connection_info::{Address, ConnectionInfo};
 use crate::handler::{CloseCause, CloseEvent, Handler};
-use crate::protocol::{CloseCode, CloseFrame, EncodedMessage, HEADROOM_BYTES, Response, Window};
+use crate::protocol::{CloseCode, CloseFrame, HEADROOM_BYTES, Response, Window};
 
 /// Reads of one connection before the others get their turn. A large message is better taken at
 /// once than in turns with others, while its memory is in the cache.
@@ -216,16 +216,12 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         }
     }
 
-    /// Sends a message from outside a callback.
-    pub(crate) fn send(
-        &mut self,
-        message: &EncodedMessage,
-        turn: &mut TurnContext<'_, H>,
-    ) -> Outcome {
+    /// Sends the messages that wait for this connection, before everything else in its turn.
+    pub(crate) fn take_deliveries(&mut self, turn: &mut TurnContext<'_, H>) -> Outcome {
         let result = match &mut self.phase {
-            Phase::Open(open) if open.is_open() => open.send(message, &mut self.wire, turn),
-            _ => {
-                turn.counters.stale_sends.add(1);
+            Phase::Open(open) => open.take_deliveries(&mut self.wire, turn),
+            Phase::Handshake(_) | Phase::Lingering(_) => {
+                turn.fanout.deliveries.clear(turn.id.slot, turn.counters);
                 Ok(())
             }
         };

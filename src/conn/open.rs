@@ -12,11 +12,12 @@ use super::wire::Wire;
 use crate::config::Config;
 use crate::connection_info::ConnectionInfo;
 use crate::context::Context;
+use crate::fanout::deliveries::Delivery;
+use crate::fanout::slow_consumer::SlowConsumer;
 use crate::handler::{CloseCause, CloseEvent, Handler, Reply};
 use crate::peer::{Outbox, Peer};
 use crate::protocol::{
-    CloseCode, CloseFrame, EncodedMessage, Event, Limits, ProtocolError, ReceivedMessage, Session,
-    Window,
+    CloseCode, CloseFrame, Event, Limits, ProtocolError, ReceivedMessage, Session, Window,
 };
 
 /// A connection after its opening handshake: the protocol's state and the handler's.
@@ -111,9 +112,11 @@ impl<H: Handler> Open<H> {
             sends: &mut turn.sends,
             counts: &mut turn.counts,
         };
-        let context = Context::new(turn.id, turn.effects);
+        let context = Context::new(turn.id, turn.fanout);
         let mut peer = Peer::new(turn.id, &mut self.state, outbox, context);
-        if guarded(guard, || turn.handler.on_open(&mut peer, info)).is_none() {
+        let result = guarded(guard, || turn.handler.on_open(&mut peer, info));
+        peer.send_own_copies();
+        if result.is_none() {
             self.close_after_panic(turn);
         }
         if turn.sends.overflowed { Err(CloseCause::BacklogOverflow) } else { Ok(()) }
@@ -131,8 +134,9 @@ impl<H: Handler> Open<H> {
         match guarded(turn.guard(), || self.take_events(window, wire, turn)) {
             Some(result) => result,
             None => {
-                // Every reply before the panic goes out, then 1011.
+                // Every reply and message before the panic goes out, then 1011.
                 window.move_run(turn.workspace);
+                self.send_own_copies(turn);
                 self.close_after_panic(turn);
                 // After the close frame messages are skipped, so the handler is not called again.
                 self.take_events(window, wire, turn)
@@ -225,13 +229,14 @@ impl<H: Handler> Open<H> {
             sends: &mut turn.sends,
             counts: &mut turn.counts,
         };
-        let effects_before = turn.effects.len();
-        let context = Context::new(turn.id, turn.effects);
+        let events_before = turn.fanout.events;
+        let context = Context::new(turn.id, turn.fanout);
         let mut peer = Peer::new(turn.id, &mut self.state, outbox, context);
         let reply = turn.handler.on_message(&mut peer, message);
+        peer.send_own_copies();
         // Requests count as events, so that a turn of many messages cannot collect them unbounded.
-        let effects = turn.effects.len() - effects_before;
-        turn.events_left = turn.events_left.saturating_sub(effects as u32);
+        let events = turn.fanout.events - events_before;
+        turn.events_left = turn.events_left.saturating_sub(events);
         // The callback may have closed the connection: then the echo would follow the close frame.
         if reply == Reply::Echo && self.session.is_open() {
             turn.counts.messages_out += 1;
@@ -274,25 +279,64 @@ impl<H: Handler> Open<H> {
         }
     }
 
-    /// Sends a message from outside a callback.
-    pub(super) fn send<T: Transport>(
+    /// Sends the messages of other connections and threads that wait for this connection.
+    pub(super) fn take_deliveries<T: Transport>(
         &mut self,
-        message: &EncodedMessage,
         wire: &mut Wire<T>,
         turn: &mut TurnContext<'_, H>,
     ) -> Result<(), CloseCause> {
         debug_assert!(turn.workspace.out.is_empty(), "no earlier bytes of this turn are unsent");
-        let refused_bytes = wire.backlog_bytes().program + self.session.deferred_bytes();
-        if refused_bytes > turn.config.backlog_bytes_max {
-            return Err(CloseCause::BacklogOverflow);
+        let refused_bytes = wire.backlog_bytes().program;
+        // Several are queued first, so that one call writes them.
+        let is_gathered = !wire.has_backlog() && turn.fanout.deliveries.has_several(turn.id.slot);
+        while let Some(delivery) = turn.fanout.deliveries.take(turn.id.slot) {
+            if !self.session.is_open() {
+                delivery.count_stale(turn.counters);
+                continue;
+            }
+            let Delivery { frames, source } = delivery;
+            if wire.is_paused() && source.policy() == SlowConsumer::Skip {
+                turn.counters.skipped.add(frames.messages().into());
+                continue;
+            }
+            if refused_bytes + self.session.deferred_bytes() > turn.config.backlog_bytes_max {
+                return Err(CloseCause::BacklogOverflow);
+            }
+            turn.counts.messages_out += u64::from(frames.messages());
+            turn.counts.bytes_out += frames.payload_bytes() as u64;
+            if source.policy() != SlowConsumer::Close {
+                wire.limit_unsent()?;
+            }
+            if self.session.defer(&frames.bytes()) {
+                continue;
+            }
+            if is_gathered {
+                wire.queue_shared(frames, source, 0, turn.counters);
+            } else {
+                wire.send_shared(frames, source, turn.counters)?;
+                self.pause_if_above_high_mark(wire, turn.config);
+            }
         }
-        turn.counts.messages_out += 1;
-        turn.counts.bytes_out += message.payload_len() as u64;
-        if !self.session.defer(message.as_frame()) {
-            wire.send_encoded(message, turn.config)?;
+        if is_gathered {
+            wire.write_backlog(turn)?;
+            self.pause_if_above_high_mark(wire, turn.config);
         }
-        self.pause_if_above_high_mark(wire, turn.config);
-        Ok(())
+        wire.check_program_bytes(turn.config)
+    }
+
+    /// Sends the messages that a callback published to its own connection before it panicked.
+    fn send_own_copies(&mut self, turn: &mut TurnContext<'_, H>) {
+        for message in std::mem::take(&mut turn.fanout.own) {
+            if !self.session.is_open() {
+                continue;
+            }
+            turn.counts.messages_out += 1;
+            turn.counts.bytes_out += message.payload_len() as u64;
+            if !self.session.defer(message.as_frame()) {
+                turn.workspace.out.extend_from_slice(message.as_frame());
+                turn.sends.bytes += message.as_frame().len();
+            }
+        }
     }
 
     /// Starts the closing handshake: the close frame goes to the workspace.
@@ -350,7 +394,8 @@ impl<H: Handler> Open<H> {
         turn.peers.remove(turn.id);
         log::debug!("peer {} closed with {}: {}", turn.id, event.code, event.cause);
         let (guard, id) = (turn.guard(), turn.id);
-        let mut context = Context::new(id, turn.effects);
+        turn.fanout.topics.unsubscribe_all(id.slot);
+        let mut context = Context::of_worker(id.server, id.worker, turn.fanout);
         guarded(guard, || turn.handler.on_close(&mut context, id, self.state, event));
     }
 }

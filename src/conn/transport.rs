@@ -34,6 +34,17 @@ pub trait Transport: Read + Write + Endpoint {
     /// If the connection has failed already.
     fn send_progress(&self) -> io::Result<SendProgress>;
 
+    /// Makes the kernel refuse further bytes while it holds more than `bytes` that it has not sent.
+    /// A transport without this option does nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the connection has failed already.
+    fn limit_unsent(&mut self, bytes: u32) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
+
     /// Writes several buffers with one call.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use super::guard::Guard;
 use super::throttle::Throttles;
 use super::tick::Tick;
 use crate::config::Config;
-use crate::context::Effect;
+use crate::fanout::Fanout;
 use crate::open_peers::OpenPeers;
 use crate::peer::{SendState, TurnCounts};
 use crate::peer_id::PeerId;
@@ -20,8 +20,9 @@ pub(crate) struct TurnContext<'t, H> {
     pub(crate) peers: &'t OpenPeers,
     /// Its `out` precedes the window's run on the wire, and is empty between turns.
     pub(crate) workspace: &'t mut Workspace,
-    /// Requests of callbacks, which the worker carries out after the turn.
-    pub(crate) effects: &'t mut Vec<Effect>,
+    /// Topics, messages for other connections, and requests of callbacks, which the worker carries
+    /// out after the turn.
+    pub(crate) fanout: &'t mut Fanout,
     pub(crate) config: &'t Config,
     pub(crate) counters: &'t Counters,
     pub(crate) throttles: &'t Throttles,

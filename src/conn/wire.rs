@@ -5,13 +5,20 @@ use super::liveness::{AckWatch, Progress};
 use super::transport::{self, ReadResult, Readiness, Transport};
 use super::turn::TurnContext;
 use crate::config::Config;
+use crate::fanout::deliveries::Source;
+use crate::fanout::log::SharedFrames;
 use crate::handler::CloseCause;
 use crate::peer::BacklogBytes;
-use crate::protocol::{EncodedMessage, HEADROOM_BYTES, Workspace};
+use crate::protocol::{HEADROOM_BYTES, Workspace};
+use crate::stats::Counters;
 
 /// The shortest buffer for a read, however close the backlog is to its high mark: smaller reads
 /// cost more calls than they save memory.
 const READ_BYTES_MIN: usize = 16 * 1024;
+
+/// Unsent bytes in the kernel for a subscriber that may skip messages: enough for the link of a
+/// fast peer to stay busy until the next turn, and few enough that a slow one gets recent messages.
+const UNSENT_BYTES_MAX: u32 = 16 * 1024;
 
 /// A transport, its readiness, and the bytes that wait.
 #[derive(Debug)]
@@ -24,6 +31,8 @@ pub(super) struct Wire<T> {
     reads_to_end: bool,
     /// Reading is paused: the backlog exceeded its high mark, and is not below the low mark yet.
     paused: bool,
+    /// The kernel holds few unsent bytes: see [`limit_unsent`](Self::limit_unsent).
+    limits_unsent: bool,
 }
 
 /// The parts of a wire that are empty while it is idle. They share one box, so that an idle
@@ -56,7 +65,14 @@ pub(super) enum Input {
 
 impl<T: Transport> Wire<T> {
     pub(super) const fn new(transport: T) -> Self {
-        Self { transport, pending: None, readable: false, reads_to_end: false, paused: false }
+        Self {
+            transport,
+            pending: None,
+            readable: false,
+            reads_to_end: false,
+            paused: false,
+            limits_unsent: false,
+        }
     }
 
     pub(super) const fn transport(&self) -> &T {
@@ -205,28 +221,58 @@ impl<T: Transport> Wire<T> {
         backlog.push(&run[run_sent.unwrap_or(0)..]);
     }
 
-    /// Sends an encoded message of the program, or queues a share of it.
-    pub(super) fn send_encoded(
+    /// Sends frames of the program, or queues their unsent rest. The memory stays shared.
+    pub(super) fn send_shared(
         &mut self,
-        message: &EncodedMessage,
-        config: &Config,
+        frames: SharedFrames,
+        source: Source,
+        counters: &Counters,
     ) -> Result<(), CloseCause> {
-        let frame = message.as_frame();
         let mut sent = 0;
         if !self.has_backlog() {
-            let written = transport::write(&mut self.transport, frame, &[]);
+            let written = transport::write(&mut self.transport, &frames.bytes(), &[]);
             sent = written.map_err(CloseCause::transport)?;
+            if sent == frames.len() {
+                return Ok(());
+            }
         }
-        if sent == frame.len() {
-            return Ok(());
-        }
-        let backlog = self.backlog_mut();
-        backlog.push_shared(message, sent);
-        backlog.count_for_program(frame.len() - sent);
-        self.check_program_bytes(config)
+        self.queue_shared(frames, source, sent, counters);
+        Ok(())
     }
 
-    fn check_program_bytes(&self, config: &Config) -> Result<(), CloseCause> {
+    /// Queues frames of the program without their first `sent` bytes. An older unsent message that
+    /// they replace is removed.
+    #[cold]
+    pub(super) fn queue_shared(
+        &mut self,
+        frames: SharedFrames,
+        source: Source,
+        sent: usize,
+        counters: &Counters,
+    ) {
+        let paused = self.paused;
+        let backlog = self.backlog_mut();
+        let len = frames.len() - sent;
+        let topic = source.replaces();
+        if let Some(topic) = topic
+            && paused
+        {
+            counters.skipped.add(backlog.remove_unsent(topic).into());
+        }
+        backlog.push_shared(frames, sent, topic);
+        backlog.count_for_program(len);
+    }
+
+    /// Lets the kernel hold few unsent bytes, so that old messages wait here, where newer ones can
+    /// replace them.
+    pub(super) fn limit_unsent(&mut self) -> Result<(), CloseCause> {
+        if std::mem::replace(&mut self.limits_unsent, true) {
+            return Ok(());
+        }
+        self.transport.limit_unsent(UNSENT_BYTES_MAX).map_err(CloseCause::transport)
+    }
+
+    pub(super) fn check_program_bytes(&self, config: &Config) -> Result<(), CloseCause> {
         if self.backlog_bytes().program > config.program_bytes_max() {
             return Err(CloseCause::BacklogOverflow);
         }

@@ -19,7 +19,6 @@ use super::session::message::Message;
 #[derive(Clone, Eq, PartialEq)]
 pub struct EncodedMessage {
     frame: Arc<[u8]>,
-    header_len: u8,
 }
 
 impl EncodedMessage {
@@ -35,7 +34,7 @@ impl EncodedMessage {
         let bytes = Arc::make_mut(&mut frame);
         bytes[..header.len()].copy_from_slice(header);
         bytes[header.len()..].copy_from_slice(payload);
-        Self { frame, header_len: header.len() as u8 }
+        Self { frame }
     }
 
     /// The frame, header and payload.
@@ -47,13 +46,33 @@ impl EncodedMessage {
     /// The number of payload bytes.
     #[must_use]
     pub fn payload_len(&self) -> usize {
-        self.frame.len() - usize::from(self.header_len)
+        // The header of a server's frame (RFC 6455 5.2): the second byte gives its length.
+        self.frame.len()
+            - match self.frame[1] {
+                126 => 4,
+                127 => 10,
+                _ => 2,
+            }
     }
 }
 
-impl From<Message<'_>> for EncodedMessage {
-    fn from(message: Message<'_>) -> Self {
-        Self::new(message)
+/// Encodes what converts to a [`Message`].
+macro_rules! encode_from {
+    ($($type:ty),*) => {
+        $(impl From<$type> for EncodedMessage {
+            fn from(message: $type) -> Self {
+                Self::new(message)
+            }
+        })*
+    };
+}
+
+encode_from!(Message<'_>, &str, &String, &[u8], &Vec<u8>);
+
+/// Shares the frame.
+impl From<&Self> for EncodedMessage {
+    fn from(message: &Self) -> Self {
+        message.clone()
     }
 }
 

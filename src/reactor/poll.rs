@@ -116,6 +116,10 @@ impl Transport for TcpStream {
         self.shutdown(Shutdown::Write)
     }
 
+    fn limit_unsent(&mut self, bytes: u32) -> io::Result<()> {
+        SockRef::from(&*self).set_tcp_notsent_lowat(bytes)
+    }
+
     /// The standard library's `write` sets MSG_NOSIGNAL, its `write_vectored` does not. SIGPIPE
     /// ends a process that does not ignore it, such as a C program that embeds this library.
     fn send_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {

@@ -23,7 +23,9 @@ use crate::conn::tick::Tick;
 use crate::conn::transport::Readiness;
 use crate::conn::turn::{Outcome, TurnContext};
 use crate::connection_info::Address;
-use crate::context::Effect;
+use crate::fanout::deliveries::Source;
+use crate::fanout::log::SharedFrames;
+use crate::fanout::{Effect, Fanout};
 use crate::handler::{CloseCause, Handler};
 use crate::peer::{SendState, TurnCounts};
 use crate::protocol::{CloseCode, EncodedMessage, HEADROOM_BYTES, Workspace};
@@ -40,6 +42,10 @@ pub const READY_PER_TURN: usize = 1024;
 /// connections.
 const ACCEPTS_PER_TURN: usize = 64;
 
+/// Connections that take their waiting messages in a turn: about the time of one large read, so that
+/// a message to many subscribers does not delay the others.
+const DELIVERIES_PER_TURN: usize = 128;
+
 /// One thread's share of a server.
 #[derive(Debug)]
 pub struct Worker<D: Driver, H: Handler> {
@@ -55,8 +61,8 @@ pub struct Worker<D: Driver, H: Handler> {
     scratch: Box<[u8]>,
     /// Lent to each connection in its turn; its `out` is empty between turns.
     workspace: Workspace,
-    /// Requests of callbacks about other connections, until they are carried out.
-    effects: Vec<Effect>,
+    /// Topics, and messages that wait for the turn of their connection.
+    fanout: Fanout,
     start: Instant,
     /// The time at which the turn began, which serves for the whole turn.
     now: Instant,
@@ -113,6 +119,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         now: Instant,
     ) -> Self {
         let dates = Dates::new(context.time_of_day);
+        let fanout = Fanout::new(&context.config);
         Self {
             acceptor: Acceptor::new(driver, context.clone()),
             handler,
@@ -123,7 +130,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             runnable: Vec::new(),
             scratch: vec![0; HEADROOM_BYTES + READ_BYTES].into_boxed_slice(),
             workspace: Workspace::default(),
-            effects: Vec::new(),
+            fanout,
             start: now,
             now,
             tick: Tick::default(),
@@ -175,8 +182,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.expire_connections(until);
         }
         self.expire();
+        self.deliver();
         debug_assert!(
-            self.effects.is_empty(),
+            !self.fanout.has_effects(),
             "requests of callbacks are carried out in their turn"
         );
     }
@@ -209,7 +217,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// stopped since.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Option<Duration> {
-        if !self.runnable.is_empty() || self.has_mail {
+        if !self.runnable.is_empty() || self.has_mail || !self.fanout.deliveries.is_empty() {
             return Some(Duration::ZERO);
         }
         let ticks = self.timers.next().into_iter().chain(self.acceptor.paused_until());
@@ -235,7 +243,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         act: impl FnOnce(&mut Connection<D::Stream, H>, &mut [u8], &mut TurnContext<'_, H>) -> Outcome,
     ) {
         self.run_own_turn(token, act);
-        if !self.effects.is_empty() {
+        if self.fanout.has_effects() {
             self.carry_out_effects();
         }
     }
@@ -243,10 +251,14 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Carries out the requests of callbacks in order, and then those that this causes.
     #[cold]
     fn carry_out_effects(&mut self) {
-        while !self.effects.is_empty() {
-            for effect in std::mem::take(&mut self.effects) {
+        while self.fanout.has_effects() {
+            let mut effects = self.fanout.take_effects();
+            for effect in effects.drain(..) {
                 match effect {
-                    Effect::Send(peer, message) => self.send(Token::of_peer(peer), &message),
+                    Effect::Send(peer, message) => self.send(Token::of_peer(peer), message),
+                    Effect::Publish(topic, message, except) => {
+                        self.fanout.publish(&topic, &message, except);
+                    }
                     Effect::Close(peer, code, reason) => {
                         self.run_own_turn(Token::of_peer(peer), |connection, _, turn| {
                             connection.close(code, &reason, turn)
@@ -254,15 +266,29 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                     }
                 }
             }
+            self.fanout.recycle(effects);
         }
     }
 
-    /// Sends a message of the program to a connection.
-    fn send(&mut self, token: Token, message: &EncodedMessage) {
-        if self.slots.get_mut(token).is_none() {
+    /// Queues a message of the program for a connection.
+    fn send(&mut self, token: Token, message: EncodedMessage) {
+        if self.slots.get_mut(token).is_some() {
+            self.fanout.deliveries.push(token.index, &SharedFrames::from(message), Source::Direct);
+        } else {
             self.context.counters.stale_sends.add(1);
         }
-        self.run_own_turn(token, |connection, _, turn| connection.send(message, turn));
+    }
+
+    /// Gives a turn to connections that messages wait for.
+    fn deliver(&mut self) {
+        for _ in 0..DELIVERIES_PER_TURN {
+            let Some(slot) = self.fanout.deliveries.next_slot() else { return };
+            let token = self.slots.token_at(slot);
+            debug_assert!(token.is_some(), "the queue of a connection ends with it");
+            if let Some(token) = token {
+                self.run_turn(token, |_, _, _| Outcome::Wait);
+            }
+        }
     }
 
     /// Runs `act` on the connection of `token`, if it still exists, and then removes it, makes it
@@ -279,7 +305,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             handler: &mut self.handler,
             peers: self.mailbox.peers(),
             workspace: &mut self.workspace,
-            effects: &mut self.effects,
+            fanout: &mut self.fanout,
             config: &self.context.config,
             counters: &self.context.counters,
             throttles: &self.throttles,
@@ -289,7 +315,14 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             counts: TurnCounts::default(),
             sends: SendState::default(),
         };
-        let outcome = act(connection, &mut self.scratch, &mut turn);
+        let outcome = match turn.fanout.deliveries.has(token.index) {
+            true => connection.take_deliveries(&mut turn),
+            false => Outcome::Wait,
+        };
+        let outcome = match outcome {
+            Outcome::Closed => Outcome::Closed,
+            Outcome::Wait | Outcome::Again => act(connection, &mut self.scratch, &mut turn),
+        };
         turn.count();
         debug_assert!(self.workspace.out.is_empty(), "a turn sends or queues all of its output");
         match outcome {
@@ -335,6 +368,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     fn remove(&mut self, token: Token) {
+        self.fanout.deliveries.clear(token.index, &self.context.counters);
         let connection = self.slots.remove(token);
         debug_assert!(connection.is_some(), "a connection is removed once, after its own turn");
         self.context.count_ended();
@@ -352,10 +386,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 break;
             };
             match command {
-                Command::Send(token, message) => {
-                    self.send(token, &message);
-                    self.carry_out_effects();
-                }
+                Command::Send(token, message) => self.send(token, message),
                 Command::Close(token, code, reason) => {
                     self.run_turn(token, |connection, _, turn| {
                         connection.close(code, &reason, turn)

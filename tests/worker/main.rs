@@ -18,6 +18,7 @@ mod closing;
 mod accepting;
 mod from_outside;
 mod context;
+mod topics;
 mod ending;
 mod handlers;
 mod plain;
