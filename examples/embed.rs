@@ -6,29 +6,16 @@
 //! On standard input, `stats` prints the counters, `quit` or the end of input ends the server, and
 //! any other line is sent to all clients.
 
-use std::collections::BTreeSet;
 use std::io::BufRead;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ws_reactor::{
     CloseEvent, Config, ConnectionInfo, Context, Handler, Message, Peer, PeerId, Reply, Request,
-    Response, SendError, Server, ServerHandle, Upgrade,
+    Response, Server, ServerHandle, Upgrade,
 };
 
-/// The open connections, for the threads that send to all of them.
-type Members = Arc<Mutex<BTreeSet<PeerId>>>;
-
-/// Numbers each client's messages. Every worker has one; they share `members`.
-struct Numbered {
-    members: Members,
-}
-
-impl Numbered {
-    fn update(&self, change: impl FnOnce(&mut BTreeSet<PeerId>)) {
-        change(&mut self.members.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
+/// Numbers each client's messages.
+struct Numbered;
 
 /// The state of a connection.
 #[derive(Default)]
@@ -55,7 +42,6 @@ impl Handler for Numbered {
     fn on_open(&mut self, peer: &mut Peer<'_, Client>, info: ConnectionInfo<'_>) {
         let greeting = format!("Hello {}, you come from {}.", peer.state.name, info.peer_address());
         peer.send(&greeting);
-        self.update(|members| _ = members.insert(peer.id()));
     }
 
     fn on_message(&mut self, peer: &mut Peer<'_, Client>, message: Message<'_>) -> Reply {
@@ -70,14 +56,7 @@ impl Handler for Numbered {
         }
     }
 
-    fn on_close(
-        &mut self,
-        _: &mut Context<'_>,
-        id: PeerId,
-        client: Client,
-        event: &CloseEvent<'_>,
-    ) {
-        self.update(|members| _ = members.remove(&id));
+    fn on_close(&mut self, _: &mut Context<'_>, _: PeerId, client: Client, event: &CloseEvent<'_>) {
         println!("{} said {} things and left: {}", client.name, client.messages, event.cause);
     }
 }
@@ -88,20 +67,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         eprintln!("embed: {address} is not an IP:PORT; usage: embed [IP:PORT]");
         std::process::exit(2);
     };
-    let members = Members::default();
     let server = Server::builder()
         .bind(address)
         .workers(2)
         .config(Config { message_bytes_max: 64 * 1024, ..Config::default() })
-        .start(|_, _| Numbered { members: Arc::clone(&members) })?;
+        .start(|_, _| Numbered)?;
     println!("listening on {}; quit ends it", server.local_addresses()[0]);
 
-    tell_the_time(server.clone(), Arc::clone(&members));
+    tell_the_time(server.clone());
     for line in std::io::stdin().lock().lines() {
         match line?.as_str() {
             "quit" => break,
             "stats" => println!("{:#?}", server.stats()),
-            text => tell_all(&server, &members, text),
+            text => tell_all(&server, text),
         }
     }
     server.shutdown(Duration::from_secs(5));
@@ -110,42 +88,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Sends from a thread that does not belong to the server.
-fn tell_the_time(server: ServerHandle, members: Members) {
+fn tell_the_time(server: ServerHandle) {
     let start = Instant::now();
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(Duration::from_secs(10));
-            tell_all(&server, &members, &format!("up for {} s", start.elapsed().as_secs()));
+            tell_all(&server, &format!("up for {} s", start.elapsed().as_secs()));
         }
     });
 }
 
-/// Sends `text` to every client.
-fn tell_all(server: &ServerHandle, members: &Members, text: &str) {
-    // Copy, so that a worker that opens or closes a connection need not wait for this loop.
-    let peers = members.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    for peer in peers {
-        match send(server, peer, text) {
-            Ok(()) => {}
-            Err(SendError::Stale) => {
-                members.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
-            }
-            Err(error) => println!("cannot send to {peer}: {error}"),
-        }
-    }
-}
-
-/// How long a sender pauses while a mailbox is full. A worker sends hundreds of messages meanwhile.
-const MAILBOX_PAUSE: Duration = Duration::from_millis(1);
-
-/// Sends `text` to one client, and waits while its worker's mailbox is full: a loop produces
-/// messages faster than a worker sends them. A callback must not wait like this, because the
-/// mailbox may belong to its own worker.
-fn send(server: &ServerHandle, peer: PeerId, text: &str) -> Result<(), SendError> {
-    loop {
-        match server.send(peer, text) {
-            Err(SendError::MailboxFull) => std::thread::sleep(MAILBOX_PAUSE),
-            result => return result,
-        }
+/// Sends `text` to every client. Waits while a worker has not taken the messages before.
+fn tell_all(server: &ServerHandle, text: &str) {
+    if let Err(error) = server.blocking_broadcast(text) {
+        println!("cannot send {text:?}: {error}");
     }
 }

@@ -113,11 +113,13 @@ pub struct Config {
     /// Sets TCP_NODELAY: small replies are sent without delay (no Nagle algorithm). Default true.
     pub tcp_nodelay: bool,
 
-    /// Commands from other threads that a worker's mailbox can hold. Default 1024.
+    /// Bytes of messages and other commands that may wait for a worker: in its mailbox from other
+    /// threads, and at each other worker from that worker's callbacks. Default 4 MiB.
     ///
-    /// Sending to a full mailbox is an error. The mailbox allocates about 60 bytes per command in
-    /// advance. If a loop sends to every connection, set this to a worker's number of connections.
-    pub mailbox_capacity: usize,
+    /// A command counts about 60 bytes more than its message. Sending to a full mailbox is an error;
+    /// [`ServerHandle::blocking_send`](crate::ServerHandle::blocking_send) waits instead. A mailbox
+    /// that is empty takes a message of any size.
+    pub mailbox_bytes_max: usize,
 
     /// How long a worker polls for readiness before it blocks. Default zero: it blocks at once.
     ///
@@ -145,7 +147,7 @@ impl Default for Config {
             connections_max: None,
             listen_backlog: 4096,
             tcp_nodelay: true,
-            mailbox_capacity: 1024,
+            mailbox_bytes_max: 4 * 1024 * 1024,
             busy_poll: Duration::ZERO,
         }
     }
@@ -153,9 +155,6 @@ impl Default for Config {
 
 /// Every valid handshake request is longer than this.
 const REQUEST_BYTES_MIN: usize = 128;
-
-/// A mailbox allocates its memory in advance: a gigabyte at this capacity.
-const MAILBOX_CAPACITY_MAX: usize = 1 << 24;
 
 impl Config {
     /// Checks each setting and their combination. [`ServerBuilder::start`] calls it.
@@ -178,14 +177,11 @@ impl Config {
             ("message_bytes_max", self.message_bytes_max),
             ("fragments_max", self.fragments_max as usize),
             ("listen_backlog", self.listen_backlog as usize),
-            ("mailbox_capacity", self.mailbox_capacity),
+            ("mailbox_bytes_max", self.mailbox_bytes_max),
             ("connections_max", self.connections_max.unwrap_or(1)),
         ];
         if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(ConfigError::Zero(name));
-        }
-        if self.mailbox_capacity > MAILBOX_CAPACITY_MAX {
-            return Err(ConfigError::MailboxTooLarge);
         }
         if self.request_bytes_max < REQUEST_BYTES_MIN {
             return Err(ConfigError::RequestBytesTooFew);
@@ -240,8 +236,6 @@ impl Config {
 pub enum ConfigError {
     /// This setting must not be zero.
     Zero(&'static str),
-    /// `mailbox_capacity` would take more than a gigabyte.
-    MailboxTooLarge,
     /// `request_bytes_max` is less than any handshake needs.
     RequestBytesTooFew,
     /// `backlog_bytes_low` is above `backlog_bytes_high`: reading would never resume.
@@ -255,9 +249,6 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Zero(name) => write!(f, "{name} must not be zero"),
-            Self::MailboxTooLarge => {
-                write!(f, "mailbox_capacity must be at most {MAILBOX_CAPACITY_MAX}")
-            }
             Self::RequestBytesTooFew => {
                 write!(f, "request_bytes_max must be at least {REQUEST_BYTES_MIN}")
             }

@@ -1,6 +1,6 @@
 //! Requests of a callback that concern other connections.
 
-use crate::fanout::{Effect, Fanout};
+use crate::fanout::{Effect, Fanout, Publication};
 use crate::peer_id::PeerId;
 use crate::protocol::{CloseCode, EncodedMessage};
 
@@ -33,8 +33,13 @@ impl<'c> Context<'c> {
         Self::new(PeerId { server, worker, slot: u32::MAX, generation: 0 }, fanout)
     }
 
-    /// Sends a message to all subscribers of a topic; see [`Peer::subscribe`](crate::Peer::subscribe).
-    /// It is encoded and stored once, however many there are.
+    /// Sends a message to all subscribers of a topic, on every worker; see
+    /// [`Peer::subscribe`](crate::Peer::subscribe). The subscribers of a worker share its memory.
+    ///
+    /// If more than [`mailbox_bytes_max`](crate::Config::mailbox_bytes_max) waits for another worker,
+    /// this worker stops reading from its peers until less does. So this returns `true`, unless this
+    /// callback alone publishes more than that. Then the message is not sent to anyone, and counted
+    /// in [`Stats::refused_publications`](crate::Stats::refused_publications).
     ///
     /// ```
     /// # use ws_reactor::{CloseEvent, Context, Handler, Message, Peer, PeerId, Reply};
@@ -51,23 +56,31 @@ impl<'c> Context<'c> {
     /// }
     /// # }
     /// ```
-    pub fn publish(&mut self, topic: &str, message: impl Into<EncodedMessage>) {
+    pub fn publish(&mut self, topic: &str, message: impl Into<EncodedMessage>) -> bool {
         let (message, slot) = (message.into(), self.id.slot);
-        let is_own = self.fanout.topics.is_subscribed(slot, topic);
-        if is_own {
-            self.fanout.own.push(message.clone());
+        if !self.fanout.topics.is_subscribed(slot, topic) {
+            return self.ask_to_publish(topic, message, None);
         }
-        self.ask_to_publish(topic, message, is_own.then_some(slot));
+        let is_taken = self.ask_to_publish(topic, message.clone(), Some(slot));
+        if is_taken {
+            self.fanout.own.push(message);
+        }
+        is_taken
     }
 
     /// Sends a message to all subscribers of a topic except to the callback's own peer.
-    pub(crate) fn publish_to_others(&mut self, topic: &str, message: EncodedMessage) {
-        self.ask_to_publish(topic, message, Some(self.id.slot));
+    pub(crate) fn publish_to_others(&mut self, topic: &str, message: EncodedMessage) -> bool {
+        self.ask_to_publish(topic, message, Some(self.id.slot))
     }
 
-    fn ask_to_publish(&mut self, topic: &str, message: EncodedMessage, except: Option<u32>) {
+    fn ask_to_publish(
+        &mut self,
+        topic: &str,
+        message: EncodedMessage,
+        except: Option<u32>,
+    ) -> bool {
         let topic = self.fanout.topics.name(topic);
-        self.fanout.ask(Effect::Publish(topic, message, except));
+        self.fanout.ask_to_publish(Publication { topic, message }, except)
     }
 
     /// Sends a message to another connection of this worker. The frame is shared, not copied.
@@ -118,7 +131,7 @@ mod tests {
     #[test]
     fn connections_of_other_workers_and_servers_are_out_of_reach() {
         let id = PeerId { server: 1, worker: 2, slot: 3, generation: 4 };
-        let mut fanout = Fanout::new(&Config::default());
+        let mut fanout = Fanout::new(&Config::default(), true);
         let mut context = Context::new(id, &mut fanout);
         let message = EncodedMessage::new("hello");
         for other in [PeerId { server: 9, ..id }, PeerId { worker: 9, ..id }] {

@@ -143,7 +143,7 @@ pub use peer::Peer;
 pub use peer_id::PeerId;
 pub use protocol::{Accept, CloseCode, Delivery, EncodedMessage};
 pub use protocol::{Message, Method, Request, Response, Text};
-pub use server::{SendError, Server, ServerBuilder, ServerHandle, StartError};
+pub use server::{SendError, Server, ServerBuilder, ServerHandle, StartError, Unsent};
 pub use stats::Stats;
 
 /// Compiles the examples of the README.
@@ -158,7 +158,8 @@ pub mod internal {
     pub use crate::connection_info::Endpoint;
     pub use crate::reactor::context::WorkerContext;
     pub use crate::reactor::driver::Driver;
-    pub use crate::reactor::mailbox::{Command, Mailbox, Sender, mailbox};
+    pub use crate::reactor::links::Links;
+    pub use crate::reactor::mailbox::{Command, Mailbox, Refusal, Sender, mailbox};
     pub use crate::reactor::slots::Token;
     pub use crate::reactor::worker::{READY_PER_TURN, Worker};
     pub use crate::stats::Counters;

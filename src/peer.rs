@@ -121,8 +121,8 @@ impl<'p, S> Peer<'p, S> {
 
     /// Sends a message to all subscribers of a topic except this peer; otherwise as
     /// [`Context::publish`].
-    pub fn publish(&mut self, topic: &str, message: impl Into<EncodedMessage>) {
-        self.context.publish_to_others(topic, message.into());
+    pub fn publish(&mut self, topic: &str, message: impl Into<EncodedMessage>) -> bool {
+        self.context.publish_to_others(topic, message.into())
     }
 
     /// Sends the copies of messages that the callback has published to itself.

@@ -98,6 +98,9 @@ counters! {
     /// Messages to a topic that a subscriber did not get because it did not read: see
     /// [`SlowConsumer`](crate::SlowConsumer).
     skipped,
+    /// Messages to a topic that were not sent, because one callback published more than
+    /// [`mailbox_bytes_max`](crate::Config::mailbox_bytes_max).
+    refused_publications,
     /// Pauses of accepting because of a lack of file descriptors or memory.
     accept_pauses,
 }

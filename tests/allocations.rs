@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use ws_reactor::internal::{
-    Driver, Endpoint, Readiness, SendProgress, Token, Transport, Worker, WorkerContext, mailbox,
+    Driver, Endpoint, Links, Readiness, SendProgress, Token, Transport, Worker, WorkerContext,
+    mailbox,
 };
 use ws_reactor::{Address, Config, Echo};
 
@@ -120,6 +121,8 @@ impl Driver for Listener {
         Ok(())
     }
 
+    fn wake(&self, _: u32) {}
+
     fn listeners(&self) -> u32 {
         1
     }
@@ -155,7 +158,7 @@ fn an_echo_allocates_nothing() {
         index: 0,
         time_of_day: SystemTime::now,
     };
-    let mut worker = Worker::new(listener, Echo, context, mailbox, now);
+    let mut worker = Worker::new(listener, Echo, context, mailbox, Links::new(0, &[], 1), now);
     let edge = Readiness { readable: true, writable: true, reads_to_end: false };
     worker.turn([(Token::listener(0), edge)].into_iter(), now);
     let token = token.borrow().expect("the socket was accepted");

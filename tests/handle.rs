@@ -265,19 +265,24 @@ fn a_full_mailbox_is_an_error_and_its_commands_are_still_executed() {
     let (stuck_sender, stuck) = channel();
     let (go_on, receiver) = channel();
     let mut handler = Some(Stuck { opened: opened_sender, stuck: stuck_sender, go_on: receiver });
-    let config = Config { mailbox_capacity: 2, ..Config::default() };
+    let config = Config { mailbox_bytes_max: 200, ..Config::default() };
     let server = serve_with(config, 1, || handler.take().expect("one worker"));
     let mut client = connect(address(&server));
     let peer = id(&opened);
     client.send(Message::text("echo")).unwrap();
     stuck.recv_timeout(DEADLINE).unwrap();
-    assert_eq!(server.send(peer, "first"), Ok(()));
-    assert_eq!(server.send(peer, "second"), Ok(()));
-    assert_eq!(server.send(peer, "third"), Err(SendError::MailboxFull));
-    assert_eq!(server.close(peer, CloseCode::NORMAL, ""), Err(SendError::MailboxFull));
+    let taken = (0..20).take_while(|_| server.send(peer, "news").is_ok()).count();
+    assert!((1..20).contains(&taken), "{taken} of 20 messages fit into 200 bytes");
+    assert_eq!(server.send(peer, "news"), Err(SendError::MailboxFull));
+    assert_eq!(server.broadcast("news"), Err(SendError::MailboxFull));
+    assert_eq!(server.publish("topic", "news"), Err(SendError::MailboxFull));
+    let unsent = server.send_many(&[peer], "news");
+    assert_eq!((unsent.stale, unsent.full, unsent.stopped), (vec![], vec![peer], vec![]));
+    assert_eq!(server.close(peer, CloseCode::NORMAL, "a reason"), Err(SendError::MailboxFull));
     go_on.send(()).unwrap();
-    for text in ["echo", "first", "second"] {
-        assert_eq!(client.read().unwrap(), Message::text(text));
+    assert_eq!(client.read().unwrap(), Message::text("echo"));
+    for _ in 0..taken {
+        assert_eq!(client.read().unwrap(), Message::text("news"));
     }
     send_with_retries(&server, peer, "fourth");
     assert_eq!(client.read().unwrap(), Message::text("fourth"));

@@ -216,6 +216,11 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         }
     }
 
+    /// Whether the handshake has succeeded, and messages can still be sent.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(&self.phase, Phase::Open(open) if open.is_open())
+    }
+
     /// Sends the messages that wait for this connection, before everything else in its turn.
     pub(crate) fn take_deliveries(&mut self, turn: &mut TurnContext<'_, H>) -> Outcome {
         let result = match &mut self.phase {

@@ -236,7 +236,9 @@ impl<H: Handler> Open<H> {
         peer.send_own_copies();
         // Requests count as events, so that a turn of many messages cannot collect them unbounded.
         let events = turn.fanout.events - events_before;
-        turn.events_left = turn.events_left.saturating_sub(events);
+        if events > 0 {
+            turn.charge(events);
+        }
         // The callback may have closed the connection: then the echo would follow the close frame.
         if reply == Reply::Echo && self.session.is_open() {
             turn.counts.messages_out += 1;

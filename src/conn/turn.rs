@@ -52,6 +52,16 @@ impl<'t, H> TurnContext<'t, H> {
         Guard { id: self.id, now: self.now, counters: self.counters, throttles: self.throttles }
     }
 
+    /// Counts requests of a callback as `events` of the turn, which ends when too many messages wait
+    /// for other workers.
+    #[cold]
+    pub(super) fn charge(&mut self, events: u32) {
+        self.events_left = match self.fanout.is_congested() {
+            true => 0,
+            false => self.events_left.saturating_sub(events),
+        };
+    }
+
     /// Adds the turn's counts to the worker's counters.
     #[inline]
     pub(crate) fn count(&self) {

@@ -15,9 +15,11 @@ pub(crate) mod deliveries;
 pub(crate) mod log;
 pub(crate) mod slow_consumer;
 
+use std::mem;
 use std::sync::Arc;
 
-use self::deliveries::Deliveries;
+use self::deliveries::{Deliveries, Source};
+use self::log::Log;
 use self::topics::Topics;
 use crate::config::Config;
 use crate::peer_id::PeerId;
@@ -28,12 +30,41 @@ use crate::protocol::{CloseCode, EncodedMessage};
 pub(crate) struct Fanout {
     pub(crate) topics: Topics,
     pub(crate) deliveries: Deliveries,
+    /// Messages to every connection.
+    everyone: Log,
     /// Requests of callbacks, until they are carried out.
     effects: Vec<Effect>,
     /// The work that these cause, in events of a turn.
     pub(crate) events: u32,
     /// Copies for the callback's own connection. They precede its next message.
     pub(crate) own: Vec<EncodedMessage>,
+    /// Messages of this turn for the subscribers of other workers.
+    outgoing: Option<Outgoing>,
+    /// Messages of this turn that were not published, because the callback had published too much.
+    pub(crate) refused: u32,
+}
+
+/// Messages to topics that a worker will post to the others, in one command.
+#[derive(Debug, Default)]
+struct Outgoing {
+    publications: Vec<Publication>,
+    bytes: usize,
+    /// When more bytes are waiting, callbacks must not add to them.
+    bytes_max: usize,
+}
+
+/// A message to the subscribers of a topic.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    pub(crate) topic: Arc<str>,
+    pub(crate) message: EncodedMessage,
+}
+
+impl Publication {
+    /// The memory that it holds, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.topic.len() + self.message.as_frame().len()
+    }
 }
 
 /// A request of a callback, for the worker to carry out.
@@ -42,7 +73,7 @@ pub(crate) enum Effect {
     Send(PeerId, EncodedMessage),
     Close(PeerId, CloseCode, Box<str>),
     /// Send to all subscribers of the topic, except to the connection in this slot.
-    Publish(Arc<str>, EncodedMessage, Option<u32>),
+    Publish(Publication, Option<u32>),
 }
 
 /// Deliveries that cost as much as one event. A delivery is queued much faster than a message is
@@ -50,23 +81,57 @@ pub(crate) enum Effect {
 const DELIVERIES_PER_EVENT: usize = 64;
 
 impl Fanout {
-    pub(crate) fn new(config: &Config) -> Self {
+    /// `is_alone` if the server has no other worker.
+    pub(crate) fn new(config: &Config, is_alone: bool) -> Self {
+        let bytes_max = config.mailbox_bytes_max;
+        let outgoing = Outgoing { bytes_max, ..Outgoing::default() };
         Self {
             topics: Topics::new(config),
             deliveries: Deliveries::default(),
+            everyone: Log::default(),
             effects: Vec::new(),
             events: 0,
             own: Vec::new(),
+            outgoing: (!is_alone).then_some(outgoing),
+            refused: 0,
         }
     }
 
     /// Records a request of a callback.
     pub(crate) fn ask(&mut self, effect: Effect) {
         self.events += 1;
-        if let Effect::Publish(topic, ..) = &effect {
-            self.events += (self.topics.subscribers(topic) / DELIVERIES_PER_EVENT) as u32;
-        }
         self.effects.push(effect);
+    }
+
+    /// Records a message to a topic, for the subscribers of all workers. `false` if the callback
+    /// alone has published more than the mailbox of a worker holds.
+    pub(crate) fn ask_to_publish(&mut self, publication: Publication, except: Option<u32>) -> bool {
+        if let Some(outgoing) = &mut self.outgoing {
+            let bytes = publication.bytes();
+            // Below the limit when the callback began, see `is_congested`.
+            if outgoing.bytes > 0 && outgoing.bytes + bytes > 2 * outgoing.bytes_max {
+                self.refused += 1;
+                return false;
+            }
+            outgoing.bytes += bytes;
+            outgoing.publications.push(publication.clone());
+        }
+        let subscribers = self.topics.subscribers(&publication.topic);
+        self.events += (subscribers / DELIVERIES_PER_EVENT) as u32;
+        self.ask(Effect::Publish(publication, except));
+        true
+    }
+
+    /// Whether so much waits for the other workers that no further callback may add to it.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.bytes > outgoing.bytes_max)
+    }
+
+    /// Takes the messages of this turn for the subscribers of other workers.
+    pub(crate) fn take_outgoing(&mut self) -> Vec<Publication> {
+        let Some(outgoing) = &mut self.outgoing else { return Vec::new() };
+        outgoing.bytes = 0;
+        mem::take(&mut outgoing.publications)
     }
 
     #[inline]
@@ -77,7 +142,7 @@ impl Fanout {
     /// Takes the requests so far. Give the empty vector back with [`recycle`](Self::recycle).
     pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
         self.events = 0;
-        std::mem::take(&mut self.effects)
+        mem::take(&mut self.effects)
     }
 
     /// Keeps the memory of taken requests, unless there are new ones.
@@ -89,7 +154,14 @@ impl Fanout {
     }
 
     /// Queues a message for all subscribers of a topic, except for the connection in slot `except`.
-    pub(crate) fn publish(&mut self, topic: &str, message: &EncodedMessage, except: Option<u32>) {
+    pub(crate) fn publish(&mut self, publication: &Publication, except: Option<u32>) {
+        let Publication { topic, message } = publication;
         self.topics.publish(topic, message, except, &mut self.deliveries);
+    }
+
+    /// Queues a message for the connections in these slots.
+    pub(crate) fn broadcast(&mut self, message: &EncodedMessage, slots: impl Iterator<Item = u32>) {
+        let frames = self.everyone.append(message);
+        slots.for_each(|slot| self.deliveries.push(slot, &frames, Source::Direct));
     }
 }

@@ -75,6 +75,11 @@ impl<D: Driver> Acceptor<D> {
         Self { driver, context, state: State::Accepting, has_warned: false }
     }
 
+    /// Wakes another worker of the same server.
+    pub(super) fn wake(&self, worker: u32) {
+        self.driver.wake(worker);
+    }
+
     /// Accepts the next connection of a listener.
     pub(super) fn accept(
         &mut self,

@@ -26,6 +26,9 @@ pub trait Driver {
     /// The errors of epoll_ctl(2).
     fn register(&mut self, stream: &mut Self::Stream, token: Token) -> io::Result<()>;
 
+    /// Wakes worker number `worker` of the same server: its next poll reports the edge of its waker.
+    fn wake(&self, worker: u32);
+
     /// The number of listeners.
     fn listeners(&self) -> u32;
 

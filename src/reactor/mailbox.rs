@@ -1,12 +1,14 @@
-//! A bounded queue of commands from other threads to a worker.
+//! A queue of commands from other threads to a worker, bounded in bytes.
 
+use std::collections::VecDeque;
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::slots::Token;
 use crate::connection_info::Address;
+use crate::fanout::Publication;
 use crate::open_peers::OpenPeers;
 use crate::protocol::{CloseCode, EncodedMessage};
 
@@ -15,45 +17,155 @@ use crate::protocol::{CloseCode, EncodedMessage};
 pub enum Command<T> {
     /// Send a message to a connection.
     Send(Token, EncodedMessage),
+    /// Send a message to several connections.
+    SendMany(Vec<Token>, EncodedMessage),
+    /// Send a message to every open connection.
+    Broadcast(EncodedMessage),
+    /// Send messages to the subscribers of their topics. All workers share the list.
+    Publish(Arc<[Publication]>),
     /// Start the closing handshake of a connection.
     Close(Token, CloseCode, Box<str>),
     /// Take over a socket that another thread accepted.
     Adopt(T, Address),
 }
 
-/// Creates the two ends of a mailbox for `capacity` commands.
+impl<T> Command<T> {
+    /// The memory that the command holds, in bytes.
+    fn bytes(&self) -> usize {
+        let held = match self {
+            Self::Send(_, message) | Self::Broadcast(message) => message.as_frame().len(),
+            Self::SendMany(tokens, message) => size_of_val(&tokens[..]) + message.as_frame().len(),
+            Self::Publish(publications) => publications.iter().map(Publication::bytes).sum(),
+            Self::Close(_, _, reason) => reason.len(),
+            Self::Adopt(..) => 0,
+        };
+        size_of::<Self>() + held
+    }
+
+    /// Whether it sends a message. A worker that drains takes no further messages.
+    const fn is_message(&self) -> bool {
+        !matches!(self, Self::Close(..) | Self::Adopt(..))
+    }
+}
+
+/// Creates the two ends of a mailbox for `bytes_max` bytes of commands.
 #[must_use]
-pub fn mailbox<T>(capacity: usize) -> (Sender<T>, Mailbox<T>) {
-    let (sender, receiver) = sync_channel(capacity);
-    let common = Arc::new(Common::default());
-    (Sender { sender, common: Arc::clone(&common) }, Mailbox { receiver, common })
+pub fn mailbox<T>(bytes_max: usize) -> (Sender<T>, Mailbox<T>) {
+    let queue = Queue {
+        commands: VecDeque::new(),
+        bytes: 0,
+        is_ended: false,
+        drain_deadline: None,
+        waiting_workers: Vec::new(),
+    };
+    let common = Arc::new(Common {
+        bytes_max,
+        queue: Mutex::new(queue),
+        space: Condvar::new(),
+        woken: AtomicBool::new(false),
+        peers: OpenPeers::default(),
+    });
+    let mailbox = Mailbox {
+        common: Arc::clone(&common),
+        taken: VecDeque::new(),
+        drain_deadline: None,
+        waiting_workers: Vec::new(),
+    };
+    (Sender { common }, mailbox)
 }
 
 /// The state that both ends share.
-#[derive(Debug, Default)]
-struct Common {
+#[derive(Debug)]
+struct Common<T> {
+    bytes_max: usize,
+    queue: Mutex<Queue<T>>,
+    /// Notified when the worker takes the commands, drains or ends.
+    space: Condvar,
     /// Set when a sender wakes the worker, cleared when the worker reads the mailbox. So one wake
     /// serves many commands.
     woken: AtomicBool,
     /// The connections that other threads can send to.
     peers: OpenPeers,
+}
+
+impl<T> Common<T> {
+    /// Ignores poisoning: no code that holds the lock panics between two changes.
+    fn lock(&self) -> MutexGuard<'_, Queue<T>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn must_wake(&self) -> bool {
+        !self.woken.swap(true, Ordering::SeqCst)
+    }
+}
+
+#[derive(Debug)]
+struct Queue<T> {
+    commands: VecDeque<Command<T>>,
+    /// Of all commands.
+    bytes: usize,
+    /// The worker has ended.
+    is_ended: bool,
     /// The deadline of the drain, if a shutdown has begun. It is not a command, so a full queue
     /// cannot block a shutdown.
-    drain_deadline: Mutex<Option<Instant>>,
+    drain_deadline: Option<Instant>,
+    /// Workers that wait for space here, by their numbers.
+    waiting_workers: Vec<u32>,
+}
+
+impl<T> Queue<T> {
+    /// Whether a command of this size can be appended. An empty queue takes a command of any size,
+    /// or a large message could never be sent.
+    fn check(&self, command: &Command<T>, bytes_max: usize) -> Result<(), Refusal> {
+        if self.is_ended || (self.drain_deadline.is_some() && command.is_message()) {
+            return Err(Refusal::Stopped);
+        }
+        if self.bytes > 0 && self.bytes + command.bytes() > bytes_max {
+            return Err(Refusal::Full);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, command: Command<T>) {
+        self.bytes += command.bytes();
+        self.commands.push_back(command);
+    }
+}
+
+/// Why a mailbox did not take a command.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// It has no space now.
+    Full,
+    /// The worker has ended, or drains and takes no further messages.
+    Stopped,
 }
 
 /// The worker's end.
 #[derive(Debug)]
 pub struct Mailbox<T> {
-    receiver: Receiver<Command<T>>,
-    common: Arc<Common>,
+    common: Arc<Common<T>>,
+    /// Commands that the worker has taken from the queue, all at once, and not yet carried out.
+    taken: VecDeque<Command<T>>,
+    /// The deadline of the drain, as of the last look at the queue.
+    drain_deadline: Option<Instant>,
+    /// Workers to wake, because the queue has space again.
+    waiting_workers: Vec<u32>,
 }
 
 impl<T> Mailbox<T> {
-    /// Takes the next command, if the queue is not empty.
-    pub(super) fn take(&self) -> Option<Command<T>> {
-        // A server whose last handle has been dropped keeps running, so a disconnect is no error.
-        self.receiver.try_recv().ok()
+    /// Takes the next command, if there is one.
+    pub(super) fn take(&mut self) -> Option<Command<T>> {
+        if self.taken.is_empty() {
+            let mut queue = self.common.lock();
+            mem::swap(&mut self.taken, &mut queue.commands);
+            queue.bytes = 0;
+            self.drain_deadline = queue.drain_deadline;
+            self.waiting_workers.append(&mut queue.waiting_workers);
+            drop(queue);
+            self.common.space.notify_all();
+        }
+        self.taken.pop_front()
     }
 
     /// Lets the next command wake the worker again. Called before the worker reads the mailbox;
@@ -62,9 +174,15 @@ impl<T> Mailbox<T> {
         self.common.woken.store(false, Ordering::SeqCst);
     }
 
-    /// The deadline of the drain, if a shutdown has begun.
+    /// The deadline of the drain, if a shutdown has begun and the worker has taken all commands that
+    /// were posted before.
     pub(super) fn drain_deadline(&self) -> Option<Instant> {
-        *lock(&self.common.drain_deadline)
+        self.drain_deadline.filter(|_| self.taken.is_empty())
+    }
+
+    /// Workers that wait for space in this mailbox, and must be woken now.
+    pub(super) fn take_waiting_workers(&mut self) -> Vec<u32> {
+        mem::take(&mut self.waiting_workers)
     }
 
     /// The list of open connections. Each connection adds and removes its own id.
@@ -73,11 +191,28 @@ impl<T> Mailbox<T> {
     }
 }
 
+impl<T> Drop for Mailbox<T> {
+    fn drop(&mut self) {
+        let mut queue = self.common.lock();
+        queue.is_ended = true;
+        // Sockets among them are closed by this thread, as those of the worker are.
+        let commands = mem::take(&mut queue.commands);
+        drop(queue);
+        self.common.space.notify_all();
+        drop(commands);
+    }
+}
+
 /// The other threads' end.
 #[derive(Debug)]
 pub struct Sender<T> {
-    sender: SyncSender<Command<T>>,
-    common: Arc<Common>,
+    common: Arc<Common<T>>,
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        Self { common: Arc::clone(&self.common) }
+    }
 }
 
 impl<T> Sender<T> {
@@ -85,24 +220,68 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     ///
-    /// Returns the command if the queue is full or the worker has ended.
-    pub fn post(&self, command: Command<T>) -> Result<bool, TrySendError<Command<T>>> {
-        self.sender.try_send(command)?;
-        Ok(self.must_wake())
+    /// If the queue is full, or the worker has ended or drains. The command is dropped.
+    pub fn post(&self, command: Command<T>) -> Result<bool, Refusal> {
+        let mut queue = self.common.lock();
+        queue.check(&command, self.common.bytes_max)?;
+        queue.push(command);
+        drop(queue);
+        Ok(self.common.must_wake())
+    }
+
+    /// As [`post`](Self::post), but waits while the queue is full. The worker is awake then.
+    ///
+    /// # Errors
+    ///
+    /// If the worker has ended or drains.
+    pub fn post_blocking(&self, command: Command<T>) -> Result<bool, Refusal> {
+        let mut queue = self.common.lock();
+        loop {
+            match queue.check(&command, self.common.bytes_max) {
+                Ok(()) => break,
+                Err(Refusal::Full) => {
+                    let waited = self.common.space.wait(queue);
+                    queue = waited.unwrap_or_else(PoisonError::into_inner);
+                }
+                Err(Refusal::Stopped) => return Err(Refusal::Stopped),
+            }
+        }
+        queue.push(command);
+        drop(queue);
+        Ok(self.common.must_wake())
+    }
+
+    /// Appends a command that worker number `worker` will repeat if the queue is full: then that
+    /// worker is woken when the queue has space.
+    pub(super) fn post_or_wait(&self, command: Command<T>, worker: u32) -> Result<bool, Refusal> {
+        let mut queue = self.common.lock();
+        if let Err(refusal) = queue.check(&command, self.common.bytes_max) {
+            if refusal == Refusal::Full && !queue.waiting_workers.contains(&worker) {
+                queue.waiting_workers.push(worker);
+            }
+            return Err(refusal);
+        }
+        queue.push(command);
+        drop(queue);
+        Ok(self.common.must_wake())
+    }
+
+    /// Whether the caller must wake the worker, which has another reason than a command.
+    pub(super) fn must_wake(&self) -> bool {
+        self.common.must_wake()
     }
 
     /// Begins a shutdown: the worker carries out the commands posted before, stops accepting,
     /// closes every connection with 1001, and ends after the last one, at the latest at `deadline`.
     /// `true` means that the caller must wake the worker.
     pub fn drain(&self, deadline: Instant) -> bool {
-        let mut current = lock(&self.common.drain_deadline);
+        let mut queue = self.common.lock();
         // A worker that drains relies on this: its deadline only moves nearer.
-        *current = Some(current.map_or(deadline, |current| current.min(deadline)));
-        self.must_wake()
-    }
-
-    fn must_wake(&self) -> bool {
-        !self.common.woken.swap(true, Ordering::SeqCst)
+        let current = queue.drain_deadline;
+        queue.drain_deadline = Some(current.map_or(deadline, |current| current.min(deadline)));
+        drop(queue);
+        self.common.space.notify_all();
+        self.common.must_wake()
     }
 
     /// Whether `token` belongs to an open connection: its handshake has succeeded, and its
@@ -113,41 +292,120 @@ impl<T> Sender<T> {
     }
 }
 
-/// Ignores poisoning: the locked value is replaced in one step, so a panic leaves it consistent.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Appends a command to the mailboxes of all workers that have not ended, or to none. Returns the
+/// numbers of those to wake.
+///
+/// # Errors
+///
+/// If a mailbox is full, or all workers have ended or drain. With `may_wait` it waits for space
+/// instead.
+pub(crate) fn post_to_all<T>(
+    senders: &[&Sender<T>],
+    may_wait: bool,
+    mut command: impl FnMut() -> Command<T>,
+) -> Result<Vec<usize>, Refusal> {
+    loop {
+        // Locked in one order, so that two callers do not wait for each other.
+        let mut queues: Vec<_> = senders.iter().map(|sender| sender.common.lock()).collect();
+        let asked = command();
+        let check = |at: usize| queues[at].check(&asked, senders[at].common.bytes_max);
+        let checks: Vec<_> = (0..senders.len()).map(check).collect();
+        if let Some(full) = checks.iter().position(|check| *check == Err(Refusal::Full)) {
+            if !may_wait {
+                return Err(Refusal::Full);
+            }
+            let queue = queues.swap_remove(full);
+            drop(queues);
+            drop(senders[full].common.space.wait(queue));
+            continue;
+        }
+        let taking: Vec<usize> = (0..senders.len()).filter(|at| checks[*at].is_ok()).collect();
+        if taking.is_empty() {
+            return Err(Refusal::Stopped);
+        }
+        taking.iter().for_each(|at| queues[*at].push(command()));
+        drop(queues);
+        return Ok(taking.into_iter().filter(|at| senders[*at].common.must_wake()).collect());
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn send(len: usize) -> Command<()> {
+        Command::Send(Token { index: 0, generation: 1 }, EncodedMessage::new(&vec![7; len][..]))
+    }
+
     #[test]
     fn a_full_mailbox_is_an_error_and_loses_nothing() {
-        let (sender, mailbox) = mailbox::<char>(2);
-        let address = Address::Tcp(([127, 0, 0, 1], 1).into());
-        assert!(
-            sender.post(Command::Adopt('a', address.clone())).unwrap(),
-            "the first command wakes the worker"
-        );
-        assert!(
-            !sender.post(Command::Adopt('b', address.clone())).unwrap(),
-            "one wake serves both commands"
-        );
-        assert!(matches!(
-            sender.post(Command::Adopt('c', address.clone())),
-            Err(TrySendError::Full(_))
-        ));
+        let (sender, mut mailbox) = mailbox(3000);
+        assert_eq!(sender.post(send(1000)), Ok(true), "the first command wakes the worker");
+        assert_eq!(sender.post(send(1000)), Ok(false), "one wake serves both commands");
+        assert_eq!(sender.post(send(1000)), Err(Refusal::Full), "3000 bytes and three frames");
         mailbox.acknowledge_wake();
-        assert!(matches!(mailbox.take(), Some(Command::Adopt('a', _))));
-        assert!(matches!(mailbox.take(), Some(Command::Adopt('b', _))));
+        assert!(mailbox.take().is_some() && mailbox.take().is_some());
         assert!(mailbox.take().is_none());
-        assert!(
-            sender.post(Command::Adopt('d', address.clone())).unwrap(),
-            "the next command wakes the worker again"
-        );
+        assert_eq!(sender.post(send(1000)), Ok(true), "the next command wakes the worker again");
         drop(mailbox);
-        let gone = sender.post(Command::Adopt('e', address));
-        assert!(matches!(gone, Err(TrySendError::Disconnected(_))));
+        assert_eq!(sender.post(send(1)), Err(Refusal::Stopped));
+        assert_eq!(sender.post_blocking(send(1)), Err(Refusal::Stopped));
+    }
+
+    #[test]
+    fn an_empty_mailbox_takes_a_message_of_any_size() {
+        let (sender, mut mailbox) = mailbox(10);
+        assert!(sender.post(send(1000)).is_ok());
+        assert_eq!(sender.post(send(0)), Err(Refusal::Full));
+        assert!(mailbox.take().is_some());
+        assert!(sender.post(send(1000)).is_ok());
+    }
+
+    #[test]
+    fn a_blocked_sender_continues_when_the_worker_takes_the_commands_or_ends() {
+        let (sender, mut mailbox) = mailbox(10);
+        assert!(sender.post(send(0)).is_ok());
+        std::thread::scope(|scope| {
+            let blocked = scope.spawn(|| sender.post_blocking(send(1)));
+            while mailbox.take().is_none_or(|command| command.bytes() == send(0).bytes()) {}
+            assert!(blocked.join().expect("no panic").is_ok());
+            assert!(sender.post(send(0)).is_ok());
+            let blocked = scope.spawn(|| sender.post_blocking(send(1)));
+            drop(mailbox);
+            assert_eq!(blocked.join().expect("no panic"), Err(Refusal::Stopped));
+        });
+    }
+
+    #[test]
+    fn a_command_for_all_is_posted_to_all_or_none() {
+        let (a, mut mailbox_a) = mailbox(10);
+        let (b, mut mailbox_b) = mailbox(10);
+        let broadcast = || Command::Broadcast(EncodedMessage::new("x"));
+        assert!(b.post(send(0)).is_ok());
+        assert_eq!(post_to_all(&[&a, &b], false, broadcast), Err(Refusal::Full));
+        assert!(mailbox_a.take().is_none());
+        assert!(mailbox_b.take().is_some());
+        assert_eq!(post_to_all(&[&a, &b], false, broadcast), Ok(vec![0]), "the second is awake");
+        assert!(mailbox_a.take().is_some() && mailbox_b.take().is_some());
+        drop(mailbox_a);
+        assert!(post_to_all(&[&a, &b], false, broadcast).is_ok(), "a worker that has ended");
+        drop(mailbox_b);
+        assert_eq!(post_to_all(&[&a, &b], false, broadcast), Err(Refusal::Stopped));
+    }
+
+    #[test]
+    fn a_drain_follows_the_commands_before_it_and_refuses_later_messages() {
+        let (sender, mut mailbox) = mailbox(1000);
+        let deadline = Instant::now();
+        assert!(sender.post(send(0)).is_ok());
+        assert!(sender.post(send(0)).is_ok());
+        sender.drain(deadline);
+        assert_eq!(sender.post(send(0)), Err(Refusal::Stopped));
+        let close = Command::Close(Token { index: 0, generation: 1 }, CloseCode::NORMAL, "".into());
+        assert!(sender.post(close).is_ok());
+        assert!(mailbox.take().is_some());
+        assert_eq!(mailbox.drain_deadline(), None, "a message before the drain is left");
+        assert!(mailbox.take().is_some() && mailbox.take().is_some());
+        assert_eq!(mailbox.drain_deadline(), Some(deadline));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -32,7 +33,7 @@ impl Reactor {
     pub(crate) fn new(
         mut listeners: Vec<TcpListener>,
         busy_poll: Duration,
-    ) -> io::Result<(Self, TcpDriver, Waker)> {
+    ) -> io::Result<(Self, TcpDriver, Arc<Waker>)> {
         let poll = Poll::new()?;
         for (index, listener) in (0..).zip(&mut listeners) {
             poll.registry().register(
@@ -41,8 +42,9 @@ impl Reactor {
                 Interest::READABLE,
             )?;
         }
-        let waker = Waker::new(poll.registry(), Token::WAKER.into())?;
-        let driver = TcpDriver { registry: poll.registry().try_clone()?, listeners };
+        let waker = Arc::new(Waker::new(poll.registry(), Token::WAKER.into())?);
+        let registry = poll.registry().try_clone()?;
+        let driver = TcpDriver { registry, listeners, wakers: Vec::new() };
         let events = Events::with_capacity(READY_PER_TURN);
         Ok((Self { poll, events, busy_poll }, driver, waker))
     }
@@ -132,6 +134,16 @@ impl Transport for TcpStream {
 pub(crate) struct TcpDriver {
     registry: Registry,
     listeners: Vec<TcpListener>,
+    /// Those of all workers, in their order. The worker's own is among them: closing a waker would
+    /// discard its edge, and commands posted before the last handle is dropped must be carried out.
+    wakers: Vec<Arc<Waker>>,
+}
+
+impl TcpDriver {
+    /// Sets the wakers of all workers of the server, in their order.
+    pub(crate) fn set_wakers(&mut self, wakers: Vec<Arc<Waker>>) {
+        self.wakers = wakers;
+    }
 }
 
 impl Driver for TcpDriver {
@@ -146,6 +158,11 @@ impl Driver for TcpDriver {
         // Both directions at once, so that backpressure needs no change of the registration.
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         self.registry.register(stream, token.into(), interest)
+    }
+
+    fn wake(&self, worker: u32) {
+        // It fails only if the worker has ended.
+        let _ = self.wakers[worker as usize].wake();
     }
 
     fn listeners(&self) -> u32 {

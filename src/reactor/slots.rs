@@ -118,6 +118,11 @@ impl<T> Slots<T> {
         Some(self.slab.remove(token.index as usize).value)
     }
 
+    /// The values with the numbers of their slots.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        self.slab.iter().map(|(index, slot)| (index as u32, &slot.value))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slab.len()
     }

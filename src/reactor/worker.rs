@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::acceptor::{AcceptError, Acceptor};
 use super::context::WorkerContext;
 use super::driver::Driver;
+use super::links::Links;
 use super::mailbox::{Command, Mailbox};
 use super::slots::{Slots, Token};
 use super::timers::Timers;
@@ -42,6 +43,10 @@ pub const READY_PER_TURN: usize = 1024;
 /// connections.
 const ACCEPTS_PER_TURN: usize = 64;
 
+/// Commands of other threads that are carried out in a turn, so that threads that keep posting do
+/// not delay the connections.
+const COMMANDS_PER_TURN: usize = 1024;
+
 /// Connections that take their waiting messages in a turn: about the time of one large read, so that
 /// a message to many subscribers does not delay the others.
 const DELIVERIES_PER_TURN: usize = 128;
@@ -53,6 +58,7 @@ pub struct Worker<D: Driver, H: Handler> {
     handler: H,
     context: WorkerContext,
     mailbox: Mailbox<D::Stream>,
+    links: Links<D::Stream>,
     slots: Slots<Connection<D::Stream, H>>,
     timers: Timers,
     /// Connections and listeners that continue in the next turn without another edge.
@@ -74,6 +80,8 @@ pub struct Worker<D: Driver, H: Handler> {
     throttles: Throttles,
     /// The mailbox may hold commands.
     has_mail: bool,
+    /// Too much waits for other workers: no input is read in this turn.
+    is_congested: bool,
     lifecycle: Lifecycle,
 }
 
@@ -116,15 +124,17 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         handler: H,
         context: WorkerContext,
         mailbox: Mailbox<D::Stream>,
+        links: Links<D::Stream>,
         now: Instant,
     ) -> Self {
         let dates = Dates::new(context.time_of_day);
-        let fanout = Fanout::new(&context.config);
+        let fanout = Fanout::new(&context.config, links.is_empty());
         Self {
             acceptor: Acceptor::new(driver, context.clone()),
             handler,
             context,
             mailbox,
+            links,
             slots: Slots::new(),
             timers: Timers::new(),
             runnable: Vec::new(),
@@ -138,6 +148,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             full_batches: None,
             throttles: Throttles::default(),
             has_mail: false,
+            is_congested: false,
             lifecycle: Lifecycle::Serving,
         }
     }
@@ -149,6 +160,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.now = now;
         self.tick = Tick::at(now.saturating_duration_since(self.start));
         let registered = self.slots.len() + self.acceptor.listeners().count() + 1;
+        self.is_congested = self.links.is_congested();
         // Those that become runnable in this turn wait for the next one.
         let mut runnable = std::mem::take(&mut self.runnable);
         let mut batch = 0;
@@ -164,6 +176,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             } else if !runnable.contains(&token) {
                 runnable.push(token);
             }
+        }
+        if self.is_congested {
+            self.runnable.append(&mut runnable);
         }
         for token in runnable {
             if token.is_connection() {
@@ -183,6 +198,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         self.expire();
         self.deliver();
+        self.publish_to_other_workers();
         debug_assert!(
             !self.fanout.has_effects(),
             "requests of callbacks are carried out in their turn"
@@ -217,7 +233,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// stopped since.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Option<Duration> {
-        if !self.runnable.is_empty() || self.has_mail || !self.fanout.deliveries.is_empty() {
+        let can_run = !self.runnable.is_empty() && !self.links.is_congested();
+        if can_run || self.has_mail || !self.fanout.deliveries.is_empty() {
             return Some(Duration::ZERO);
         }
         let ticks = self.timers.next().into_iter().chain(self.acceptor.paused_until());
@@ -256,8 +273,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             for effect in effects.drain(..) {
                 match effect {
                     Effect::Send(peer, message) => self.send(Token::of_peer(peer), message),
-                    Effect::Publish(topic, message, except) => {
-                        self.fanout.publish(&topic, &message, except);
+                    Effect::Publish(publication, except) => {
+                        self.fanout.publish(&publication, except);
                     }
                     Effect::Close(peer, code, reason) => {
                         self.run_own_turn(Token::of_peer(peer), |connection, _, turn| {
@@ -277,6 +294,17 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         } else {
             self.context.counters.stale_sends.add(1);
         }
+    }
+
+    /// Posts this turn's messages to topics to the other workers, and those that had no space.
+    fn publish_to_other_workers(&mut self) {
+        if self.links.is_empty() {
+            return;
+        }
+        let publications = self.fanout.take_outgoing();
+        self.links.publish(publications, |worker| self.acceptor.wake(worker));
+        let refused = std::mem::take(&mut self.fanout.refused);
+        self.context.counters.refused_publications.add(refused.into());
     }
 
     /// Gives a turn to connections that messages wait for.
@@ -311,7 +339,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             throttles: &self.throttles,
             now: self.tick,
             dates: &mut self.dates,
-            events_left: EVENTS_PER_TURN,
+            // While too much waits for other workers, no callback may publish more.
+            events_left: if self.is_congested { 0 } else { EVENTS_PER_TURN },
             counts: TurnCounts::default(),
             sends: SendState::default(),
         };
@@ -374,29 +403,46 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.context.count_ended();
     }
 
-    /// Carries out the commands of other threads: at most a full mailbox, so that threads that keep
-    /// posting do not delay the connections.
+    /// Carries out commands of other threads.
     fn read_mail(&mut self) {
-        // Read before the commands: those posted before the shutdown are then carried out before
-        // it.
-        let drain_deadline = self.mailbox.drain_deadline();
-        for _ in 0..self.context.config.mailbox_capacity {
-            let Some(command) = self.mailbox.take() else {
-                self.has_mail = false;
+        for _ in 0..COMMANDS_PER_TURN {
+            let command = self.mailbox.take();
+            self.has_mail = command.is_some();
+            if let Some(command) = command {
+                self.carry_out(command);
+            }
+            if let Some(deadline) = self.mailbox.drain_deadline() {
+                self.drain(deadline);
+            }
+            if !self.has_mail {
                 break;
-            };
-            match command {
-                Command::Send(token, message) => self.send(token, message),
-                Command::Close(token, code, reason) => {
-                    self.run_turn(token, |connection, _, turn| {
-                        connection.close(code, &reason, turn)
-                    });
-                }
-                Command::Adopt(stream, peer) => self.admit(stream, peer),
             }
         }
-        if let Some(deadline) = drain_deadline {
-            self.drain(deadline);
+        let waiting = self.mailbox.take_waiting_workers();
+        self.links.wake_waiting(&waiting, |worker| self.acceptor.wake(worker));
+    }
+
+    fn carry_out(&mut self, command: Command<D::Stream>) {
+        match command {
+            Command::Send(token, message) => self.send(token, message),
+            Command::SendMany(tokens, message) => {
+                for token in tokens {
+                    self.send(token, message.clone());
+                }
+            }
+            Command::Broadcast(message) => {
+                let open = self.slots.iter().filter(|(_, connection)| connection.is_open());
+                self.fanout.broadcast(&message, open.map(|(slot, _)| slot));
+            }
+            Command::Publish(publications) => {
+                for publication in &*publications {
+                    self.fanout.publish(publication, None);
+                }
+            }
+            Command::Close(token, code, reason) => {
+                self.run_turn(token, |connection, _, turn| connection.close(code, &reason, turn));
+            }
+            Command::Adopt(stream, peer) => self.admit(stream, peer),
         }
     }
 

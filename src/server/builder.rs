@@ -10,14 +10,14 @@ use std::sync::mpsc::{self, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use mio::Waker;
 use mio::net::{TcpListener, TcpStream};
 
 use super::error::{StartError, WORKERS_MAX};
-use super::handle::{ServerHandle, WorkerRef};
+use super::handle::{ServerHandle, WorkerRef, mark_worker_thread};
 use crate::config::Config;
 use crate::handler::Handler;
 use crate::reactor::context::WorkerContext;
+use crate::reactor::links::Links;
 use crate::reactor::listener::{Sharing, bind, listen};
 use crate::reactor::mailbox::{Mailbox, mailbox};
 use crate::reactor::poll::{Reactor, TcpDriver};
@@ -110,9 +110,11 @@ impl ServerBuilder {
         let (addresses, groups) = listen_all(&self.addresses, workers, self.share_port, &config)?;
         let connections = Arc::new(AtomicUsize::new(0));
         let number = NEXT_SERVER.fetch_add(1, Ordering::Relaxed);
+        let (senders, mailboxes): (Vec<_>, Vec<_>) =
+            groups.iter().map(|_| mailbox(config.mailbox_bytes_max)).unzip();
         let mut starts = Vec::new();
-        let mut refs = Vec::new();
-        for (index, listeners) in (0..).zip(groups) {
+        let mut wakers = Vec::new();
+        for ((index, listeners), mailbox) in (0..).zip(groups).zip(mailboxes) {
             let context = WorkerContext {
                 config: Arc::clone(&config),
                 counters: Arc::new(Counters::default()),
@@ -121,10 +123,19 @@ impl ServerBuilder {
                 index,
                 time_of_day: SystemTime::now,
             };
-            let (start, worker) = Start::new(listeners, context).map_err(StartError::Worker)?;
-            starts.push(start);
-            refs.push(worker);
+            let (reactor, driver, waker) =
+                Reactor::new(listeners, config.busy_poll).map_err(StartError::Worker)?;
+            let links = Links::new(index, &senders, config.mailbox_bytes_max);
+            starts.push(Start { reactor, driver, mailbox, links, context });
+            wakers.push(waker);
         }
+        for start in &mut starts {
+            start.driver.set_wakers(wakers.clone());
+        }
+        let counters = starts.iter().map(|start| Arc::clone(&start.context.counters));
+        let refs = senders.into_iter().zip(wakers).zip(counters);
+        let refs = refs.map(|((sender, waker), counters)| WorkerRef { sender, waker, counters });
+        let refs = refs.collect();
         let (report, ends) = channel();
         let server = ServerHandle::new(number, addresses, config.tcp_nodelay, refs, ends);
         // All handlers are created before any worker runs, so a panic in `handler` starts nothing.
@@ -140,29 +151,17 @@ struct Start {
     reactor: Reactor,
     driver: TcpDriver,
     mailbox: Mailbox<TcpStream>,
-    waker: Arc<Waker>,
+    links: Links<TcpStream>,
     context: WorkerContext,
 }
 
 impl Start {
-    fn new(listeners: Vec<TcpListener>, context: WorkerContext) -> io::Result<(Self, WorkerRef)> {
-        let (reactor, driver, waker) = Reactor::new(listeners, context.config.busy_poll)?;
-        let waker = Arc::new(waker);
-        let (sender, mailbox) = mailbox(context.config.mailbox_capacity);
-        let counters = Arc::clone(&context.counters);
-        let worker = WorkerRef { sender, waker: Arc::clone(&waker), counters };
-        Ok((Self { reactor, driver, mailbox, waker, context }, worker))
-    }
-
     /// Runs the worker in this thread until it has been drained.
     fn run<H: Handler>(mut self, handler: H) -> io::Result<()> {
-        let mut worker =
-            Worker::new(self.driver, handler, self.context, self.mailbox, Instant::now());
-        let result = self.reactor.run(&mut worker);
-        // Closing a waker discards its event. The worker keeps it open, so that commands posted
-        // before the last handle is dropped are still carried out.
-        drop(self.waker);
-        result
+        let Self { driver, mailbox, links, context, .. } = self;
+        mark_worker_thread();
+        let mut worker = Worker::new(driver, handler, context, mailbox, links, Instant::now());
+        self.reactor.run(&mut worker)
     }
 }
 

@@ -62,9 +62,10 @@ impl std::error::Error for StartError {
 pub enum SendError {
     /// The connection has closed, or belongs to another server.
     Stale,
-    /// The worker's mailbox is full. A later attempt may succeed.
+    /// A worker's mailbox is full. A later attempt may succeed.
     MailboxFull,
-    /// The worker has ended: the server has stopped, or the worker has failed.
+    /// The worker has ended, or takes no further messages, because the server is shutting down or the
+    /// worker has failed.
     Stopped,
 }
 

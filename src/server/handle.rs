@@ -1,8 +1,9 @@
 //! The handle by which other threads use a running server.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::mpsc::{self, TrySendError};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,9 +13,10 @@ use mio::net::TcpStream as Stream;
 
 use super::error::SendError;
 use crate::connection_info::Address;
+use crate::fanout::Publication;
 use crate::peer_id::PeerId;
 use crate::protocol::{CloseCode, EncodedMessage, Message};
-use crate::reactor::mailbox::{Command, Sender};
+use crate::reactor::mailbox::{Command, Refusal, Sender, post_to_all};
 use crate::reactor::slots::Token;
 use crate::stats::{Counters, Stats};
 
@@ -47,21 +49,68 @@ pub(super) struct WorkerRef {
 
 impl WorkerRef {
     fn post(&self, command: Command<Stream>) -> Result<(), SendError> {
-        match self.sender.post(command) {
-            Ok(must_wake) => {
-                if must_wake {
-                    self.wake();
-                }
-                Ok(())
-            }
-            Err(TrySendError::Full(_)) => Err(SendError::MailboxFull),
-            Err(TrySendError::Disconnected(_)) => Err(SendError::Stopped),
+        self.finish(self.sender.post(command))
+    }
+
+    /// As [`post`](Self::post), but waits for space, unless this is the thread of a worker: workers
+    /// that wait for each other would never end.
+    fn post_blocking(&self, command: Command<Stream>) -> Result<(), SendError> {
+        match IS_WORKER_THREAD.get() {
+            true => self.post(command),
+            false => self.finish(self.sender.post_blocking(command)),
         }
+    }
+
+    /// Wakes the worker, if it must be woken to take a command.
+    fn finish(&self, posted: Result<bool, Refusal>) -> Result<(), SendError> {
+        if posted.map_err(SendError::from)? {
+            self.wake();
+        }
+        Ok(())
     }
 
     fn wake(&self) {
         // It fails only if the worker has ended.
         let _ = self.waker.wake();
+    }
+}
+
+impl From<Refusal> for SendError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Full => Self::MailboxFull,
+            Refusal::Stopped => Self::Stopped,
+        }
+    }
+}
+
+thread_local! {
+    /// Whether this thread runs a worker, of any server.
+    static IS_WORKER_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks the current thread as that of a worker, which must never wait for another.
+pub(super) fn mark_worker_thread() {
+    IS_WORKER_THREAD.set(true);
+}
+
+/// The result of [`ServerHandle::send_many`]: the connections that the message was not sent to.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Unsent {
+    /// They have closed, or belong to another server.
+    pub stale: Vec<PeerId>,
+    /// The mailboxes of their workers are full. A later attempt may succeed.
+    pub full: Vec<PeerId>,
+    /// Their workers have ended or take no further messages.
+    pub stopped: Vec<PeerId>,
+}
+
+impl Unsent {
+    /// Whether the message was sent to all connections.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.stale.is_empty() && self.full.is_empty() && self.stopped.is_empty()
     }
 }
 
@@ -111,9 +160,8 @@ impl ServerHandle {
     /// it drops the message and counts it in [`Stats::stale_sends`]. So the call returns `Ok` while
     /// the server waits for the peer's close frame, although the message is not sent.
     ///
-    /// A loop that sends to many connections is faster than their worker: set
-    /// [`Config::mailbox_capacity`](crate::Config::mailbox_capacity) to at least the number of
-    /// messages, or pause when the mailbox is full.
+    /// To send one message to many connections, use topics ([`publish`](Self::publish)) or
+    /// [`send_many`](Self::send_many): a loop of sends is slower, and can fill the mailbox.
     ///
     /// # Errors
     ///
@@ -123,7 +171,7 @@ impl ServerHandle {
     ///   [`Handler::on_close`](crate::Handler::on_close) on), or if `peer` belongs to another
     ///   server
     /// - [`SendError::MailboxFull`] if the worker's mailbox is full
-    /// - [`SendError::Stopped`] if the worker has failed
+    /// - [`SendError::Stopped`] if the server is shutting down, or the worker has failed
     pub fn send<'m>(&self, peer: PeerId, message: impl Into<Message<'m>>) -> Result<(), SendError> {
         // Looked up first, so that a message to a stale id is not encoded.
         let (worker, token) = self.find(peer)?;
@@ -139,6 +187,100 @@ impl ServerHandle {
     pub fn send_encoded(&self, peer: PeerId, message: &EncodedMessage) -> Result<(), SendError> {
         let (worker, token) = self.find(peer)?;
         worker.post(Command::Send(token, message.clone()))
+    }
+
+    /// As [`send`](Self::send), but waits while the mailbox is full. In a callback it does not wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send); [`SendError::MailboxFull`] only on the thread of a worker.
+    pub fn blocking_send(
+        &self,
+        peer: PeerId,
+        message: impl Into<EncodedMessage>,
+    ) -> Result<(), SendError> {
+        let (worker, token) = self.find(peer)?;
+        worker.post_blocking(Command::Send(token, message.into()))
+    }
+
+    /// Sends a message to several connections. It is encoded once, and each worker gets one command.
+    /// Returns the connections that it was not sent to.
+    pub fn send_many(&self, peers: &[PeerId], message: impl Into<EncodedMessage>) -> Unsent {
+        let message = message.into();
+        let mut unsent = Unsent::default();
+        let mut by_worker: Vec<Vec<PeerId>> = vec![Vec::new(); self.workers()];
+        for peer in peers {
+            match self.find(*peer) {
+                Ok(_) => by_worker[peer.worker as usize].push(*peer),
+                Err(_) => unsent.stale.push(*peer),
+            }
+        }
+        for (worker, peers) in self.inner.workers.iter().zip(by_worker) {
+            if peers.is_empty() {
+                continue;
+            }
+            let tokens = peers.iter().map(|peer| Token::of_peer(*peer)).collect();
+            match worker.post(Command::SendMany(tokens, message.clone())) {
+                Ok(()) => {}
+                Err(SendError::MailboxFull) => unsent.full.extend(peers),
+                Err(SendError::Stale | SendError::Stopped) => unsent.stopped.extend(peers),
+            }
+        }
+        unsent
+    }
+
+    /// Sends a message to all subscribers of a topic; see [`Peer::subscribe`](crate::Peer::subscribe).
+    /// It is encoded once. Messages of one thread to one topic arrive in order at every subscriber.
+    ///
+    /// What a thread publishes before it begins the shutdown precedes the close frames.
+    ///
+    /// # Errors
+    ///
+    /// The message is not sent to any subscriber:
+    ///
+    /// - [`SendError::MailboxFull`] if the mailbox of a worker is full
+    /// - [`SendError::Stopped`] if the server is shutting down, or all workers have failed
+    pub fn publish(
+        &self,
+        topic: &str,
+        message: impl Into<EncodedMessage>,
+    ) -> Result<(), SendError> {
+        self.post_to_all(false, &publication(topic, message.into()))
+    }
+
+    /// As [`publish`](Self::publish), but waits while a mailbox is full. In a callback it does not
+    /// wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish); [`SendError::MailboxFull`] only on the thread of a worker.
+    pub fn blocking_publish(
+        &self,
+        topic: &str,
+        message: impl Into<EncodedMessage>,
+    ) -> Result<(), SendError> {
+        self.post_to_all(true, &publication(topic, message.into()))
+    }
+
+    /// Sends a message to every open connection. It is encoded once.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish).
+    pub fn broadcast(&self, message: impl Into<EncodedMessage>) -> Result<(), SendError> {
+        let message = message.into();
+        self.post_to_all(false, &|| Command::Broadcast(message.clone()))
+    }
+
+    /// As [`broadcast`](Self::broadcast), but waits while a mailbox is full. In a callback it does not
+    /// wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`blocking_publish`](Self::blocking_publish).
+    pub fn blocking_broadcast(&self, message: impl Into<EncodedMessage>) -> Result<(), SendError> {
+        let message = message.into();
+        self.post_to_all(true, &|| Command::Broadcast(message.clone()))
     }
 
     /// Starts the closing handshake of a connection, from any thread. A reason longer than 123
@@ -211,6 +353,21 @@ impl ServerHandle {
             .try_for_each(|thread| thread.join().map_err(|_| io::Error::other("a worker panicked")))
     }
 
+    /// Posts a command to all workers, or to none.
+    fn post_to_all(
+        &self,
+        may_wait: bool,
+        command: &dyn Fn() -> Command<Stream>,
+    ) -> Result<(), SendError> {
+        let workers = &self.inner.workers;
+        let senders: Vec<_> = workers.iter().map(|worker| &worker.sender).collect();
+        let may_wait = may_wait && !IS_WORKER_THREAD.get();
+        for worker in post_to_all(&senders, may_wait, command)? {
+            workers[worker].wake();
+        }
+        Ok(())
+    }
+
     /// The worker of `peer`, if the connection is open.
     fn find(&self, peer: PeerId) -> Result<(&WorkerRef, Token), SendError> {
         if peer.server != self.inner.number {
@@ -220,6 +377,12 @@ impl ServerHandle {
         let worker = self.inner.workers.get(peer.worker as usize).ok_or(SendError::Stale)?;
         if worker.sender.is_open(token) { Ok((worker, token)) } else { Err(SendError::Stale) }
     }
+}
+
+/// The commands that publish a message. They share its memory.
+fn publication(topic: &str, message: EncodedMessage) -> impl Fn() -> Command<Stream> {
+    let publications: Arc<[Publication]> = Arc::new([Publication { topic: topic.into(), message }]);
+    move || Command::Publish(Arc::clone(&publications))
 }
 
 /// Ignores poisoning: a panic while one of these locks is held leaves the value consistent.

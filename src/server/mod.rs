@@ -10,4 +10,4 @@ mod error;
 
 pub use self::builder::{Server, ServerBuilder};
 pub use self::error::{SendError, StartError};
-pub use self::handle::ServerHandle;
+pub use self::handle::{ServerHandle, Unsent};

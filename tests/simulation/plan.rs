@@ -82,7 +82,7 @@ impl Plan {
             backlog_bytes_max: backlog_bytes_high + rng.pick(&[0, 10_000, 1 << 20]),
             connections_max: rng.pick(&[None, None, None, Some(3)]),
             listen_backlog: 64,
-            mailbox_capacity: rng.pick(&[1, 3, 1024]),
+            mailbox_bytes_max: rng.pick(&[1, 300, 1 << 20]),
             ..Config::default()
         };
         Setting { config, workers: rng.pick(&[1, 1, 1, 2, 3]), is_streamed: rng.below(3) > 0 }

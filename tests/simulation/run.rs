@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use ws_reactor::internal::{Command, Counters, Sender, Worker, WorkerContext, mailbox};
+use ws_reactor::internal::{Command, Counters, Links, Sender, Worker, WorkerContext, mailbox};
 use ws_reactor::{CloseCode, EncodedMessage, Stats};
 
 use crate::faults::{Fault, FaultSet};
@@ -111,7 +111,9 @@ impl Simulation {
         let connections = Arc::new(AtomicUsize::new(0));
         let open = Rc::new(Cell::new(0));
         let start = Instant::now();
-        let sim_worker = |(index, net)| {
+        let (senders, mailboxes): (Vec<_>, Vec<_>) =
+            nets.iter().map(|_| mailbox(config.mailbox_bytes_max)).unzip();
+        let sim_worker = |(index, (net, mailbox)): (u32, (Net, _))| {
             let counters = Arc::new(Counters::default());
             let shared = WorkerContext {
                 config: Arc::clone(&config),
@@ -122,11 +124,13 @@ impl Simulation {
                 time_of_day: || UNIX_EPOCH,
             };
             let handler = SimHandler::new(setting.is_streamed, Rc::clone(&open));
-            let (sender, mailbox) = mailbox(config.mailbox_capacity);
-            let worker = memory::inside(|| Worker::new(net, handler, shared, mailbox, start));
+            let sender = senders[index as usize].clone();
+            let links = Links::new(index, &senders, config.mailbox_bytes_max);
+            let worker =
+                memory::inside(|| Worker::new(net, handler, shared, mailbox, links, start));
             SimWorker { worker, sender, counters }
         };
-        let workers = (0..).zip(nets).map(sim_worker).collect();
+        let workers = (0..).zip(nets.into_iter().zip(mailboxes)).map(sim_worker).collect();
         Self {
             plan: plan.clone(),
             setting,

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ws_reactor::internal::{
-    Command, Counters, Readiness, Sender, Token, Worker, WorkerContext, mailbox,
+    Command, Counters, Links, Readiness, Sender, Token, Worker, WorkerContext, mailbox,
 };
 use ws_reactor::{Config, Handler, Stats};
 
@@ -32,7 +32,8 @@ impl<H: Handler> World<H> {
         let net = Net::new(Script::default(), 1).remove(0);
         let now = Instant::now();
         let counters = Arc::new(Counters::default());
-        let (sender, mailbox) = mailbox(config.mailbox_capacity);
+        let (sender, mailbox) = mailbox(config.mailbox_bytes_max);
+        let links = Links::new(0, &[], config.mailbox_bytes_max);
         let shared = WorkerContext {
             config: Arc::new(config),
             counters: Arc::clone(&counters),
@@ -41,7 +42,7 @@ impl<H: Handler> World<H> {
             index: 0,
             time_of_day,
         };
-        let worker = Worker::new(net.clone(), handler, shared, mailbox, now);
+        let worker = Worker::new(net.clone(), handler, shared, mailbox, links, now);
         Self { worker, sender: Rc::new(sender), net, counters, now }
     }
 

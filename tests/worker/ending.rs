@@ -303,7 +303,7 @@ impl Handler for Executor {
 #[test]
 fn a_drain_does_not_overtake_what_is_posted_before_it() {
     let will = Rc::new(RefCell::new(None));
-    let config = Config { mailbox_capacity: 1, ..Config::default() };
+    let config = Config { mailbox_bytes_max: 1, ..Config::default() };
     let mut world = World::new(Executor(Rc::clone(&will)), config);
     let (lost, heir) = (open(&mut world), open(&mut world));
     let (sender, heir_token) = (Rc::clone(&world.sender), world.token(heir));

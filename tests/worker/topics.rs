@@ -36,8 +36,8 @@ impl Handler for Commands {
                     peer.subscribe_with(topic, SlowConsumer::Latest).expect("few topics");
                 }
                 ["unsubscribe", topic] => assert!(peer.unsubscribe(topic)),
-                ["publish", topic, text] => peer.context().publish(topic, text),
-                ["others", topic, text] => peer.publish(topic, text),
+                ["publish", topic, text] => assert!(peer.context().publish(topic, text)),
+                ["others", topic, text] => assert!(peer.publish(topic, text)),
                 ["send", text] => peer.send(text),
                 ["echo"] => reply = Reply::Echo,
                 _ => panic!("asked to"),

@@ -137,6 +137,10 @@ impl<N: Network> Driver for Net<N> {
         N::outside(|| self.kernel().register(stream.id, self.worker, token))
     }
 
+    fn wake(&self, worker: u32) {
+        N::outside(|| self.kernel().wake(worker as usize));
+    }
+
     fn listeners(&self) -> u32 {
         u32::from(!self.kernel().listeners[self.worker].is_stopped)
     }

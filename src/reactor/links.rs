@@ -1,0 +1,147 @@
+//! The way from a worker to the other workers of its server.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::mailbox::{Command, Refusal, Sender};
+use crate::fanout::Publication;
+
+/// The mailboxes of the other workers, and the messages that wait for space in them.
+///
+/// A worker never blocks on a full mailbox, or two workers that publish to each other could wait
+/// for ever. It stops reading from its peers instead, and continues to empty its own mailbox.
+#[derive(Debug)]
+pub struct Links<T> {
+    /// The number of this worker.
+    own: u32,
+    links: Vec<Link<T>>,
+    bytes_max: usize,
+}
+
+/// The way to one other worker.
+#[derive(Debug)]
+struct Link<T> {
+    worker: u32,
+    mailbox: Sender<T>,
+    /// One list per turn, oldest first.
+    unsent: VecDeque<Arc<[Publication]>>,
+    unsent_bytes: usize,
+}
+
+impl<T> Links<T> {
+    /// The links of worker number `own`. `mailboxes` are those of all workers, in their order.
+    #[must_use]
+    pub fn new(own: u32, mailboxes: &[Sender<T>], bytes_max: usize) -> Self {
+        let others = (0..).zip(mailboxes).filter(|(worker, _)| *worker != own);
+        let link = |(worker, mailbox): (u32, &Sender<T>)| Link {
+            worker,
+            mailbox: mailbox.clone(),
+            unsent: VecDeque::new(),
+            unsent_bytes: 0,
+        };
+        Self { own, links: others.map(link).collect(), bytes_max }
+    }
+
+    /// Whether the server has no other worker.
+    pub(super) fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    /// Whether so much is unsent that the worker must stop reading from its peers.
+    pub(super) fn is_congested(&self) -> bool {
+        self.links.iter().any(|link| link.unsent_bytes > self.bytes_max)
+    }
+
+    /// Posts a turn's messages to every other worker, in one command, behind those of earlier turns.
+    /// Calls `wake` with the number of each worker to wake.
+    pub(super) fn publish(&mut self, publications: Vec<Publication>, mut wake: impl FnMut(u32)) {
+        let publications: Arc<[Publication]> = publications.into();
+        for link in &mut self.links {
+            if !publications.is_empty() {
+                link.unsent_bytes += bytes(&publications);
+                link.unsent.push_back(Arc::clone(&publications));
+            }
+            link.post(self.own, &mut wake);
+        }
+    }
+
+    /// Wakes workers that waited for space in this worker's mailbox.
+    pub(super) fn wake_waiting(&self, workers: &[u32], mut wake: impl FnMut(u32)) {
+        for link in self.links.iter().filter(|link| workers.contains(&link.worker)) {
+            if link.mailbox.must_wake() {
+                wake(link.worker);
+            }
+        }
+    }
+}
+
+impl<T> Link<T> {
+    /// Posts what the mailbox has space for.
+    fn post(&mut self, own: u32, wake: &mut impl FnMut(u32)) {
+        while let Some(publications) = self.unsent.front() {
+            let command = Command::Publish(Arc::clone(publications));
+            match self.mailbox.post_or_wait(command, own) {
+                Ok(must_wake) => {
+                    if must_wake {
+                        wake(self.worker);
+                    }
+                    self.unsent_bytes -= bytes(publications);
+                    self.unsent.pop_front();
+                }
+                Err(Refusal::Full) => return,
+                Err(Refusal::Stopped) => {
+                    self.unsent.clear();
+                    self.unsent_bytes = 0;
+                }
+            }
+        }
+    }
+}
+
+fn bytes(publications: &[Publication]) -> usize {
+    publications.iter().map(Publication::bytes).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::EncodedMessage;
+    use crate::reactor::mailbox::mailbox;
+
+    fn publications(len: usize) -> Vec<Publication> {
+        let message = EncodedMessage::new(&vec![7; len][..]);
+        vec![Publication { topic: "topic".into(), message }]
+    }
+
+    #[test]
+    fn messages_without_space_wait_and_congest_the_worker_until_the_mailbox_is_read() {
+        let (sender, mut mailbox) = mailbox::<()>(1000);
+        let own = sender.clone();
+        let mut links = Links::new(0, &[own, sender], 1000);
+        let mut woken = Vec::new();
+        for _ in 0..3 {
+            links.publish(publications(900), |worker| woken.push(worker));
+        }
+        assert_eq!(woken, [1], "one wake serves all");
+        assert!(links.is_congested(), "two are unsent");
+        assert!(mailbox.take().is_some());
+        assert_eq!(mailbox.take_waiting_workers(), [0]);
+        links.publish(Vec::new(), |_| {});
+        assert!(!links.is_congested(), "one is unsent");
+        assert!(mailbox.take().is_some());
+        links.publish(Vec::new(), |_| {});
+        assert!(mailbox.take().is_some() && mailbox.take().is_none());
+        assert_eq!(links.links[0].unsent_bytes, 0);
+    }
+
+    #[test]
+    fn nothing_waits_for_a_worker_that_has_ended() {
+        let (sender, mailbox) = mailbox::<()>(1000);
+        let mut links = Links::new(1, &[sender], 1000);
+        drop(mailbox);
+        for _ in 0..3 {
+            links.publish(publications(900), |_| panic!("it cannot be woken"));
+        }
+        assert!(!links.is_congested());
+    }
+}
