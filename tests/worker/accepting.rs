@@ -1,4 +1,4 @@
-//! Accepting: errors, limits, and tokens of connections that are no more.
+//! Accepting: errors, limits, and tokens of ended connections.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::world::World;
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepted connections before others get their turn.
+/// Connections that are accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
 #[test]
-fn want_of_descriptors_or_memory_pauses_accepting() {
+fn a_lack_of_descriptors_or_memory_pauses_accepting() {
     // EMFILE, ENFILE, ENOBUFS, ENOMEM
     for errno in [24, 23, 105, 12] {
         let mut world = echo_world();
@@ -27,11 +27,15 @@ fn want_of_descriptors_or_memory_pauses_accepting() {
         let id = world.connect();
         world.send(id, GOOD_REQUEST);
         world.run_until_quiet();
-        assert_eq!(world.kernel().listeners[0].accepts, accepts + 1, "errno {errno}: no spin");
+        assert_eq!(
+            world.kernel().listeners[0].accepts,
+            accepts + 1,
+            "errno {errno}: no further call"
+        );
         assert_eq!(world.stats().accept_pauses, 1);
-        let wait = world.wait().expect("it comes back by itself");
+        let wait = world.wait().expect("accepting resumes after a pause");
         assert!(wait >= ACCEPT_PAUSE && wait <= 2 * ACCEPT_PAUSE, "{wait:?}");
-        // Neither turns for others nor further connections end the pause.
+        // Neither turns for other connections nor new connections end the pause.
         let late = world.connect();
         world.send(late, GOOD_REQUEST);
         for _ in 0..10 {
@@ -46,7 +50,7 @@ fn want_of_descriptors_or_memory_pauses_accepting() {
 }
 
 #[test]
-fn a_lasting_want_of_descriptors_pauses_again_and_again() {
+fn a_lasting_lack_of_descriptors_pauses_accepting_repeatedly() {
     let mut world = echo_world();
     for _ in 0..10 {
         world.fail_accept(io::Error::from_raw_os_error(24));
@@ -63,7 +67,7 @@ fn a_lasting_want_of_descriptors_pauses_again_and_again() {
 }
 
 #[test]
-fn connections_that_fail_before_they_are_accepted_stop_nothing() {
+fn connections_that_fail_before_accept_do_not_stop_accepting() {
     let mut world = echo_world();
     let kinds = [ErrorKind::ConnectionAborted, ErrorKind::Interrupted, ErrorKind::ConnectionReset];
     let mut ids = Vec::new();
@@ -84,7 +88,7 @@ fn connections_that_fail_before_they_are_accepted_stop_nothing() {
 }
 
 #[test]
-fn a_crowd_at_the_door_is_accepted_without_a_further_edge() {
+fn all_waiting_connections_are_accepted_after_one_edge() {
     let mut world = echo_world();
     let neighbour = open(&mut world);
     let ids: Vec<_> = (0..1000).map(|_| world.connect()).collect();
@@ -98,9 +102,9 @@ fn a_crowd_at_the_door_is_accepted_without_a_further_edge() {
     }
 }
 
-/// Clients that go on connecting raise an edge before each turn.
+/// Each new client raises another edge before the next turn.
 #[test]
-fn a_crowd_that_grows_gets_no_more_than_its_share_of_a_turn() {
+fn a_turn_accepts_a_limited_number_while_clients_keep_connecting() {
     let mut world = echo_world();
     for _ in 0..1000 {
         world.connect();
@@ -115,7 +119,7 @@ fn a_crowd_that_grows_gets_no_more_than_its_share_of_a_turn() {
 }
 
 #[test]
-fn a_crowd_that_waited_for_descriptors_gets_no_more_than_its_share_of_a_turn() {
+fn a_turn_accepts_a_limited_number_after_a_pause() {
     let mut world = echo_world();
     world.fail_accept(io::Error::from_raw_os_error(24));
     for _ in 0..1000 {
@@ -123,7 +127,7 @@ fn a_crowd_that_waited_for_descriptors_gets_no_more_than_its_share_of_a_turn() {
     }
     world.turn();
     assert_eq!((world.stats().accept_pauses, world.stats().accepted), (1, 0));
-    let wait = world.wait().expect("it comes back by itself");
+    let wait = world.wait().expect("accepting resumes after a pause");
     world.skip(wait);
     world.turn();
     assert_eq!(world.stats().accepted as usize, ACCEPTS_PER_TURN);
@@ -134,7 +138,7 @@ fn connections_above_the_limit_are_answered_503() {
     let config = Config { connections_max: Some(2), ..Config::default() };
     let mut world = World::new(Echo, config);
     let (first, second) = (open(&mut world), world.connect());
-    // One that is at the handshake counts too.
+    // A connection in its handshake counts too.
     world.run_until_quiet();
     let third = world.connect();
     world.run_until_quiet();
@@ -153,7 +157,7 @@ fn connections_above_the_limit_are_answered_503() {
 }
 
 #[test]
-fn a_connection_that_cannot_be_watched_is_answered_503() {
+fn a_connection_that_cannot_be_registered_is_answered_503() {
     let mut world = echo_world();
     let id = world.connect();
     world.socket(id).fault(Call::Register, 1, ErrorKind::OutOfMemory);
@@ -167,15 +171,15 @@ fn a_connection_that_cannot_be_watched_is_answered_503() {
 }
 
 #[test]
-fn edges_of_a_connection_that_is_gone_are_ignored() {
+fn edges_of_an_ended_connection_are_ignored() {
     let all = Readiness { readable: true, writable: true, reads_to_end: true };
     let mut world = echo_world();
-    let gone = open(&mut world);
-    let token = world.token(gone);
-    world.reset(gone);
-    // Twice in one batch: the first ends the connection.
+    let ended = open(&mut world);
+    let token = world.token(ended);
+    world.reset(ended);
+    // The first edge of the batch ends the connection, and the second one is stale.
     world.turn_with(vec![(token, all), (token, all)]);
-    assert!(world.is_gone(gone));
+    assert!(world.is_gone(ended));
     let next = open(&mut world);
     assert_ne!(world.token(next), token);
     world.turn_with(vec![(token, all)]);
@@ -184,26 +188,30 @@ fn edges_of_a_connection_that_is_gone_are_ignored() {
 }
 
 #[test]
-fn an_edge_of_a_connection_whose_slot_is_taken_in_the_same_batch_is_ignored() {
+fn an_edge_for_a_slot_reused_in_the_same_batch_is_ignored() {
     let all = Readiness { readable: true, writable: true, reads_to_end: true };
     let mut world = echo_world();
-    let gone = open(&mut world);
-    let token = world.token(gone);
-    world.reset(gone);
+    let ended = open(&mut world);
+    let token = world.token(ended);
+    world.reset(ended);
     let next = world.connect();
     world.send(next, GOOD_REQUEST);
     world.turn_with(vec![(token, all), (Token::listener(0), all), (token, all)]);
-    assert!(world.is_gone(gone));
-    assert_eq!(world.socket(next).calls(Call::Read), 0, "the edge was not its own");
+    assert!(world.is_gone(ended));
+    assert_eq!(
+        world.socket(next).calls(Call::Read),
+        0,
+        "the edge belongs to the earlier connection"
+    );
     world.run_until_quiet();
     assert_eq!(world.received(next), GOOD_RESPONSE);
     let (old, new) = (mio::Token::from(token).0, mio::Token::from(world.token(next)).0);
-    assert_eq!(old as u32, new as u32, "the slot is the same");
-    assert_ne!(old >> 32, new >> 32, "the generation is not");
+    assert_eq!(old as u32, new as u32, "same slot");
+    assert_ne!(old >> 32, new >> 32, "other generation");
 }
 
 #[test]
-fn a_connection_that_waits_for_its_turn_and_is_gone_is_forgotten() {
+fn a_connection_that_ends_while_it_waits_for_its_turn_is_forgotten() {
     let mut world = echo_world();
     let id = open(&mut world);
     world.send(id, &text("x").repeat(400_000));

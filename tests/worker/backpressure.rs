@@ -1,4 +1,5 @@
-//! Peers that do not read: the memory that they cost, and that nothing is lost when they read again.
+//! Peers that do not read: they take a bounded amount of memory, and lose nothing when they read
+//! again.
 
 use std::time::Duration;
 
@@ -13,13 +14,13 @@ use crate::scripted::{Call, SocketId};
 use crate::support::frames::{PONG, client};
 use crate::world::World;
 
-/// Bytes that one read takes at most.
+/// Maximum number of bytes that one read takes.
 const READ_BYTES: usize = 260 * 1024;
 
-/// Bytes that one read may take, however much is queued.
+/// Bytes that one read may always take, even if much is queued.
 const READ_BYTES_MIN: usize = 16 * 1024;
 
-/// What the kernel's send buffer takes in these tests.
+/// Size of the kernel's send buffer in these tests.
 const CAPACITY: usize = 10_000;
 
 fn payload() -> String {
@@ -49,25 +50,25 @@ fn reading_pauses_above_high_and_resumes_below_low() {
     }
     world.run_until_quiet();
     // Bytes of replies that the kernel has refused.
-    let owed = |world: &World<_>, received: &[u8]| {
+    let unsent = |world: &World<_>, received: &[u8]| {
         let socket = world.socket(id);
         let replies = (socket.consumed - consumed_before) / frame.len() * reply.len();
         replies - socket.written() - received.len()
     };
-    assert_eq!(owed(&world, b""), 66_000, "the first that is above {high}");
+    assert_eq!(unsent(&world, b""), 66_000, "the first total above {high}");
     let mut received = Vec::new();
     let mut is_paused = true;
     while received.len() < 300 * reply.len() {
-        let (before, reads) = (owed(&world, &received), world.socket(id).calls(Call::Read));
+        let (before, reads) = (unsent(&world, &received), world.socket(id).calls(Call::Read));
         world.socket(id).drain(700);
         world.turn();
         let has_read = world.socket(id).calls(Call::Read) > reads;
         is_paused &= before.saturating_sub(700) >= low;
-        assert!(!(has_read && is_paused), "reads with {before} bytes owed");
-        assert!(has_read || is_paused || world.socket(id).consumed == all, "{before} bytes owed");
+        assert!(!(has_read && is_paused), "reads with {before} bytes unsent");
+        assert!(has_read || is_paused || world.socket(id).consumed == all, "{before} bytes unsent");
         received.extend(world.take_received(id));
-        assert!(owed(&world, &received) <= high + reply.len());
-        is_paused |= owed(&world, &received) > high;
+        assert!(unsent(&world, &received) <= high + reply.len());
+        is_paused |= unsent(&world, &received) > high;
     }
     assert!(received == reply.repeat(300));
     world.socket(id).client_reads = true;
@@ -77,10 +78,10 @@ fn reading_pauses_above_high_and_resumes_below_low() {
 }
 
 #[test]
-fn a_peer_that_never_reads_holds_one_read_or_a_little_above_high() {
+fn a_peer_that_never_reads_takes_one_read_or_slightly_more_than_high() {
     let high = Config::default().backlog_bytes_high;
     let input = text(&payload()).repeat(5000);
-    // In the last, what is queued after the first piece is below high, and more than enough waits.
+    // In the last case the replies to the first piece stay below `high`, and much more input waits.
     let all = input.len();
     for (first, further) in [(1004, 1004), (100_400, 100_400), (all, all), (40_160, all)] {
         let mut world = echo_world();
@@ -96,7 +97,7 @@ fn a_peer_that_never_reads_holds_one_read_or_a_little_above_high() {
         assert_ne!(world.wait(), Some(Duration::ZERO), "it waits for the peer");
         let reads = world.socket(id).calls(Call::Read);
         world.turn();
-        assert_eq!(world.socket(id).calls(Call::Read), reads, "nobody reads until it reads");
+        assert_eq!(world.socket(id).calls(Call::Read), reads, "no read before the peer reads");
         world.socket(id).client_reads = true;
         world.run_until_quiet();
         assert!(world.take_received(id) == text_reply(&payload()).repeat(5000));
@@ -105,13 +106,13 @@ fn a_peer_that_never_reads_holds_one_read_or_a_little_above_high() {
 }
 
 #[test]
-fn marks_as_high_as_can_be_pause_nobody() {
+fn the_highest_possible_marks_never_pause_reading() {
     let most = usize::MAX;
     let config = Config { backlog_bytes_high: most, backlog_bytes_max: most, ..Config::default() };
     let mut world = World::new(Echo, config);
     let id = peer_that_does_not_read(&mut world);
     world.socket(id).capacity = 1000;
-    // Every few bytes more than that are queued at some time.
+    // The queue grows past the kernel's buffer in steps of a few bytes.
     for _ in 0..500 {
         world.send(id, &text("x"));
         world.run_until_quiet();
@@ -122,15 +123,16 @@ fn marks_as_high_as_can_be_pause_nobody() {
 }
 
 #[test]
-fn a_message_under_way_counts_as_queued() {
+fn an_incomplete_message_counts_as_queued() {
     let mut world = echo_world();
     let id = peer_that_does_not_read(&mut world);
     let large = "y".repeat(60_000);
     let frame = text(&large);
-    let (begun, rest) = frame.split_at(40_000);
-    // 50 000 bytes are owed, and 40 000 of a message are there: more than high, together.
+    let (start, rest) = frame.split_at(40_000);
+    // 50 000 bytes of replies are unsent, and 40 000 of a message have arrived: together above
+    // high.
     world.send(id, &text(&payload()).repeat(60));
-    world.send(id, begun);
+    world.send(id, start);
     world.run_until_quiet();
     let consumed = world.socket(id).consumed;
     world.send(id, rest);
@@ -144,7 +146,7 @@ fn a_message_under_way_counts_as_queued() {
 }
 
 #[test]
-fn a_large_message_to_a_peer_that_does_not_read_is_not_held() {
+fn a_large_message_of_a_peer_that_does_not_read_is_not_buffered() {
     let mut world = echo_world();
     let id = peer_that_does_not_read(&mut world);
     let input = binary(1 << 20);
@@ -171,8 +173,8 @@ fn an_end_of_stream_behind_backpressure_is_not_lost() {
         }
         world.finish(id);
         world.run_until_quiet();
-        assert!(!world.is_gone(id), "it is owed replies");
-        // So that the first edges are small ones.
+        assert!(!world.is_gone(id), "its replies are not sent yet");
+        // The first edges then report little space.
         world.socket(id).drain(drained);
         world.run_until_quiet();
         world.socket(id).client_reads = true;
@@ -214,7 +216,7 @@ fn a_reset_behind_backpressure_is_noticed() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_holds_up_no_other() {
+fn a_peer_that_does_not_read_delays_no_other() {
     let mut world = echo_world();
     let stuck = peer_that_does_not_read(&mut world);
     let other = open(&mut world);
@@ -225,7 +227,7 @@ fn a_peer_that_does_not_read_holds_up_no_other() {
 }
 
 #[test]
-fn what_is_above_the_read_budget_waits_for_the_next_turn() {
+fn input_beyond_the_read_budget_waits_for_the_next_turn() {
     for flood_is_first in [true, false] {
         let mut world = echo_world();
         let mut peers = [open(&mut world), open(&mut world)];
@@ -239,9 +241,13 @@ fn what_is_above_the_read_budget_waits_for_the_next_turn() {
         let reads = world.socket(flood).calls(Call::Read);
         world.turn();
         assert_eq!(world.socket(flood).calls(Call::Read), reads + 4);
-        assert_eq!(world.socket(other).written(), text_reply("hi").len(), "it had its turn");
+        assert_eq!(
+            world.socket(other).written(),
+            text_reply("hi").len(),
+            "the other peer had its turn"
+        );
         assert_eq!(world.wait(), Some(Duration::ZERO));
-        // No further edge comes.
+        // No further edge arrives.
         assert!(world.poll().is_empty());
         world.turn_with(Vec::new());
         world.run_until_quiet();
@@ -250,7 +256,7 @@ fn what_is_above_the_read_budget_waits_for_the_next_turn() {
     }
 }
 
-/// What a message is read into grows with it; a read of it does not.
+/// The memory of a large message grows with it, but the size of one read does not.
 #[test]
 fn a_message_of_many_reads_waits_for_the_next_turn() {
     const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -266,14 +272,15 @@ fn a_message_of_many_reads_waits_for_the_next_turn() {
         let consumed = world.socket(flood).consumed - before;
         assert!(consumed <= TURN_BYTES_MAX, "{consumed} bytes in turn {turn}");
         world.socket(other).drain(usize::MAX);
-        assert_eq!(world.take_received(other), text_reply("hi"), "it had its turn");
+        assert_eq!(world.take_received(other), text_reply("hi"), "the other peer had its turn");
     }
     world.run_until_quiet();
     assert!(world.take_received(flood) == binary_reply(32 << 20));
     assert_eq!(log.count("binary"), 1);
 }
 
-/// Forty thousand empty messages fit a read, and take a hundred times as long as one large one.
+/// Forty thousand empty messages fit in one read, and take a hundred times as long as one large
+/// message.
 #[test]
 fn frames_beyond_the_event_budget_wait_for_the_next_turn() {
     let mut world = echo_world();
@@ -283,17 +290,21 @@ fn frames_beyond_the_event_budget_wait_for_the_next_turn() {
     world.turn();
     let replies = world.socket(flood).written() / text_reply("").len();
     assert!(replies < 5000, "{replies} replies in a turn");
-    assert_eq!(world.wait(), Some(Duration::ZERO), "no further edge will come");
+    assert_eq!(world.wait(), Some(Duration::ZERO), "no further edge will arrive");
     world.send(other, &text("hi"));
     world.turn();
-    assert_eq!(world.socket(other).written(), text_reply("hi").len(), "it had its turn");
+    assert_eq!(
+        world.socket(other).written(),
+        text_reply("hi").len(),
+        "the other peer had its turn"
+    );
     world.run_until_quiet();
     assert!(world.take_received(flood) == text_reply("").repeat(count));
     assert_eq!(world.stats().messages_in, count as u64 + 1);
 }
 
 #[test]
-fn edges_that_come_while_a_connection_waits_for_its_turn_are_not_lost() {
+fn edges_that_arrive_while_a_connection_waits_for_its_turn_are_not_lost() {
     let mut world = echo_world();
     let (flood, other) = (open(&mut world), open(&mut world));
     let count = 20 * READ_BYTES / 1004;
@@ -310,9 +321,9 @@ fn edges_that_come_while_a_connection_waits_for_its_turn_are_not_lost() {
     assert!(world.is_gone(flood));
 }
 
-/// An edge reports the state at the time of the poll; later changes raise edges of their own.
+/// An edge reports the state at the time of the poll, and later changes raise edges of their own.
 #[test]
-fn room_that_comes_in_the_middle_of_a_turn_lets_nothing_overtake() {
+fn replies_keep_their_order_when_space_appears_during_a_turn() {
     let mut world = echo_world();
     let id = peer_that_does_not_read(&mut world);
     let mut reply = Vec::new();
@@ -330,7 +341,7 @@ fn room_that_comes_in_the_middle_of_a_turn_lets_nothing_overtake() {
 }
 
 #[test]
-fn an_edge_that_says_only_writable_takes_back_nothing() {
+fn a_writable_edge_does_not_revoke_an_earlier_readable_edge() {
     let mut world = echo_world();
     let id = peer_that_does_not_read(&mut world);
     world.send(id, &text(&payload()).repeat(200));
@@ -349,7 +360,8 @@ fn an_edge_that_says_only_writable_takes_back_nothing() {
 
 #[test]
 fn a_handler_that_sends_past_max_loses_the_connection() {
-    // The kernel takes 10 kB. A callback may leave 1 MiB and a message of as much, and not more.
+    // The kernel takes 10 kB. A callback may leave at most 1 MiB and another message of 1 MiB
+    // unsent.
     let (probe, log) = Probe::new(|peer, message| {
         let count = if message.as_bytes() == b"much" { 2200 } else { 2000 };
         for _ in 0..count {
@@ -388,9 +400,9 @@ fn a_handler_that_pings_past_max_loses_the_connection() {
 }
 
 #[test]
-fn messages_of_a_read_wait_for_a_peer_that_does_not_take_the_answers() {
-    // A message is answered with 100 kB, the kernel takes 10 kB: the first answer pauses the peer
-    // in the middle of the read that brought forty.
+fn messages_of_a_read_wait_while_the_peer_does_not_read_replies() {
+    // Each message is answered with 100 kB, and the kernel takes 10 kB: after the first of forty
+    // messages in one read, the connection pauses.
     let (probe, log) = Probe::new(|peer, message| {
         for _ in 0..100 {
             peer.send(message);
@@ -404,7 +416,7 @@ fn messages_of_a_read_wait_for_a_peer_that_does_not_take_the_answers() {
     assert_eq!(log.count("text"), 1);
     world.finish(id);
     world.run_until_quiet();
-    assert!(!world.is_gone(id), "what has been read is still answered");
+    assert!(!world.is_gone(id), "the messages already read are still answered");
     world.socket(id).client_reads = true;
     world.run_until_quiet();
     assert!(world.take_received(id) == text_reply(&payload()).repeat(4000));
@@ -416,7 +428,7 @@ fn messages_of_a_read_wait_for_a_peer_that_does_not_take_the_answers() {
 }
 
 #[test]
-fn a_handler_that_answers_much_loses_nothing_to_a_peer_that_reads() {
+fn many_messages_of_a_handler_all_reach_a_peer_that_reads() {
     let (probe, _) = Probe::new(|peer, message| {
         for _ in 0..100 {
             peer.send(message);
@@ -436,7 +448,7 @@ fn another_thread_that_sends_past_max_loses_the_connection() {
     let mut world = World::new(probe, config);
     let id = peer_that_does_not_read(&mut world);
     let token = world.token(id);
-    // The kernel takes ten, a hundred and one are queued: the last of them is above.
+    // The kernel takes 10 messages and 101 are queued, so message 112 exceeds the limit.
     for round in 1..=112 {
         assert!(!world.is_gone(id), "before message {round}");
         let message = Message::from(payload().as_str()).into();
@@ -450,7 +462,7 @@ fn another_thread_that_sends_past_max_loses_the_connection() {
 
 /// `Config::backlog_bytes_max`: echoes do not count.
 #[test]
-fn a_send_of_another_thread_beside_a_long_echo_loses_nobody() {
+fn a_send_of_another_thread_after_a_long_echo_drops_no_connection() {
     const LEN: usize = 8 << 20;
     let config = Config { message_bytes_max: LEN, ..Config::default() };
     let (probe, _) = Probe::echo();
@@ -469,7 +481,7 @@ fn a_send_of_another_thread_beside_a_long_echo_loses_nobody() {
 }
 
 #[test]
-fn a_send_of_a_handler_among_many_echoes_loses_nobody() {
+fn a_send_of_a_handler_among_many_echoes_drops_no_connection() {
     let config = Config {
         message_bytes_max: 4096,
         backlog_bytes_low: 1000,
@@ -485,7 +497,7 @@ fn a_send_of_a_handler_among_many_echoes_loses_nobody() {
     });
     let mut world = World::new(probe, config);
     let id = peer_that_does_not_read(&mut world);
-    // They all come with one read, and their echoes are more than may be queued by a program.
+    // All messages arrive in one read, and their echoes exceed the limit on sends of the program.
     let (before, after) = (text(&payload()).repeat(200), text(&payload()).repeat(50));
     world.send(id, &[before, text("news"), after].concat());
     world.run_until_quiet();
@@ -498,8 +510,8 @@ fn a_send_of_a_handler_among_many_echoes_loses_nobody() {
     assert_eq!(world.stats().backlog_overflows, 0);
 }
 
-/// How many messages of a kilobyte another thread can send until the connection is lost.
-fn sends_until_lost<H: ws_reactor::Handler>(world: &mut World<H>, id: SocketId) -> usize {
+/// The number of messages of 1 kB that another thread can send before the connection is dropped.
+fn sends_until_drop<H: ws_reactor::Handler>(world: &mut World<H>, id: SocketId) -> usize {
     let token = world.token(id);
     let mut sends = 0;
     while !world.is_gone(id) {
@@ -512,7 +524,7 @@ fn sends_until_lost<H: ws_reactor::Handler>(world: &mut World<H>, id: SocketId) 
 }
 
 #[test]
-fn what_a_program_may_send_is_the_same_beside_a_long_echo() {
+fn an_unsent_echo_does_not_lower_the_limit_for_sends() {
     let config =
         Config { backlog_bytes_max: 100_000, message_bytes_max: 500_000, ..Config::default() };
     let (probe, _) = Probe::echo();
@@ -520,12 +532,13 @@ fn what_a_program_may_send_is_the_same_beside_a_long_echo() {
     let id = peer_that_does_not_read(&mut world);
     world.send(id, &binary(500_000));
     world.run_until_quiet();
-    // A hundred come to the mark, the next is above it, and the one after that is refused.
-    assert_eq!(sends_until_lost(&mut world, id), 102);
+    // The first hundred reach the limit, the next one exceeds it, and the one after that ends the
+    // connection.
+    assert_eq!(sends_until_drop(&mut world, id), 102);
 }
 
 #[test]
-fn what_waited_for_the_end_of_a_streamed_message_still_counts_behind_it() {
+fn messages_deferred_by_a_streamed_message_count_after_its_end() {
     let config = Config { backlog_bytes_max: 100_000, ..Config::default() };
     let mut world = World::new(Echo, config);
     let id = peer_that_does_not_read(&mut world);
@@ -540,32 +553,32 @@ fn what_waited_for_the_end_of_a_streamed_message_still_counts_behind_it() {
     world.send(id, &input[10_000..]);
     world.run_until_quiet();
     assert!(!world.is_gone(id));
-    // The kernel has no room left for any of the sixty.
-    assert_eq!(sends_until_lost(&mut world, id), 42);
+    // The kernel's buffer is full, so all sixty are still queued.
+    assert_eq!(sends_until_drop(&mut world, id), 42);
 }
 
-/// While reading is paused its pongs wait in the socket: the server can judge the peer only by its
-/// acknowledgements, so those of bytes behind the ping count too.
+/// While reading is paused the peer's pongs wait in the socket. Its acknowledgements are then the
+/// only sign of life, so acknowledgements of bytes after the ping count too.
 #[test]
-fn a_slow_peer_that_sends_while_reading_is_paused_is_not_given_up() {
+fn a_slow_peer_that_sends_while_reading_is_paused_is_kept() {
     let mut world = echo_world();
     let id = open(&mut world);
     let token = world.token(id);
     let news = "n".repeat(10_000);
-    let tell = |world: &World<Echo>| {
+    let send_news = |world: &World<Echo>| {
         assert!(world.post(Command::Send(token, Message::from(news.as_str()).into())));
     };
     world.socket(id).client_reads = false;
     world.socket(id).capacity = 1000;
     for _ in 0..20 {
-        tell(&world);
+        send_news(&world);
     }
     world.run_until_quiet();
     for second in (0..1200).step_by(10) {
         world.send(id, &client(PONG, b"").bytes());
         world.advance(Duration::from_secs(10));
         assert!(!world.is_gone(id), "after {second} s");
-        tell(&world);
+        send_news(&world);
         for _ in 0..10 {
             world.socket(id).drain(1000);
             world.run_until_quiet();

@@ -28,7 +28,7 @@ fn a_handshake_costs_one_accept_one_read_and_one_write() {
     let mut world = echo_world();
     let id = open(&mut world);
     assert_eq!(calls(&world, id), [1, 1, 1, 0]);
-    // The second says that no other waits.
+    // The second accept reports that no other connection waits.
     assert_eq!(world.kernel().listeners[0].accepts, 2);
 }
 
@@ -70,7 +70,7 @@ fn a_full_read_is_followed_by_another() {
 }
 
 #[test]
-fn interrupted_calls_are_made_again() {
+fn interrupted_calls_are_repeated() {
     for call in [Call::Read, Call::Write] {
         for nth in 1..=4 {
             let mut world = echo_world();
@@ -94,7 +94,7 @@ fn interrupted_calls_are_made_again() {
 }
 
 #[test]
-fn calls_that_would_block_wait_for_their_edge() {
+fn calls_that_would_block_wait_for_an_edge() {
     for call in [Call::Read, Call::Write] {
         for nth in 1..=4 {
             let mut world = echo_world();
@@ -107,7 +107,7 @@ fn calls_that_would_block_wait_for_their_edge() {
 }
 
 #[test]
-fn a_reset_at_any_call_loses_that_connection_and_tells_the_handler_once() {
+fn a_reset_at_any_call_ends_that_connection_and_notifies_the_handler_once() {
     let errors = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::TimedOut];
     for (call, calls) in [(Call::Read, 5), (Call::Write, 4), (Call::Shutdown, 1)] {
         for nth in 1..=calls {
@@ -136,7 +136,7 @@ fn a_reset_at_any_call_loses_that_connection_and_tells_the_handler_once() {
 }
 
 #[test]
-fn a_reset_between_turns_loses_that_connection_and_tells_the_handler_once() {
+fn a_reset_between_turns_ends_that_connection_and_notifies_the_handler_once() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe, Config::default());
     let (neighbour, id) = (open(&mut world), open(&mut world));
@@ -152,7 +152,7 @@ fn a_reset_between_turns_loses_that_connection_and_tells_the_handler_once() {
 }
 
 #[test]
-fn the_close_callback_learns_how_tcp_failed() {
+fn on_close_receives_the_tcp_error() {
     for (kind, words) in [
         (ErrorKind::ConnectionReset, "connection reset"),
         (ErrorKind::TimedOut, "timed out"),
@@ -173,9 +173,9 @@ fn the_close_callback_learns_how_tcp_failed() {
     }
 }
 
-/// Behind a backlog it is the writable edge that finds the failure.
+/// With a backlog the write after the writable edge reports the error.
 #[test]
-fn the_close_callback_learns_how_tcp_failed_behind_a_backlog() {
+fn on_close_receives_the_tcp_error_despite_a_backlog() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe, Config::default());
     let id = open(&mut world);
@@ -234,7 +234,8 @@ fn long_conversation() -> (Vec<u8>, Vec<u8>) {
     (input.concat(), reply.concat())
 }
 
-/// Four reads, four writes, a shutdown; then the end of the stream, which is a fifth read.
+/// A conversation of four reads, four writes and a shutdown, and a fifth read for the end of the
+/// stream.
 fn converse<H: ws_reactor::Handler>(world: &mut World<H>, id: SocketId) -> Vec<u8> {
     world.send(id, GOOD_REQUEST);
     world.send(id, &text("one"));

@@ -1,4 +1,4 @@
-//! Timeouts of a connection that is closing, refused or over, in virtual time.
+//! Timeouts of closing, refused and lingering connections, in virtual time.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use ws_reactor::internal::Command;
 use ws_reactor::{CloseCode, Config};
 
 use crate::probe::{
-    GRAIN, JUST, LOOKED, Probe, ask, binary, binary_reply, close, close_reply, echo_world,
+    CHECK_SLACK, MOMENT, Probe, SLACK, ask, binary, binary_reply, close, close_reply, echo_world,
     has_status, open, seconds, text,
 };
 use crate::scripted::{Call, SocketId};
 use crate::support::frames::{BINARY, PING, PONG, client, server};
 use crate::world::World;
 
-/// A connection whose peer has been sent a close frame.
+/// A connection that has sent its close frame.
 fn closing(world: &mut World<Probe>) -> SocketId {
     let id = open(world);
     let token = world.token(id);
@@ -24,20 +24,20 @@ fn closing(world: &mut World<Probe>) -> SocketId {
 }
 
 #[test]
-fn a_close_that_is_not_answered_ends_after_5_seconds() {
+fn an_unanswered_close_frame_ends_the_connection_after_5_seconds() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe, Config::default());
     let id = closing(&mut world);
-    world.advance(seconds(5) - JUST);
+    world.advance(seconds(5) - MOMENT);
     assert!(!world.is_gone(id));
-    world.advance(LOOKED + JUST);
+    world.advance(CHECK_SLACK + MOMENT);
     assert!(world.is_gone(id));
     assert_eq!(world.stats().close_timeouts, 1);
     assert_eq!(log.count("close 1006 \"\" the peer did not answer the close frame"), 1);
 }
 
 #[test]
-fn messages_do_not_extend_the_time_for_a_close() {
+fn messages_do_not_extend_the_close_timeout() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe, Config::default());
     let id = closing(&mut world);
@@ -45,14 +45,15 @@ fn messages_do_not_extend_the_time_for_a_close() {
         assert_eq!(ask(&mut world, id, &text("chatter")), b"");
         world.advance(seconds(1));
     }
-    world.advance(GRAIN);
+    world.advance(SLACK);
     assert!(world.is_gone(id));
     assert_eq!((world.stats().close_timeouts, log.count("text")), (1, 0));
 }
 
-/// A client that sends all its messages before it reads the first reply: the kernel has taken only
-/// a part of the replies when the server fails the connection, so reading is paused. The server must
-/// still read and discard the rest of the input, or the client never gets to the close frame.
+/// The client sends all its messages before it reads the first reply. When the server fails the
+/// connection, reading is paused because the kernel has taken only a part of the replies. The
+/// server must still read and discard the rest of the input, or the client never reaches the close
+/// frame.
 #[test]
 fn input_after_a_failure_is_discarded_while_reading_is_paused() {
     let config = Config::default();
@@ -78,7 +79,8 @@ fn input_after_a_failure_is_discarded_while_reading_is_paused() {
     assert!(world.is_gone(id));
 }
 
-/// The server's kernel took everything long ago; the peer's TCP acknowledges 10 kB in 30 seconds.
+/// The server's kernel accepted all bytes at once, and the peer's TCP acknowledges 10 kB per 30
+/// seconds.
 #[test]
 fn a_peer_that_acknowledges_bytes_before_our_close_is_not_reset() {
     for close_comes_from_peer in [false, true] {
@@ -99,16 +101,16 @@ fn a_peer_that_acknowledges_bytes_before_our_close_is_not_reset() {
             received.extend(world.take_received(id));
         }
         assert!(received == [binary_reply(50_000), close_reply(1000, "")].concat());
-        world.advance(seconds(5) - JUST);
+        world.advance(seconds(5) - MOMENT);
         assert!(!world.is_gone(id));
-        world.advance(seconds(120) / 32 + LOOKED);
+        world.advance(seconds(120) / 32 + CHECK_SLACK);
         assert!(world.is_gone(id), "5 s after the close frame was acknowledged");
     }
 }
 
-/// Pongs that follow our close frame are acknowledged too, and do not count.
+/// Acknowledgements of pongs after our close frame do not count.
 #[test]
-fn pings_do_not_extend_the_time_for_a_close() {
+fn pings_do_not_extend_the_close_timeout() {
     let (probe, _) = Probe::echo();
     let mut world = World::new(probe, Config::default());
     let id = closing(&mut world);
@@ -117,27 +119,27 @@ fn pings_do_not_extend_the_time_for_a_close() {
         assert_eq!(ask(&mut world, id, &client(PING, b"").bytes()), server(PONG, b"").bytes());
         world.advance(Duration::from_millis(490));
     }
-    world.advance(LOOKED);
+    world.advance(CHECK_SLACK);
     assert!(world.is_gone(id));
     assert_eq!(world.stats().close_timeouts, 1);
 }
 
-/// Its TCP acknowledges nothing more: the time is that of an idle peer.
+/// The peer's TCP acknowledges nothing, so the idle timeout applies.
 #[test]
 fn a_peer_that_does_not_acknowledge_our_close_is_dropped_after_the_idle_timeout() {
     let mut world = echo_world();
     let id = open(&mut world);
     world.socket(id).client_reads = false;
     assert!(world.post(Command::Close(world.token(id), CloseCode::NORMAL, "".into())));
-    world.advance(seconds(120) - JUST);
+    world.advance(seconds(120) - MOMENT);
     assert!(!world.is_gone(id));
-    world.advance(LOOKED);
+    world.advance(CHECK_SLACK);
     assert!(world.is_gone(id));
     assert_eq!(world.stats().close_timeouts, 1);
 }
 
 #[test]
-fn a_close_that_is_answered_ends_at_once() {
+fn an_answered_close_frame_ends_the_connection_at_once() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe, Config::default());
     let id = closing(&mut world);
@@ -151,14 +153,14 @@ fn a_close_that_is_answered_ends_at_once() {
 }
 
 #[test]
-fn a_peer_that_stays_after_the_end_is_dropped_after_5_seconds() {
+fn a_peer_that_does_not_end_its_stream_is_dropped_after_5_seconds() {
     for last in [&close(1000)[..], b"\xff", &text("unmasked")[..1]] {
         for chatters in [false, true] {
             let mut world = echo_world();
             let id = open(&mut world);
             world.send(id, last);
             if last.len() == 1 && last[0] != 0xff {
-                // Half a header is no end: the reserved bits are.
+                // One byte of this header is not an error yet. The second one lacks the mask bit.
                 world.send(id, b"\x00");
             } else if last.len() == 1 {
                 world.send(id, b"\x80");
@@ -170,43 +172,43 @@ fn a_peer_that_stays_after_the_end_is_dropped_after_5_seconds() {
                 if chatters {
                     world.send(id, b"more");
                 }
-                world.advance(seconds(1) - JUST);
+                world.advance(seconds(1) - MOMENT);
             }
             assert!(!world.is_gone(id));
-            world.advance(GRAIN + 5 * JUST);
+            world.advance(SLACK + 5 * MOMENT);
             assert!(world.is_gone(id));
         }
     }
 }
 
 #[test]
-fn a_refused_client_that_stays_is_dropped_after_5_seconds() {
+fn a_refused_client_that_does_not_end_its_stream_is_dropped_after_5_seconds() {
     let mut world = echo_world();
     let (id, answer) = world.open(b"POST / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(has_status(&answer, 405));
-    world.advance(seconds(5) - JUST);
+    world.advance(seconds(5) - MOMENT);
     assert!(!world.is_gone(id));
-    world.advance(LOOKED + JUST);
+    world.advance(CHECK_SLACK + MOMENT);
     assert!(world.is_gone(id));
 }
 
 #[test]
-fn a_close_frame_that_the_peer_does_not_take_is_given_up() {
+fn a_peer_that_does_not_read_the_close_frame_is_dropped() {
     let mut world = echo_world();
     let id = open(&mut world);
     world.socket(id).client_reads = false;
     world.socket(id).capacity = 1;
     world.send(id, &close(1000));
     world.advance(seconds(100));
-    assert!(!world.is_gone(id), "what it is owed may still be on its way");
-    world.advance(seconds(20) + GRAIN);
+    assert!(!world.is_gone(id), "unsent bytes may still make progress");
+    world.advance(seconds(20) + SLACK);
     assert!(world.is_gone(id));
     assert_eq!(world.stats().ended, 1);
 }
 
-/// Found by the simulation: the time to answer a close frame begins when it goes out.
+/// Found by the simulation.
 #[test]
-fn a_close_frame_that_waited_for_a_streamed_frame_leaves_time_for_its_answer() {
+fn the_close_timeout_begins_when_a_delayed_close_frame_is_sent() {
     let mut world = echo_world();
     let id = open(&mut world);
     let input = binary(30_000);
@@ -220,45 +222,45 @@ fn a_close_frame_that_waited_for_a_streamed_frame_leaves_time_for_its_answer() {
     assert_eq!(world.take_received(id), [binary_reply(30_000), close_reply(1000, "")].concat());
     world.advance(seconds(4));
     assert!(!world.is_gone(id), "the close frame went out 4 s ago");
-    world.advance(seconds(1) + GRAIN);
+    world.advance(seconds(1) + SLACK);
     assert!(world.is_gone(id));
 }
 
-/// The close frame waits for the peer, which has what it needs to go on: `close_timeout` is its time.
+/// The peer has received all bytes and could continue its frame, so `close_timeout` applies.
 #[test]
-fn a_close_frame_that_waits_for_a_streamed_frame_is_given_up_after_5_seconds() {
+fn a_close_frame_waits_for_a_stalled_streamed_frame_for_5_seconds() {
     let mut world = echo_world();
     let id = open(&mut world);
     world.send(id, &binary(30_000)[..20_000]);
     world.run_until_quiet();
-    let begun = world.take_received(id);
-    assert!(binary_reply(30_000).starts_with(&begun) && !begun.is_empty());
+    let start = world.take_received(id);
+    assert!(binary_reply(30_000).starts_with(&start) && !start.is_empty());
     assert!(world.post(Command::Close(world.token(id), CloseCode::NORMAL, "".into())));
-    world.advance(seconds(5) - JUST);
+    world.advance(seconds(5) - MOMENT);
     assert!(!world.is_gone(id));
-    world.advance(LOOKED + JUST);
+    world.advance(CHECK_SLACK + MOMENT);
     assert!(world.is_gone(id));
     assert_eq!(world.take_received(id), b"", "nothing is written into a frame");
     assert_eq!(world.stats().close_timeouts, 1);
 }
 
-/// The pings arrive at the same moment as our close frame leaves, and their pongs stay unread.
+/// The pings arrive at the moment when our close frame is sent, and their pongs stay unread.
 #[test]
-fn pongs_right_behind_our_close_frame_do_not_extend_the_time_for_it() {
+fn pongs_directly_after_our_close_frame_do_not_extend_the_close_timeout() {
     let (probe, _) = Probe::echo();
     let mut world = World::new(probe, Config::default());
     let id = closing(&mut world);
     world.socket(id).client_reads = false;
     world.send(id, &client(PING, b"").bytes().repeat(100));
-    world.advance(seconds(5) - JUST);
+    world.advance(seconds(5) - MOMENT);
     assert!(!world.is_gone(id));
-    world.advance(LOOKED);
+    world.advance(CHECK_SLACK);
     assert!(world.is_gone(id));
 }
 
 /// Our close frame waits for the rest of a streamed frame, which the peer sends slowly.
 #[test]
-fn a_peer_that_goes_on_with_a_streamed_frame_has_the_idle_timeout_for_the_rest() {
+fn a_peer_that_continues_a_streamed_frame_has_the_idle_timeout_for_the_rest() {
     for ends_in_time in [true, false] {
         let mut world = echo_world();
         let id = open(&mut world);
@@ -281,8 +283,8 @@ fn a_peer_that_goes_on_with_a_streamed_frame_has_the_idle_timeout_for_the_rest()
             let received = world.take_received(id);
             assert!(received == [binary_reply(100_000), close_reply(1000, "")].concat());
         } else {
-            world.advance(LOOKED);
-            assert!(world.is_gone(id), "120 s after the close was asked for");
+            world.advance(CHECK_SLACK);
+            assert!(world.is_gone(id), "120 s after the close command");
         }
     }
 }

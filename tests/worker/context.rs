@@ -42,7 +42,7 @@ impl Handler for Relay {
         match message.as_text() {
             Some("close") => {
                 for member in self.members.iter().filter(|member| **member != id) {
-                    assert!(peer.context().close(*member, CloseCode::NORMAL, "told to"));
+                    assert!(peer.context().close(*member, CloseCode::NORMAL, "as requested"));
                 }
             }
             Some("both") => {
@@ -110,12 +110,12 @@ fn a_close_for_another_connection_follows_the_messages_before_it() {
     let (mut world, ids) = relay_world(2);
     world.send(ids[0], &text("close"));
     world.run_until_quiet();
-    let close = server(CLOSE, &close_payload(1000, b"told to")).bytes();
+    let close = server(CLOSE, &close_payload(1000, b"as requested")).bytes();
     assert_eq!(world.take_received(ids[1]), [text_reply("close"), close].concat());
 }
 
 #[test]
-fn the_others_are_told_when_a_connection_closes() {
+fn the_other_connections_are_notified_when_one_closes() {
     let (mut world, ids) = relay_world(3);
     world.send(ids[1], &peer_close(1000));
     world.run_until_quiet();
@@ -133,7 +133,7 @@ fn the_requests_of_a_callback_that_panics_are_carried_out() {
 }
 
 #[test]
-fn a_connection_that_ends_over_a_message_from_a_thread_tells_the_others() {
+fn a_connection_dropped_by_a_posted_message_notifies_the_others() {
     let (mut world, ids) = relay_world(2);
     world.socket(ids[1]).client_reads = false;
     world.socket(ids[1]).capacity = 10;
@@ -141,7 +141,7 @@ fn a_connection_that_ends_over_a_message_from_a_thread_tells_the_others() {
     let message = EncodedMessage::new(&[7; 500_000][..]);
     for _ in 0..6 {
         assert!(world.post(Command::Send(token, message.clone())));
-        // One turn, with the wake of the mailbox and no edge of a connection.
+        // One turn with the wake-up of the mailbox and no edge of a connection.
         world.turn();
     }
     assert_eq!(world.take_received(ids[0]), text_reply("left"));
@@ -155,7 +155,7 @@ fn requests_count_as_events_of_the_turn() {
     while world.stats().messages_in == 0 {
         world.turn();
     }
-    // Each message is an event, and so is its request: half of 4096.
+    // The limit is 4096 events, and each message counts twice: for itself and for its request.
     assert_eq!(world.stats().messages_in, 2048);
     world.run_until_quiet();
     assert_eq!(world.take_received(ids[1]), text_reply("x").repeat(4000));

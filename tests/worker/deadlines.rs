@@ -1,5 +1,5 @@
-//! Timeouts of the handshake and of an open connection, in virtual time. None is early; each is at
-//! most two ticks of 50 ms late, and one that begins with an acknowledgement a look later.
+//! Timeouts of the handshake and of an open connection, in virtual time. No timeout is early. Each
+//! is at most two ticks of 50 ms late, and later by one check if it begins with an acknowledgement.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use ws_reactor::internal::{Command, READY_PER_TURN};
 use ws_reactor::{Config, Handler, Message, Reply};
 
 use crate::probe::{
-    GRAIN, JUST, LOOKED, Probe, ask, assert_echoes, binary, binary_reply, close, close_reply,
-    echo_world, has_status, open, seconds, text, text_reply,
+    CHECK_SLACK, MOMENT, Probe, SLACK, ask, assert_echoes, binary, binary_reply, close,
+    close_reply, echo_world, has_status, open, seconds, text, text_reply,
 };
 use crate::scripted::SocketId;
 use crate::support::frames::{PING, PONG, client, server};
@@ -19,23 +19,23 @@ fn ping() -> Vec<u8> {
     server(PING, b"").bytes()
 }
 
-/// The end of our direction has been sent; the peer's ends the connection, and `close_timeout` would.
+/// Checks that the server has ended its direction and waits for the end of the peer's.
 fn assert_lingers<H: Handler>(world: &mut World<H>, id: SocketId) {
-    assert!(!world.is_gone(id), "no reset may destroy what the peer was told last");
+    assert!(!world.is_gone(id), "a reset could destroy the last bytes sent to the peer");
     world.finish(id);
     world.run_until_quiet();
     assert!(world.is_gone(id));
 }
 
 #[test]
-fn a_request_that_does_not_come_is_answered_408_after_10_seconds() {
+fn a_missing_request_is_answered_408_after_10_seconds() {
     for sent in [&b""[..], b"G", &GOOD_REQUEST[..GOOD_REQUEST.len() - 1]] {
         let mut world = echo_world();
         let id = world.connect();
         world.send(id, sent);
-        world.advance(seconds(10) - JUST);
+        world.advance(seconds(10) - MOMENT);
         assert!(!world.is_gone(id) && world.received(id).is_empty());
-        world.advance(GRAIN + JUST);
+        world.advance(SLACK + MOMENT);
         assert!(has_status(&world.received(id), 408), "{} bytes", sent.len());
         assert_lingers(&mut world, id);
         let stats = world.stats();
@@ -44,23 +44,23 @@ fn a_request_that_does_not_come_is_answered_408_after_10_seconds() {
 }
 
 #[test]
-fn bytes_do_not_extend_the_time_for_a_request() {
+fn bytes_do_not_extend_the_handshake_timeout() {
     let mut world = echo_world();
     let id = world.connect();
     for byte in GOOD_REQUEST.chunks(1).take(10) {
         world.send(id, byte);
         world.advance(seconds(1));
     }
-    world.advance(GRAIN);
+    world.advance(SLACK);
     assert!(has_status(&world.received(id), 408));
     assert_lingers(&mut world, id);
 }
 
 #[test]
-fn a_request_in_the_last_moment_is_in_time() {
+fn a_request_just_before_the_handshake_timeout_is_accepted() {
     let mut world = echo_world();
     let id = world.connect();
-    world.advance(seconds(10) - JUST);
+    world.advance(seconds(10) - MOMENT);
     assert_eq!(ask(&mut world, id, GOOD_REQUEST), GOOD_RESPONSE);
     world.advance(seconds(24));
     assert_echoes(&mut world, id);
@@ -72,24 +72,24 @@ fn an_idle_connection_is_pinged_and_then_closed_with_1001() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe, Config::default());
     let id = open(&mut world);
-    world.advance(seconds(25) - JUST);
+    world.advance(seconds(25) - MOMENT);
     assert_eq!(world.take_received(id), b"");
-    world.advance(GRAIN + JUST);
+    world.advance(SLACK + MOMENT);
     assert_eq!(world.take_received(id), ping());
-    world.advance(seconds(95) - GRAIN - JUST);
+    world.advance(seconds(95) - SLACK - MOMENT);
     assert_eq!(world.take_received(id), b"");
     assert!(!world.is_gone(id));
-    world.advance(LOOKED + JUST);
+    world.advance(CHECK_SLACK + MOMENT);
     assert_eq!(world.take_received(id), close_reply(1001, "idle timeout"));
     assert_lingers(&mut world, id);
     assert_eq!(log.count("close 1006 \"\" the peer was silent for too long"), 1);
     assert_eq!((world.stats().idle_timeouts, world.stats().closed), (1, 1));
 }
 
-/// The kernel had room for the ping, and has none for the close frame; or the peer's TCP has not
-/// acknowledged the ping, so that nobody would hear a close frame.
+/// Either the kernel's buffer is full after the ping, or the peer's TCP has not acknowledged the
+/// ping. In both cases a close frame would not arrive.
 #[test]
-fn an_idle_peer_that_would_not_hear_a_close_frame_is_dropped() {
+fn an_idle_peer_that_cannot_receive_a_close_frame_is_dropped() {
     for (capacity, peer_buffer) in [(ping().len(), 100), (usize::MAX, 0)] {
         let (probe, log) = Probe::echo();
         let mut world = World::new(probe, Config::default());
@@ -97,9 +97,9 @@ fn an_idle_peer_that_would_not_hear_a_close_frame_is_dropped() {
         world.socket(id).client_reads = false;
         world.socket(id).capacity = capacity;
         world.socket(id).peer_buffer = peer_buffer;
-        world.advance(seconds(120) - JUST);
+        world.advance(seconds(120) - MOMENT);
         assert!(!world.is_gone(id));
-        world.advance(LOOKED + JUST);
+        world.advance(CHECK_SLACK + MOMENT);
         assert!(world.is_gone(id));
         world.socket(id).drain(usize::MAX);
         assert_eq!(world.take_received(id), ping());
@@ -108,7 +108,7 @@ fn an_idle_peer_that_would_not_hear_a_close_frame_is_dropped() {
     }
 }
 
-/// `Config::ping_interval`: more than half of `idle_timeout` counts as half of it.
+/// As documented at `Config::ping_interval`.
 #[test]
 fn a_ping_interval_of_more_than_half_the_idle_timeout_counts_as_half() {
     for (interval, expected) in [(10, 10), (30, 30), (31, 30), (1000, 30)] {
@@ -119,13 +119,13 @@ fn a_ping_interval_of_more_than_half_the_idle_timeout_counts_as_half() {
         };
         let mut world = World::new(Probe::echo().0, config);
         let id = open(&mut world);
-        world.advance(seconds(expected) - JUST);
+        world.advance(seconds(expected) - MOMENT);
         assert_eq!(world.take_received(id), b"", "{interval} s");
-        world.advance(GRAIN + JUST);
+        world.advance(SLACK + MOMENT);
         assert_eq!(world.take_received(id), ping(), "{interval} s");
-        world.advance(seconds(60 - expected) - GRAIN);
+        world.advance(seconds(60 - expected) - SLACK);
         assert_eq!(world.take_received(id), b"", "{interval} s");
-        world.advance(LOOKED);
+        world.advance(CHECK_SLACK);
         assert_eq!(world.take_received(id), close_reply(1001, "idle timeout"), "{interval} s");
     }
 }
@@ -138,14 +138,14 @@ fn without_pings() -> Config {
 fn without_pings_a_silent_peer_is_closed_after_the_idle_timeout() {
     let mut world = World::new(Probe::echo().0, without_pings());
     let id = open(&mut world);
-    world.advance(seconds(120) - JUST);
+    world.advance(seconds(120) - MOMENT);
     assert_eq!(world.take_received(id), b"");
-    world.advance(GRAIN + JUST);
+    world.advance(SLACK + MOMENT);
     assert_eq!(world.take_received(id), close_reply(1001, "idle timeout"));
     assert_lingers(&mut world, id);
 }
 
-/// A peer that takes a large echo slowly sends nothing meanwhile.
+/// A peer may receive a large echo slowly and send nothing meanwhile.
 #[test]
 fn without_pings_acknowledgements_keep_a_peer_while_others_are_outstanding() {
     let mut world = World::new(Probe::echo().0, without_pings());
@@ -159,11 +159,12 @@ fn without_pings_acknowledgements_keep_a_peer_while_others_are_outstanding() {
     }
     world.advance(seconds(119));
     assert!(!world.is_gone(id));
-    world.advance(seconds(2) + seconds(120) / 32 + LOOKED);
+    world.advance(seconds(2) + seconds(120) / 32 + CHECK_SLACK);
     assert!(world.is_gone(id), "no progress for 120 s");
 }
 
-/// The kernel accepts whatever is sent to a peer that has gone: that is no sign of life.
+/// The kernel accepts bytes for a peer that has disappeared, so an accepted write is no sign of
+/// life.
 #[test]
 fn messages_from_another_thread_do_not_keep_a_silent_peer() {
     for (pings, acknowledges) in [(true, false), (true, true), (false, false), (false, true)] {
@@ -188,10 +189,10 @@ fn messages_from_another_thread_do_not_keep_a_silent_peer() {
     }
 }
 
-/// A peer behind a slow link takes a large echo for longer than the idle timeout: the kernel has
-/// accepted all of it long ago, and the ping waits behind it.
+/// A peer on a slow link needs longer than the idle timeout for a large echo. The kernel has
+/// accepted all of the echo, and the ping waits behind it.
 #[test]
-fn a_slow_peer_that_goes_on_acknowledging_is_not_closed() {
+fn a_slow_peer_that_keeps_acknowledging_is_not_closed() {
     let mut world = echo_world();
     let id = open(&mut world);
     world.socket(id).client_reads = false;
@@ -210,13 +211,14 @@ fn a_slow_peer_that_goes_on_acknowledging_is_not_closed() {
     assert_eq!(world.stats().idle_timeouts, 0);
 }
 
-/// Once its TCP has acknowledged the ping, a program that hangs is found out, whatever it is sent.
+/// Once the peer's TCP has acknowledged the ping, a program that hangs is detected even if the
+/// server sends further messages.
 #[test]
 fn acknowledgements_after_the_ping_do_not_keep_a_connection_open() {
     let mut world = echo_world();
     let id = open(&mut world);
     let token = world.token(id);
-    world.advance(seconds(25) + GRAIN);
+    world.advance(seconds(25) + SLACK);
     assert_eq!(world.take_received(id), ping());
     for _ in 0..9 {
         world.advance(seconds(10));
@@ -224,7 +226,7 @@ fn acknowledgements_after_the_ping_do_not_keep_a_connection_open() {
         world.run_until_quiet();
         assert_eq!(world.take_received(id), text_reply("news"));
     }
-    world.advance(seconds(5) + LOOKED);
+    world.advance(seconds(5) + CHECK_SLACK);
     assert_eq!(world.take_received(id), close_reply(1001, "idle timeout"));
 }
 
@@ -233,7 +235,7 @@ fn a_pong_keeps_a_connection_open() {
     let mut world = echo_world();
     let id = open(&mut world);
     for _ in 0..20 {
-        world.advance(seconds(25) + GRAIN);
+        world.advance(seconds(25) + SLACK);
         assert_eq!(world.take_received(id), ping());
         assert_eq!(ask(&mut world, id, &client(PONG, b"").bytes()), b"");
     }
@@ -249,13 +251,14 @@ fn messages_keep_a_connection_open_and_unpinged() {
         world.advance(seconds(24));
         assert_echoes(&mut world, id);
     }
-    world.advance(seconds(25) + GRAIN);
+    world.advance(seconds(25) + SLACK);
     assert_eq!(world.take_received(id), ping());
 }
 
-/// What a peer sent before it stopped taking replies may be answered much later.
+/// The server may read input long after it arrived, because reading pauses while the peer does not
+/// read its replies.
 #[test]
-fn input_that_was_held_back_counts_as_received_when_it_arrived() {
+fn unread_input_counts_as_received_when_it_arrived() {
     const LARGE: usize = 100_000;
     let (probe, log) = Probe::new(|peer, _| {
         peer.send(&[7; LARGE]);
@@ -270,13 +273,13 @@ fn input_that_was_held_back_counts_as_received_when_it_arrived() {
     assert_eq!(log.count("text"), 1, "reading has paused");
     world.socket(id).client_reads = true;
     world.socket(id).capacity = usize::MAX;
-    // The ping came after 25 s, and its acknowledgement after 60.
+    // The ping was sent after 25 s, and is acknowledged after 60 s.
     world.run_until_quiet();
     assert_eq!(log.count("text"), 2);
     assert_eq!(world.take_received(id).len(), 2 * (10 + LARGE) + ping().len());
-    world.advance(seconds(95) - JUST);
+    world.advance(seconds(95) - MOMENT);
     assert_eq!(world.take_received(id), b"", "no further ping");
-    world.advance(seconds(95) / 32 + LOOKED);
+    world.advance(seconds(95) / 32 + CHECK_SLACK);
     assert_eq!(world.take_received(id), close_reply(1001, "idle timeout"));
 }
 
@@ -286,19 +289,19 @@ fn a_half_received_frame_does_not_keep_a_connection_open() {
         let mut world = echo_world();
         let id = open(&mut world);
         world.send(id, half);
-        world.advance(seconds(125) + LOOKED + LOOKED);
+        world.advance(seconds(125) + CHECK_SLACK + CHECK_SLACK);
         assert!(world.is_gone(id), "{} bytes", half.len());
         assert_eq!(world.stats().idle_timeouts, 1);
     }
 }
 
 #[test]
-fn nothing_is_written_into_a_streamed_frame_when_time_is_up() {
+fn a_timeout_writes_nothing_into_a_streamed_frame() {
     let mut world = echo_world();
     let id = open(&mut world);
     let half = &binary(20_000)[..9_000];
     world.send(id, half);
-    world.advance(seconds(120) + LOOKED + seconds(95) / 32);
+    world.advance(seconds(120) + CHECK_SLACK + seconds(95) / 32);
     assert!(world.is_gone(id));
     assert!(world.received(id) == binary_reply(20_000)[..9_000 - 4]);
 }
@@ -316,9 +319,9 @@ fn a_ping_waits_for_the_end_of_a_streamed_frame() {
     assert_echoes(&mut world, id);
 }
 
-/// Every 50 seconds the peer takes a little of what it is owed, and sends nothing.
+/// Every 50 seconds the peer reads some of the unsent replies. It sends nothing.
 #[test]
-fn bytes_taken_from_the_backlog_keep_a_connection_open() {
+fn progress_of_the_backlog_keeps_a_connection_open() {
     let mut world = echo_world();
     let id = open(&mut world);
     world.socket(id).client_reads = false;
@@ -334,25 +337,25 @@ fn bytes_taken_from_the_backlog_keep_a_connection_open() {
     assert!(world.is_gone(id));
 }
 
-/// The deadline of an open connection may be nearer than the one of its handshake.
+/// The deadline of an open connection may be earlier than that of its handshake.
 #[test]
-fn an_idle_timeout_shorter_than_the_handshakes_is_kept() {
+fn an_idle_timeout_below_the_handshake_timeout_takes_effect() {
     for idle in [2, 4, 10, 19] {
         let mut world = World::new(
             Probe::echo().0,
             Config { idle_timeout: seconds(idle), ..Config::default() },
         );
         let id = open(&mut world);
-        world.advance(seconds(idle) / 2 + GRAIN);
+        world.advance(seconds(idle) / 2 + SLACK);
         assert_eq!(world.take_received(id), ping(), "half of {idle} s");
-        world.advance(seconds(idle) / 2 + LOOKED);
+        world.advance(seconds(idle) / 2 + CHECK_SLACK);
         assert_eq!(world.take_received(id), close_reply(1001, "idle timeout"), "{idle} s");
         assert_lingers(&mut world, id);
     }
 }
 
 #[test]
-fn without_connections_nothing_is_waited_for() {
+fn a_worker_without_connections_waits_without_a_timeout() {
     let mut world = echo_world();
     assert_eq!(world.wait(), None);
     let ids: Vec<_> = (0..50).map(|_| open(&mut world)).collect();
@@ -368,7 +371,7 @@ fn without_connections_nothing_is_waited_for() {
 }
 
 #[test]
-fn deadlines_of_many_connections_keep_apart() {
+fn deadlines_of_many_connections_are_independent() {
     let mut world = echo_world();
     let mut ids = Vec::new();
     for _ in 0..100 {
@@ -394,30 +397,30 @@ fn a_wait_counts_from_the_poll_and_not_from_the_last_turn() {
     let id = world.connect();
     world.run_until_quiet();
     world.skip(seconds(9));
-    assert!(world.wait().is_some_and(|wait| wait <= seconds(1) + GRAIN));
+    assert!(world.wait().is_some_and(|wait| wait <= seconds(1) + SLACK));
     world.skip(seconds(2));
     assert_eq!(world.wait(), Some(Duration::ZERO), "the deadline has passed");
     world.run_until_quiet();
     assert!(has_status(&world.received(id), 408));
 }
 
-/// The worker was away for longer than the idle timeout.
+/// The worker has no turn for longer than the idle timeout.
 #[test]
-fn time_that_the_worker_was_away_is_not_the_peers() {
+fn a_delay_of_the_worker_does_not_count_against_the_peer() {
     let mut world = echo_world();
     let id = open(&mut world);
     world.skip(seconds(300));
     world.run_until_quiet();
-    assert_eq!(world.take_received(id), ping(), "and not a close frame behind it");
+    assert_eq!(world.take_received(id), ping(), "and no close frame after it");
     assert_echoes(&mut world, id);
 }
 
-/// The worker was away, and what its peers have sent meanwhile takes several batches of edges.
+/// The worker has no turn for a while, and the edges of its peers then fill several batches.
 #[test]
-fn what_waits_in_the_kernel_counts_after_the_worker_was_away() {
+fn input_in_the_kernel_counts_after_a_delay_of_the_worker() {
     let mut world = echo_world();
     let ids: Vec<_> = (0..3 * READY_PER_TURN).map(|_| open(&mut world)).collect();
-    world.advance(seconds(60) + GRAIN);
+    world.advance(seconds(60) + SLACK);
     let late = world.connect();
     world.run_until_quiet();
     world.skip(seconds(65));
@@ -426,16 +429,16 @@ fn what_waits_in_the_kernel_counts_after_the_worker_was_away() {
         world.send(*id, &client(PONG, b"").bytes());
     }
     world.run_until_quiet();
-    assert!(has_status(&world.take_received(late), 408), "nothing came from it");
+    assert!(has_status(&world.take_received(late), 408), "it has sent nothing");
     assert_eq!((world.stats().idle_timeouts, world.stats().open()), (0, ids.len() as u64));
 }
 
-/// A batch that ends its connections does not make the worker believe that it has seen all edges.
+/// After a batch that ends its connections, the worker must not assume that it has seen all edges.
 #[test]
 fn answers_behind_a_full_batch_of_resets_are_in_time() {
     let mut world = echo_world();
     let ids: Vec<_> = (0..READY_PER_TURN + 900).map(|_| open(&mut world)).collect();
-    world.advance(seconds(60) + GRAIN);
+    world.advance(seconds(60) + SLACK);
     world.skip(seconds(65));
     let (resets, answers) = ids.split_at(READY_PER_TURN);
     for id in resets {
@@ -448,9 +451,9 @@ fn answers_behind_a_full_batch_of_resets_are_in_time() {
     assert_eq!((world.stats().idle_timeouts, world.stats().open()), (0, 900));
 }
 
-/// So much comes that no batch is ever less than a full one.
+/// Every batch is full, so the worker never sees the end of the queue.
 #[test]
-fn deadlines_come_however_much_is_ready() {
+fn deadlines_expire_even_if_every_batch_is_full() {
     let mut world = echo_world();
     let ids: Vec<_> = (0..2 * READY_PER_TURN).map(|_| open(&mut world)).collect();
     let late = world.connect();
@@ -478,9 +481,9 @@ fn a_timer_of_an_earlier_connection_in_the_slot_does_not_end_a_later_one() {
         assert!(world.is_gone(earlier));
         world.advance(gap);
         let later = world.connect();
-        world.advance(seconds(10) - JUST);
+        world.advance(seconds(10) - MOMENT);
         assert_eq!(world.stats().handshake_timeouts, 0, "{gap:?}: not before its own deadline");
-        world.advance(GRAIN + JUST);
+        world.advance(SLACK + MOMENT);
         assert_eq!(world.stats().handshake_timeouts, 1, "{gap:?}: once at its own deadline");
         assert!(has_status(&world.received(later), 408));
     }

@@ -1,4 +1,4 @@
-//! The ends of connections and workers: half-closed peers, draining, and cleaning up.
+//! The ends of connections and workers: half-closed peers, drains and counters.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,7 +20,7 @@ use crate::world::World;
 
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Asks the worker to drain, with 10 seconds for it.
+/// Asks the worker to drain within 10 seconds.
 fn drain<H: Handler>(world: &mut World<H>) {
     world.drain(DRAIN);
     world.run_until_quiet();
@@ -31,7 +31,7 @@ fn going_away() -> Vec<u8> {
 }
 
 #[test]
-fn what_came_with_the_end_of_the_stream_is_answered() {
+fn messages_before_the_end_of_the_stream_are_answered() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe, Config::default());
     let id = world.connect();
@@ -47,7 +47,7 @@ fn what_came_with_the_end_of_the_stream_is_answered() {
 }
 
 #[test]
-fn an_end_of_stream_that_comes_alone_ends_the_connection() {
+fn an_end_of_stream_without_further_bytes_ends_the_connection() {
     for sent in [&b""[..], &GOOD_REQUEST[..50], GOOD_REQUEST] {
         let mut world = echo_world();
         let id = world.connect();
@@ -60,7 +60,7 @@ fn an_end_of_stream_that_comes_alone_ends_the_connection() {
     }
 }
 
-/// EPOLLHUP may come without EPOLLIN: epoll_wait(2) reports it whatever was asked for.
+/// epoll_wait(2) reports EPOLLHUP even if it was not requested, so it may come without EPOLLIN.
 #[test]
 fn an_edge_that_reports_only_the_end_of_the_stream_ends_the_connection() {
     let mut world = echo_world();
@@ -76,7 +76,7 @@ fn an_edge_that_reports_only_the_end_of_the_stream_ends_the_connection() {
 }
 
 #[test]
-fn what_a_half_closed_peer_is_owed_is_sent_before_the_end() {
+fn all_replies_to_a_half_closed_peer_are_sent_before_the_end() {
     let (probe, log) = Probe::new(|peer, message| {
         peer.send(message);
         peer.send("and");
@@ -90,7 +90,7 @@ fn what_a_half_closed_peer_is_owed_is_sent_before_the_end() {
     world.finish(id);
     world.run_until_quiet();
     assert!(!world.is_gone(id));
-    assert_eq!(log.count("close"), 1, "no message will come or go");
+    assert_eq!(log.count("close"), 1, "no message can arrive or be sent");
     world.socket(id).client_reads = true;
     world.run_until_quiet();
     assert_eq!(world.received(id).len(), 2 * (4 + 1000) + 2 + 3);
@@ -99,7 +99,7 @@ fn what_a_half_closed_peer_is_owed_is_sent_before_the_end() {
 }
 
 #[test]
-fn a_half_closed_peer_that_does_not_read_is_given_up() {
+fn a_half_closed_peer_that_does_not_read_is_dropped() {
     let mut world = echo_world();
     let id = open(&mut world);
     world.socket(id).capacity = 100;
@@ -110,9 +110,9 @@ fn a_half_closed_peer_that_does_not_read_is_given_up() {
     assert!(world.is_gone(id));
 }
 
-/// The kernel's buffer is large, so that it takes no byte of a slow peer's replies for a long time.
+/// The kernel's buffer is full, and takes no byte until the slow peer reads.
 #[test]
-fn a_half_closed_peer_that_reads_slowly_gets_all_that_it_is_owed() {
+fn a_half_closed_peer_that_reads_slowly_gets_all_replies() {
     let mut world = echo_world();
     let id = open(&mut world);
     world.socket(id).capacity = 1000;
@@ -166,19 +166,19 @@ fn a_ping_after_our_close_frame_is_answered_until_the_peer_closes() {
 }
 
 #[test]
-fn a_drain_answers_those_at_the_handshake_503() {
+fn a_drain_answers_incomplete_requests_503() {
     let mut world = echo_world();
     let (early, waiting) = (world.connect(), open(&mut world));
     world.send(early, &GOOD_REQUEST[..30]);
     world.run_until_quiet();
-    // This one is at the listener when the drain comes.
-    let at_the_door = world.connect();
+    // This connection is not accepted yet when the drain begins.
+    let unaccepted = world.connect();
     world.drain(DRAIN);
     let waker_only = world.poll().into_iter().take(1).collect();
     world.turn_with(waker_only);
     world.run_until_quiet();
     assert!(has_status(&world.received(early), 503));
-    assert!(has_status(&world.received(at_the_door), 503));
+    assert!(has_status(&world.received(unaccepted), 503));
     assert_eq!(world.take_received(waiting), going_away());
     assert_eq!(world.stats().turned_away, 2);
     for id in [early, waiting] {
@@ -188,9 +188,9 @@ fn a_drain_answers_those_at_the_handshake_503() {
     assert!(world.worker.is_done());
 }
 
-/// Closing the listener would reset them.
+/// Closing the listener without accepting them would reset them.
 #[test]
-fn a_drain_answers_a_crowd_at_the_door_503() {
+fn a_drain_answers_all_waiting_connections_503() {
     let mut world = echo_world();
     let ids: Vec<_> = (0..200).map(|_| world.connect()).collect();
     world.drain(DRAIN);
@@ -203,9 +203,9 @@ fn a_drain_answers_a_crowd_at_the_door_503() {
 }
 
 #[test]
-fn a_drain_drops_who_is_left_at_its_deadline() {
+fn a_drain_drops_the_remaining_connections_at_its_deadline() {
     let (probe, log) = Probe::echo();
-    // Longer than the drain may take.
+    // Longer than the drain deadline.
     let close_timeout = Duration::from_secs(30);
     let mut world = World::new(probe, Config { close_timeout, ..Config::default() });
     let id = open(&mut world);
@@ -223,7 +223,7 @@ fn a_second_drain_can_only_shorten_the_first() {
     for (first, second) in [(10, 3), (3, 10)] {
         let mut world = echo_world();
         open(&mut world);
-        // Told before its turn, and after it.
+        // The first two commands take effect in the same turn, and the third in a later one.
         world.drain(Duration::from_secs(first.max(5)));
         for seconds in [first, second] {
             world.drain(Duration::from_secs(seconds));
@@ -258,9 +258,9 @@ fn a_socket_that_is_adopted_during_a_drain_is_answered_503() {
     assert!(world.worker.is_done());
 }
 
-/// A mailbox that is full must not stand in its way.
+/// A drain must not fail because the mailbox is full.
 #[test]
-fn a_drain_comes_through_a_full_mailbox_and_after_what_is_in_it() {
+fn a_drain_takes_effect_after_the_commands_of_a_full_mailbox() {
     let mut world = echo_world();
     let id = open(&mut world);
     let token = world.token(id);
@@ -272,15 +272,16 @@ fn a_drain_comes_through_a_full_mailbox_and_after_what_is_in_it() {
     assert!(world.take_received(id) == [posted, going_away()].concat());
 }
 
-/// When its first peer is gone, it posts a message to the other, and asks the worker to end.
-struct Executor(Rc<RefCell<Option<Will>>>);
+/// When its first connection ends, it posts a message to the other one and asks the worker to
+/// drain.
+struct DrainOnClose(Rc<RefCell<Option<Target>>>);
 
-struct Will {
+struct Target {
     sender: Rc<Sender<Stream>>,
-    heir: Token,
+    token: Token,
 }
 
-impl Handler for Executor {
+impl Handler for DrainOnClose {
     type State = ();
 
     fn on_request(&mut self, _: &Request<'_>, _: ConnectionInfo<'_>) -> Upgrade<()> {
@@ -292,36 +293,35 @@ impl Handler for Executor {
     }
 
     fn on_close(&mut self, _: &mut Context<'_>, _: PeerId, (): (), _: &CloseEvent<'_>) {
-        let Some(Will { sender, heir }) = self.0.take() else { return };
-        assert!(sender.post(Command::Send(heir, Message::from("news").into())).is_ok());
+        let Some(Target { sender, token }) = self.0.take() else { return };
+        assert!(sender.post(Command::Send(token, Message::from("news").into())).is_ok());
         sender.drain(Instant::now() + DRAIN);
     }
 }
 
-/// The mailbox has room for one command, which is taken in the worker's turn; then come another and
-/// the drain, while the turn goes on.
+/// The mailbox holds one command. The turn that executes it posts another one and the drain.
 #[test]
-fn a_drain_does_not_overtake_what_is_posted_before_it() {
-    let will = Rc::new(RefCell::new(None));
+fn a_drain_does_not_overtake_earlier_commands() {
+    let target = Rc::new(RefCell::new(None));
     let config = Config { mailbox_bytes_max: 1, ..Config::default() };
-    let mut world = World::new(Executor(Rc::clone(&will)), config);
-    let (lost, heir) = (open(&mut world), open(&mut world));
-    let (sender, heir_token) = (Rc::clone(&world.sender), world.token(heir));
-    *will.borrow_mut() = Some(Will { sender, heir: heir_token });
-    world.socket(lost).client_reads = false;
-    world.socket(lost).capacity = 0;
+    let mut world = World::new(DrainOnClose(Rc::clone(&target)), config);
+    let (dropped, other) = (open(&mut world), open(&mut world));
+    let (sender, token) = (Rc::clone(&world.sender), world.token(other));
+    *target.borrow_mut() = Some(Target { sender, token });
+    world.socket(dropped).client_reads = false;
+    world.socket(dropped).capacity = 0;
     let too_much = Message::from(&[0; 3 << 20]);
-    assert!(world.post(Command::Send(world.token(lost), too_much.into())));
+    assert!(world.post(Command::Send(world.token(dropped), too_much.into())));
     world.run_until_quiet();
-    assert!(world.is_gone(lost));
+    assert!(world.is_gone(dropped));
     world.kernel().wake(0);
     world.run_until_quiet();
-    assert_eq!(world.take_received(heir), [text_reply("news"), going_away()].concat());
+    assert_eq!(world.take_received(other), [text_reply("news"), going_away()].concat());
     assert_eq!(world.stats().stale_sends, 0);
 }
 
 #[test]
-fn a_drain_sends_what_is_owed_before_its_close() {
+fn a_drain_sends_unsent_replies_before_its_close_frame() {
     let mut world = echo_world();
     let id = open(&mut world);
     let token = world.token(id);
@@ -329,8 +329,8 @@ fn a_drain_sends_what_is_owed_before_its_close() {
     world.send(id, &text(&"x".repeat(1000)));
     assert!(world.post(Command::Send(token, Message::from("last words").into())));
     drain(&mut world);
-    let owed = [text_reply(&"x".repeat(1000)), text_reply("last words"), going_away()].concat();
-    assert_eq!(world.take_received(id), owed);
+    let replies = [text_reply(&"x".repeat(1000)), text_reply("last words"), going_away()].concat();
+    assert_eq!(world.take_received(id), replies);
 }
 
 #[test]
@@ -371,7 +371,7 @@ fn counters_add_up() {
     let stats = world.stats();
     assert_eq!((stats.accepted, stats.ended, stats.opened, stats.closed), (10, 10, 6, 6));
     assert_eq!((log.count("open"), log.count("close")), (6, 6));
-    assert_eq!(world.wait(), None, "nothing is left to wait for");
+    assert_eq!(world.wait(), None, "no deadline is left");
 }
 
 #[test]

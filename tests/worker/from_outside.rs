@@ -1,4 +1,4 @@
-//! What other threads ask for through the mailbox.
+//! Commands of other threads through the mailbox.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -66,19 +66,19 @@ fn a_full_mailbox_is_emptied_by_the_turn_that_it_wakes() {
 }
 
 #[test]
-fn a_message_to_a_connection_that_is_gone_is_counted() {
+fn a_message_to_an_ended_connection_is_counted() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe, Config::default());
-    let gone = open(&mut world);
-    let token = world.token(gone);
+    let ended = open(&mut world);
+    let token = world.token(ended);
     assert!(world.sender.is_open(token));
-    assert!(world.post(send(token, "on its way")));
-    world.reset(gone);
+    assert!(world.post(send(token, "not delivered yet")));
+    world.reset(ended);
     let edges: Vec<_> = world.poll().into_iter().rev().collect();
     world.turn_with(edges);
     assert!(!world.sender.is_open(token));
     let next = open(&mut world);
-    assert!(world.post(send(token, "to nobody")));
+    assert!(world.post(send(token, "to no connection")));
     assert!(world.post(close(token)));
     assert_echoes(&mut world, next);
     assert_eq!(world.stats().stale_sends, 2);
@@ -148,7 +148,7 @@ fn other_threads_find_a_connection_from_its_open_to_its_close_callback() {
     let id = world.connect();
     world.run_until_quiet();
     let token = world.token(id);
-    assert!(!world.sender.is_open(token), "its request has not come");
+    assert!(!world.sender.is_open(token), "its request has not arrived");
     *lookup.borrow_mut() = Some(Lookup { sender: Rc::clone(&world.sender), token });
     world.send(id, &[GOOD_REQUEST, &text("hello")].concat());
     world.run_until_quiet();
@@ -175,7 +175,7 @@ fn other_threads_never_find_a_connection_whose_request_is_refused() {
 }
 
 #[test]
-fn a_full_mailbox_refuses_and_delivers_what_it_took() {
+fn a_full_mailbox_refuses_commands_and_delivers_those_it_accepted() {
     let mut world = World::new(Echo, Config { mailbox_bytes_max: 500, ..Config::default() });
     let id = open(&mut world);
     let token = world.token(id);
@@ -194,7 +194,7 @@ fn an_adopted_socket_is_a_connection_like_any_other() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe, Config::default());
     let (id, stream) = world.accepted_elsewhere();
-    // It may have all its bytes before it is adopted.
+    // All bytes of the request may arrive before the socket is adopted.
     world.send(id, &[GOOD_REQUEST, &text("early")].concat());
     assert!(world.post(Command::Adopt(stream, address(id))));
     world.run_until_quiet();
@@ -252,7 +252,7 @@ fn a_message_between_streamed_fragments_waits_for_the_last() {
 }
 
 #[test]
-fn a_peer_that_does_not_end_its_message_is_lost_when_too_much_waits_for_it() {
+fn a_peer_that_does_not_end_its_message_is_dropped_when_too_much_waits_for_it() {
     let (high, max, message_bytes_max) = (1000, 100_000, 50_000);
     let config = Config {
         backlog_bytes_low: high,
@@ -300,7 +300,7 @@ fn a_close_waits_for_the_end_of_the_streamed_frame() {
 
 /// RFC 6455 5.5.1: no frame of data after a close frame.
 #[test]
-fn nothing_follows_a_close_that_waited_with_a_message() {
+fn nothing_follows_a_close_frame_that_waited_with_a_message() {
     for fin in [true, false] {
         let mut world = echo_world();
         let id = open(&mut world);
@@ -323,7 +323,7 @@ fn nothing_follows_a_close_that_waited_with_a_message() {
 }
 
 #[test]
-fn a_close_ends_what_is_sent() {
+fn nothing_is_sent_after_a_close_command() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe, Config::default());
     let id = open(&mut world);
@@ -362,7 +362,7 @@ fn messages_behind_a_backlog_keep_their_order() {
 }
 
 #[test]
-fn messages_from_outside_do_not_extend_the_time_for_a_close() {
+fn messages_of_other_threads_do_not_extend_the_close_timeout() {
     let mut world = echo_world();
     let id = open(&mut world);
     let token = world.token(id);

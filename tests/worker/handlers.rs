@@ -1,4 +1,4 @@
-//! Handlers that say more than echo, and handlers that fail.
+//! Handlers that send messages besides echoes, and handlers that panic.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -58,7 +58,7 @@ fn a_message_instead_of_an_echo_goes_out_in_its_place() {
     assert_eq!(ask(&mut world, id, &input), reply);
 }
 
-/// What a scrupulous handler does with message number `count`, and what must come of it.
+/// Message number `count` to the mixture handler, and the expected reply.
 fn mixture(count: usize) -> (Vec<u8>, Vec<u8>) {
     let payload = format!("{count} {}", "x".repeat([0, 5, 120, 130, 3000][count % 5]));
     let half = payload.len() / 2;
@@ -134,7 +134,7 @@ fn a_mixture_of_echoes_and_messages_keeps_the_order_of_events() {
 }
 
 #[test]
-fn what_is_sent_in_open_comes_first() {
+fn messages_sent_in_on_open_come_first() {
     struct Greeter;
     impl Handler for Greeter {
         type State = u32;
@@ -182,7 +182,7 @@ fn an_echo_after_a_close_is_not_sent() {
 }
 
 #[test]
-fn a_backlog_can_be_seen() {
+fn a_handler_sees_the_size_of_the_backlog() {
     let (probe, _) = Probe::new(|peer, message| {
         if message.as_bytes() == b"how much?" {
             let count = peer.backlog_bytes().to_string();
@@ -213,7 +213,7 @@ fn bad_request() -> Vec<u8> {
 }
 
 #[test]
-fn a_panic_in_request_is_a_500() {
+fn a_panic_in_on_request_is_answered_500() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe.panics_in("request /bad"), Config::default());
     let neighbour = open(&mut world);
@@ -229,7 +229,7 @@ fn a_panic_in_request_is_a_500() {
 }
 
 #[test]
-fn a_panic_in_http_is_a_500() {
+fn a_panic_in_on_http_is_answered_500() {
     let mut world = World::new(Probe::echo().0.panics_in("http"), Config::default());
     let neighbour = open(&mut world);
     let (id, answer) = world.open(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -240,9 +240,9 @@ fn a_panic_in_http_is_a_500() {
 }
 
 #[test]
-fn a_panic_in_open_is_a_1011() {
+fn a_panic_in_on_open_closes_with_1011() {
     let (probe, log) = Probe::echo();
-    // The second client has this port.
+    // This is the address of the second client.
     let mut world = World::new(probe.panics_in("open 192.0.2.1:1025"), Config::default());
     let neighbour = open(&mut world);
     let (id, answer) = world.open(&[GOOD_REQUEST, &text("unheard")].concat());
@@ -256,7 +256,7 @@ fn a_panic_in_open_is_a_1011() {
 }
 
 #[test]
-fn a_panic_in_message_is_a_1011_behind_the_replies_before_it() {
+fn a_panic_in_on_message_closes_with_1011_after_earlier_replies() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe.panics_in("text bad"), Config::default());
     let neighbour = open(&mut world);
@@ -273,7 +273,7 @@ fn a_panic_in_message_is_a_1011_behind_the_replies_before_it() {
 }
 
 #[test]
-fn a_panic_in_close_loses_nothing_else() {
+fn a_panic_in_on_close_affects_no_other_connection() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe.panics_in("close"), Config::default());
     let ids = [(); 5].map(|()| open(&mut world));
@@ -289,37 +289,38 @@ fn a_panic_in_close_loses_nothing_else() {
     assert_eq!((world.stats().closed, world.stats().ended), (4, 2));
 }
 
-/// Panics when it is dropped for the first time, and counts.
+/// Panics the first time that one is dropped, and counts the drops.
 #[derive(Default)]
-struct Grenade(Arc<AtomicUsize>);
+struct PanicOnDrop(Arc<AtomicUsize>);
 
-impl Drop for Grenade {
+impl Drop for PanicOnDrop {
     fn drop(&mut self) {
-        assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "told to");
+        assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "as requested");
     }
 }
 
-/// Its state panics, which nobody gets to see: it chooses a subprotocol that was not offered.
+/// Its state panics when dropped. For `/bad` it chooses a subprotocol that was not offered, so that
+/// the state is dropped unused.
 struct Fragile(Arc<AtomicUsize>);
 
 impl Handler for Fragile {
-    type State = Grenade;
+    type State = PanicOnDrop;
 
-    fn on_request(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Upgrade<Grenade> {
+    fn on_request(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Upgrade<PanicOnDrop> {
         let accept = match request.path() {
             "/bad" => Accept::default().protocol("unoffered"),
             _ => Accept::default(),
         };
-        Upgrade::Accept(accept, Grenade(Arc::clone(&self.0)))
+        Upgrade::Accept(accept, PanicOnDrop(Arc::clone(&self.0)))
     }
 
-    fn on_message(&mut self, _: &mut Peer<'_, Grenade>, _: Message<'_>) -> Reply {
+    fn on_message(&mut self, _: &mut Peer<'_, PanicOnDrop>, _: Message<'_>) -> Reply {
         Reply::Echo
     }
 }
 
 #[test]
-fn a_panic_of_a_state_that_is_not_used_is_a_500() {
+fn a_panic_when_an_unused_state_is_dropped_is_answered_500() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let mut world = World::new(Fragile(Arc::clone(&dropped)), Config::default());
     let (_, answer) = world.open(&bad_request());
@@ -331,10 +332,11 @@ fn a_panic_of_a_state_that_is_not_used_is_a_500() {
 }
 
 #[test]
-fn what_a_panic_throws_is_dropped_even_if_that_panics() {
+fn a_panic_payload_is_dropped_even_if_the_drop_panics() {
     let dropped = Arc::new(AtomicUsize::new(0));
-    let thrown = Arc::clone(&dropped);
-    let (probe, _) = Probe::new(move |_, _| std::panic::panic_any(Grenade(Arc::clone(&thrown))));
+    let payload = Arc::clone(&dropped);
+    let (probe, _) =
+        Probe::new(move |_, _| std::panic::panic_any(PanicOnDrop(Arc::clone(&payload))));
     let mut world = World::new(probe, Config::default());
     for count in 1..=3 {
         let id = open(&mut world);
@@ -344,10 +346,10 @@ fn what_a_panic_throws_is_dropped_even_if_that_panics() {
 }
 
 #[test]
-fn a_panic_after_sending_sends_what_was_sent() {
+fn messages_sent_before_a_panic_are_delivered() {
     let (probe, _) = Probe::new(|peer, _| {
         peer.send("so far");
-        panic!("told to");
+        panic!("as requested");
     });
     let mut world = World::new(probe, Config::default());
     let id = open(&mut world);
@@ -356,9 +358,9 @@ fn a_panic_after_sending_sends_what_was_sent() {
     assert_eq!(world.stats().messages_out, 1);
 }
 
-/// A relay that closes with the code of another connection's end passes on 1005 and 1006 too.
+/// A relay may close with the code that ended another connection, which can be 1005 or 1006.
 #[test]
-fn a_code_that_must_not_be_on_the_wire_is_said_by_silence() {
+fn a_code_that_must_not_be_sent_gives_a_close_frame_without_a_code() {
     for code in [CloseCode::NO_STATUS, CloseCode::ABNORMAL] {
         let (probe, _) = Probe::new(move |peer, _| {
             peer.close(code, "of another");
@@ -371,10 +373,10 @@ fn a_code_that_must_not_be_on_the_wire_is_said_by_silence() {
 }
 
 #[test]
-fn a_peer_has_the_time_to_close_that_it_always_has_also_after_a_panic() {
+fn a_panic_after_a_close_leaves_the_close_timeout_unchanged() {
     let (probe, log) = Probe::new(|peer, _| {
         peer.close(CloseCode::NORMAL, "");
-        panic!("told to");
+        panic!("as requested");
     });
     let mut world = World::new(probe, Config::default());
     let id = open(&mut world);

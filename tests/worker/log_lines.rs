@@ -1,4 +1,5 @@
-//! Log lines that a peer can provoke: one of a kind in ten seconds, which counts the others.
+//! Log lines that a peer can provoke: one of each kind per ten seconds, with a count of the
+//! suppressed ones.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
@@ -16,18 +17,18 @@ use crate::scripted::Call;
 use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 use crate::world::World;
 
-/// How long a kind of line stays out of the log after one of it, and a tick or two.
+/// The time for which further lines of a kind are suppressed, and two ticks.
 const PAUSE: Duration = Duration::from_millis(10_100);
 
-/// How often a peer provokes a line while it is kept out of the log.
+/// How often a peer provokes a line while it is suppressed.
 const TIMES: usize = 40;
 
 thread_local! {
-    /// A worker runs on the thread of its test, which so finds its own lines only.
+    /// A worker runs on the thread of its test, so each test sees only its own lines.
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keeps the lines that an operator sees with `RUST_LOG=warn`, and the end of a trouble.
+/// Keeps warnings, errors, and the messages that a problem is over.
 struct Lines;
 
 impl Log for Lines {
@@ -43,7 +44,7 @@ impl Log for Lines {
     fn flush(&self) {}
 }
 
-/// Captures the lines of this thread from now on.
+/// Starts capturing the lines of this thread.
 fn capture() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -57,8 +58,8 @@ fn take_lines() -> Vec<String> {
     LINES.take()
 }
 
-/// Provokes a line many times at once, and once more when the log may be told again: it has the
-/// first line, and then one that tells how many were suppressed.
+/// Provokes a line many times, and once more after the pause. The log must contain the first line,
+/// and after the pause one that reports the number of suppressed lines.
 #[track_caller]
 fn assert_throttled<H: Handler>(
     world: &mut World<H>,
@@ -74,9 +75,9 @@ fn assert_throttled<H: Handler>(
     world.advance(PAUSE);
     provoke(world);
     let lines = take_lines();
-    let told: Vec<_> = lines.iter().filter(|line| is_it(line)).collect();
+    let logged: Vec<_> = lines.iter().filter(|line| is_it(line)).collect();
     let suppressed = format!(" ({} more like this since the last such line)", TIMES - 1);
-    assert!(matches!(told[..], [line] if line.ends_with(&suppressed)), "{lines:#?}");
+    assert!(matches!(logged[..], [line] if line.ends_with(&suppressed)), "{lines:#?}");
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn backlog_overflows_are_logged_at_a_limited_rate() {
     assert_eq!(world.stats().backlog_overflows, TIMES as u64 + 1);
 }
 
-/// Chooses a subprotocol for all, also for those that offer none.
+/// Always chooses a subprotocol, whether offered or not.
 struct Chooser;
 
 impl Handler for Chooser {
@@ -150,7 +151,7 @@ fn connections_above_the_limit_are_logged_at_a_limited_rate() {
 }
 
 #[test]
-fn connections_that_cannot_be_watched_are_logged_at_a_limited_rate() {
+fn connections_that_cannot_be_registered_are_logged_at_a_limited_rate() {
     let mut world = echo_world();
     assert_throttled(&mut world, "WARN worker 0: the connection of ", |world| {
         let id = world.connect();
@@ -161,13 +162,13 @@ fn connections_that_cannot_be_watched_are_logged_at_a_limited_rate() {
 }
 
 #[test]
-fn a_lasting_want_of_descriptors_is_logged_at_a_limited_rate() {
+fn a_lasting_lack_of_descriptors_is_logged_at_a_limited_rate() {
     let mut world = echo_world();
     let expected = "WARN worker 0: no connection can be accepted: ";
     assert_throttled(&mut world, expected, |world| {
         world.fail_accept(io::Error::from_raw_os_error(24));
         world.run_until_quiet();
-        // Until accepting goes on.
+        // Wait until accepting resumes.
         world.advance(Duration::from_millis(200));
     });
     let id = world.connect();
@@ -177,9 +178,9 @@ fn a_lasting_want_of_descriptors_is_logged_at_a_limited_rate() {
     assert_eq!(take_lines(), ["INFO worker 0 accepts connections again"]);
 }
 
-/// Peers that come and go at the limit end the trouble again and again.
+/// At the limit each connection that ends lets accepting resume for a moment.
 #[test]
-fn that_accepting_goes_on_is_logged_once_for_each_warning() {
+fn a_resumed_accept_is_logged_once_for_each_warning() {
     let mut world = World::new(Echo, Config { connections_max: Some(1), ..Config::default() });
     capture();
     for _ in 0..TIMES {
@@ -201,7 +202,7 @@ fn that_accepting_goes_on_is_logged_once_for_each_warning() {
 fn a_line_of_one_kind_does_not_suppress_one_of_another() {
     let (probe, _) = Probe::new(|peer, _| {
         peer.send(&[0; 3 << 20][..]);
-        panic!("told to");
+        panic!("as requested");
     });
     let mut world = World::new(probe, Config::default());
     let id = open(&mut world);

@@ -12,7 +12,7 @@ use crate::world::{DATE_LINE, World};
 const FINE_HEAD: &str = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 5\r\nConnection: close\r\n\r\n";
 
-/// What the client of a response sees of it.
+/// A response as its client sees it.
 struct Seen {
     head: String,
     body: String,
@@ -39,7 +39,7 @@ impl Seen {
 }
 
 #[test]
-fn plain_requests_of_every_kind_are_for_the_handler() {
+fn plain_requests_of_every_kind_reach_the_handler() {
     for request in [
         // HAProxy, `option httpchk GET /healthz`.
         "GET /healthz HTTP/1.0\r\n\r\n",
@@ -64,7 +64,7 @@ fn plain_requests_of_every_kind_are_for_the_handler() {
 }
 
 #[test]
-fn a_head_with_all_that_an_upgrade_needs_is_for_the_handler() {
+fn a_head_request_with_the_headers_of_an_upgrade_reaches_the_handler() {
     let (probe, log) = Probe::echo();
     let mut world = World::new(probe, Config::default());
     let request = [b"HEAD", GOOD_REQUEST.strip_prefix(b"GET").expect("it is a GET")].concat();
@@ -74,7 +74,7 @@ fn a_head_with_all_that_an_upgrade_needs_is_for_the_handler() {
 }
 
 #[test]
-fn a_handler_that_panics_over_a_head_sends_a_500_without_a_body() {
+fn a_panic_over_a_head_request_is_answered_500_without_a_body() {
     let (probe, _) = Probe::echo();
     let mut world = World::new(probe.panics_in("http"), Config::default());
     let (_, answer) = world.open(b"HEAD / HTTP/1.0\r\n\r\n");
@@ -85,27 +85,27 @@ fn a_handler_that_panics_over_a_head_sends_a_500_without_a_body() {
 }
 
 #[test]
-fn a_request_that_does_not_end_is_answered_with_a_date() {
-    for (begun, is_head) in [("", false), ("HEAD", false), ("HEAD /", true), ("\r\nHEAD /", true)] {
+fn a_408_has_a_date() {
+    for (start, is_head) in [("", false), ("HEAD", false), ("HEAD /", true), ("\r\nHEAD /", true)] {
         let mut world = echo_world();
         let id = world.connect();
-        for byte in begun.bytes() {
+        for byte in start.bytes() {
             world.send(id, &[byte]);
         }
         world.advance(Duration::from_secs(11));
-        assert!(has_status(&world.received(id), 408), "{begun:?}");
+        assert!(has_status(&world.received(id), 408), "{start:?}");
         let answer = seen(world.received(id));
         answer.assert_dated();
         if is_head {
             answer.assert_without_body();
         } else {
-            assert_ne!(answer.body, "", "{begun:?}");
+            assert_ne!(answer.body, "", "{start:?}");
         }
     }
 }
 
 #[test]
-fn a_drain_answers_a_head_that_has_begun_without_a_body() {
+fn a_drain_answers_an_incomplete_head_request_without_a_body() {
     let mut world = echo_world();
     let id = world.connect();
     world.send(id, b"HEAD / HTTP/1.1\r\n");
@@ -119,7 +119,7 @@ fn a_drain_answers_a_head_that_has_begun_without_a_body() {
 }
 
 #[test]
-fn who_is_turned_away_at_the_door_gets_a_date_and_for_a_head_no_body() {
+fn a_503_above_the_limit_has_a_date_and_no_body_for_head() {
     let config = Config { connections_max: Some(1), ..Config::default() };
     let mut world = World::new(Echo, config);
     open(&mut world);

@@ -14,24 +14,24 @@ use crate::support::frames::{BINARY, CLOSE, TEXT, client, close_payload, server}
 use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 use crate::world::World;
 
-/// How late a deadline may be: two ticks.
-pub(crate) const GRAIN: Duration = Duration::from_millis(100);
+/// The allowed lateness of a deadline: two ticks.
+pub(crate) const SLACK: Duration = Duration::from_millis(100);
 
-/// How late a deadline may be that begins with an acknowledgement: the worker sees that at its next
-/// look.
-pub(crate) const LOOKED: Duration = Duration::from_millis(300);
+/// The allowed lateness of a deadline that begins with an acknowledgement, which the worker notices
+/// only at its next check.
+pub(crate) const CHECK_SLACK: Duration = Duration::from_millis(300);
 
-/// The moment before, or after.
-pub(crate) const JUST: Duration = Duration::from_millis(1);
+/// The smallest step before or after a deadline.
+pub(crate) const MOMENT: Duration = Duration::from_millis(1);
 
 pub(crate) const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// What a handler does with a message.
+/// The answer of a handler to a message.
 type OnMessage = Box<dyn FnMut(&mut Peer<'_, ()>, Message<'_>) -> Reply>;
 
-/// What a handler was told, a line for each callback.
+/// The callbacks of a handler, one line for each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log(Rc<RefCell<Vec<String>>>);
 
@@ -49,7 +49,7 @@ impl Log {
     }
 }
 
-/// Logs every callback, and panics in the one that it is told to.
+/// Logs every callback, and panics in a chosen one.
 pub(crate) struct Probe {
     log: Log,
     on_message: OnMessage,
@@ -70,7 +70,7 @@ impl Probe {
         Self::new(|_, _| Reply::Echo)
     }
 
-    /// Panics when it is told something that starts so.
+    /// Panics in the callback whose log line begins with `start`.
     pub(crate) fn panics_in(mut self, start: &'static str) -> Self {
         self.panics_in = start;
         self
@@ -79,7 +79,7 @@ impl Probe {
     fn note(&self, line: String) {
         let panics = !self.panics_in.is_empty() && line.starts_with(self.panics_in);
         self.log.push(line);
-        assert!(!panics, "told to");
+        assert!(!panics, "as requested");
     }
 }
 
