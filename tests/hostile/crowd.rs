@@ -12,20 +12,21 @@ use crate::support::server_process::ServerProcess;
 /// Descriptors of this process that are left to other tests.
 const DESCRIPTORS_LEFT: u64 = 3000;
 
-/// The kernel's receive buffer of a client that never reads: the least that there is, so that the
-/// server's echoes soon have nowhere to go.
+/// The kernel's receive buffer of a client that never reads. It is as small as the kernel allows,
+/// so that the server's echoes soon fill it.
 const RECEIVE_BUFFER_BYTES: usize = 4096;
 
-/// When nothing has moved for so long, and the server has rested, nothing will.
+/// If no client can write for this time, and the server is idle, then no client can write any more.
 const QUIET: Duration = Duration::from_millis(150);
 
-/// Waits until none of the other floods is under way, so that nobody waits for this machine.
+/// Keeps the floods of other tests from running at the same time. Together they would overload the
+/// machine, and delay the canaries.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Up to `wanted` clients, or as many as this process may have.
+/// The number of clients: `wanted`, or fewer if the limit of descriptors requires it.
 pub(crate) fn size(wanted: usize) -> usize {
     let limit = rlimit::increase_nofile_limit(u64::MAX).expect("the limit can be raised");
     wanted.min(usize::try_from(limit.saturating_sub(DESCRIPTORS_LEFT)).unwrap_or(usize::MAX))
@@ -45,7 +46,7 @@ pub(crate) fn open_all(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     streams
 }
 
-/// Open WebSocket connections that will take little of what they are sent.
+/// Open WebSocket connections with small receive buffers.
 #[track_caller]
 pub(crate) fn open_slow_readers(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     let dial = |_| dial_narrow(address, RECEIVE_BUFFER_BYTES);
@@ -64,8 +65,8 @@ fn greet(streams: &mut [TcpStream]) {
     }
 }
 
-/// Writes `flood` over and over from every client, and reads nothing, until no client can write
-/// any more and the server rests; returns what they wrote, all together.
+/// Writes `flood` repeatedly from every client, and reads nothing, until no client can write any
+/// more and the server is idle. Returns the total number of bytes written.
 #[track_caller]
 pub(crate) fn write_until_stuck(
     server: &ServerProcess,
@@ -73,7 +74,7 @@ pub(crate) fn write_until_stuck(
     flood: &[u8],
 ) -> usize {
     let mut written = vec![0; streams.len()];
-    // Since when nothing moves, and what CPU time the server had used by then.
+    // When the last write succeeded, and the server's CPU time at that moment.
     let mut quiet = None;
     wait_until("no client can write any more", || {
         for (stream, written) in streams.iter_mut().zip(&mut written) {
@@ -87,17 +88,17 @@ pub(crate) fn write_until_stuck(
             }
         }
         let (since, used) = *quiet.get_or_insert_with(|| (Instant::now(), server.cpu_time()));
-        let is_over = since.elapsed() > QUIET;
-        let rests = is_over && server.cpu_time() - used < QUIET / 5;
-        if is_over && !rests {
+        let is_quiet = since.elapsed() > QUIET;
+        let is_idle = is_quiet && server.cpu_time() - used < QUIET / 5;
+        if is_quiet && !is_idle {
             quiet = None;
         }
-        rests
+        is_idle
     });
     written.iter().sum()
 }
 
-/// A client that sends a byte now and then, and what it has been answered.
+/// A client that sends its request byte by byte, and the answer that it has received.
 #[derive(Debug)]
 pub(crate) struct Dripping {
     stream: TcpStream,
@@ -121,9 +122,9 @@ impl Dripping {
         }
     }
 
-    /// Takes what there is of the answer.
+    /// Reads the available bytes of the answer.
     #[track_caller]
-    pub(crate) fn listen(&mut self) {
+    pub(crate) fn read(&mut self) {
         let mut buf = [0; 1024];
         while !self.has_ended {
             match self.stream.read(&mut buf) {

@@ -7,44 +7,46 @@ use crate::support::canary::Canary;
 use crate::support::client::{ask, close, connect, wait_until};
 use crate::support::server_process::ServerProcess;
 
-/// What the server may have open.
+/// The server's limit of open descriptors.
 const DESCRIPTORS: usize = 64;
 
-/// Clients that want to be served, and cannot all be.
+/// More clients than the server has descriptors for.
 const CLIENTS: usize = 200;
 
-/// How long the server is watched while it can accept nobody.
-const WATCHED: Duration = Duration::from_secs(2);
+/// The time for which CPU time is measured while the server cannot accept.
+const MEASURED: Duration = Duration::from_secs(2);
 
-/// What it may use of a core in that time, which a spin would fill: it looks ten times a second
-/// whether it can go on, and serves the canary.
+/// Maximum CPU time in that period. A server that spins would use a whole core. This one tries to
+/// accept ten times a second, and serves the canary.
 const CPU_TIME_MAX: Duration = Duration::from_secs(1);
 
 #[test]
-fn want_of_descriptors_stops_nobody_who_is_there_and_nothing_spins() {
+fn a_lack_of_descriptors_affects_no_open_connection_and_causes_no_spin() {
     let server = ServerProcess::start_limited(DESCRIPTORS, "");
     let canary = Canary::start(server.address());
-    let mut guests: Vec<_> = (0..10).map(|_| connect(server.address())).collect();
+    let mut clients: Vec<_> = (0..10).map(|_| connect(server.address())).collect();
     let descriptors = server.descriptors();
-    let crowd = dial_all(server.address(), CLIENTS);
+    let waiting = dial_all(server.address(), CLIENTS);
     server.wait_for("accepting pauses", |counters| counters.of("accept_pauses") > 0);
-    // What it has inherited may lie beyond the limit.
-    assert!(server.descriptors() >= DESCRIPTORS, "there is none left");
+    // Inherited descriptors may have numbers above the limit.
+    assert!(server.descriptors() >= DESCRIPTORS, "all descriptors are in use");
 
     let (start, before) = (Instant::now(), server.cpu_time());
-    wait_until("the server has been watched", || start.elapsed() >= WATCHED);
+    wait_until("the CPU time has been measured", || start.elapsed() >= MEASURED);
     let used = server.cpu_time() - before;
-    println!("without descriptors: {used:?} of CPU time in {WATCHED:?}");
-    assert!(used <= CPU_TIME_MAX, "{used:?} of CPU time in {WATCHED:?}, above {CPU_TIME_MAX:?}");
-    for guest in &mut guests {
-        ask(guest, "still here", "still here");
+    println!("without descriptors: {used:?} of CPU time in {MEASURED:?}");
+    assert!(used <= CPU_TIME_MAX, "{used:?} of CPU time in {MEASURED:?}, above {CPU_TIME_MAX:?}");
+    for client in &mut clients {
+        ask(client, "still here", "still here");
     }
 
-    drop(crowd);
-    wait_until("the crowd is gone", || server.descriptors() == descriptors);
+    drop(waiting);
+    wait_until("the descriptors of the waiting clients are closed", || {
+        server.descriptors() == descriptors
+    });
     let newcomers = open_all(server.address(), 20);
     assert_eq!(server.descriptors(), descriptors + newcomers.len());
-    guests.into_iter().for_each(close);
+    clients.into_iter().for_each(close);
     canary.finish();
     server.finish();
 }

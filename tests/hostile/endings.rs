@@ -1,4 +1,4 @@
-//! Ends of TCP at every byte of a session.
+//! Clients that end TCP at every byte of a session.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,17 +11,17 @@ use crate::support::frames::{
 use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 use crate::support::server_process::ServerProcess;
 
-/// What a client sends in one piece, and the answer to it.
+/// The bytes that a client sends in one piece, and the answer.
 type Step = (Vec<u8>, Vec<u8>);
 
-/// A session with everything in it.
+/// A session with every kind of message and control frame.
 fn session() -> Vec<Step> {
     let close = close_payload(1000, b"bye");
     let echo =
         |opcode, payload: &[u8]| (client(opcode, payload).bytes(), server(opcode, payload).bytes());
     let first = client(TEXT, b"frag").fin(false).bytes();
     let last = client(CONTINUATION, b"ments").bytes();
-    let begun =
+    let binary =
         (client(BINARY, b"st").fin(false).bytes(), server(BINARY, b"st").fin(false).bytes());
     vec![
         (GOOD_REQUEST.to_vec(), GOOD_RESPONSE.to_vec()),
@@ -29,14 +29,14 @@ fn session() -> Vec<Step> {
         (client(PING, b"ping").bytes(), server(PONG, b"ping").bytes()),
         ([first, client(PING, b"").bytes()].concat(), server(PONG, b"").bytes()),
         (last, server(TEXT, b"fragments").bytes()),
-        begun,
+        binary,
         echo(CONTINUATION, b"reamed"),
         (client(CLOSE, &close).bytes(), server(CLOSE, &close[..2]).bytes()),
     ]
 }
 
-/// The first `cut` bytes of the session, and the answers that are due to the steps in it.
-fn begun(session: &[Step], cut: usize) -> (Vec<u8>, Vec<u8>) {
+/// The first `cut` bytes of the session, and the answers to the complete steps in them.
+fn start_of(session: &[Step], cut: usize) -> (Vec<u8>, Vec<u8>) {
     let (mut input, mut output) = (Vec::new(), Vec::new());
     for (sent, answer) in session {
         input.extend(sent);
@@ -70,19 +70,19 @@ impl End {
     }
 }
 
-/// One client after another ends its session at each byte; with `patience` each waits for the
-/// answers to what it has sent, so that the server has read it all.
-fn end_everywhere(end: End, patience: bool) {
+/// One client for each byte of the session ends TCP there. If `waits`, each first waits for the
+/// answers, so that the server has read all its bytes.
+fn end_everywhere(end: End, waits: bool) {
     let server = ServerProcess::start("");
     let canary = Canary::start(server.address());
     let descriptors = server.descriptors();
     let session = session();
     let length: usize = session.iter().map(|(sent, _)| sent.len()).sum();
     for cut in 0..=length {
-        let (input, output) = begun(&session, cut);
+        let (input, output) = start_of(&session, cut);
         let mut stream = dial(server.address());
         stream.write_all(&input).expect("the server reads");
-        if patience {
+        if waits {
             expect_bytes(&mut stream, &output);
         }
         end.act(stream);
@@ -92,9 +92,9 @@ fn end_everywhere(end: End, patience: bool) {
     });
     let ended = length as u64 + 1;
     let counters = server.wait_for("all have ended", |counters| counters.of("ended") == ended);
-    assert_eq!(counters.of("accepted"), ended + 1, "the canary is there too");
+    assert_eq!(counters.of("accepted"), ended + 1, "the canary is connected too");
     assert_eq!(counters.of("opened"), counters.of("closed") + 1, "{end:?}");
-    if patience {
+    if waits {
         let without_request = GOOD_REQUEST.len() as u64;
         assert_eq!(counters.of("closed"), ended - without_request, "{end:?}");
     }
@@ -104,19 +104,19 @@ fn end_everywhere(end: End, patience: bool) {
 }
 
 #[test]
-fn a_close_at_every_byte_leaves_nothing() {
+fn a_close_at_every_byte_leaves_no_connection() {
     end_everywhere(End::Close, false);
     end_everywhere(End::Close, true);
 }
 
 #[test]
-fn a_half_close_at_every_byte_leaves_nothing() {
+fn a_half_close_at_every_byte_leaves_no_connection() {
     end_everywhere(End::HalfClose, false);
     end_everywhere(End::HalfClose, true);
 }
 
 #[test]
-fn a_reset_at_every_byte_leaves_nothing() {
+fn a_reset_at_every_byte_leaves_no_connection() {
     end_everywhere(End::Reset, false);
     end_everywhere(End::Reset, true);
 }

@@ -1,4 +1,4 @@
-//! Floods of what costs a client little: fragments, control frames, headers, connections.
+//! Floods that cost a client little: fragments, control frames, headers, connections.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -18,21 +18,21 @@ const CLIENTS: usize = 4;
 /// The default of `fragments_max`.
 const FRAGMENTS_MAX: usize = 131_072;
 
-/// What a fragmented message takes, for each byte of its payload: memory grows by this factor, and
-/// a fragment has none of its own.
+/// Maximum memory of a fragmented message, per byte of its payload. A fragment has no memory of its
+/// own.
 const AMPLIFICATION_MAX: usize = 4;
 
-/// What a connection takes beside.
+/// Maximum memory of a connection without its message.
 const CONNECTION_BYTES_MAX: usize = 16 * 1024;
 
-/// By what the memory of a server may grow under a flood of what it does not keep: a read of each
-/// client that waits for its turn (260 KiB), and what the allocator does not give back.
+/// Maximum growth of the server's memory during a flood that it does not store: for each client the
+/// read that waits for its turn (260 KiB), and memory that the allocator keeps.
 const FLOOD_BYTES_MAX: usize = CLIENTS * 260 * 1024 + 512 * 1024;
 
-/// Control frames of a client's flood.
+/// Control frames that each client sends.
 const CONTROLS: usize = 100_000;
 
-/// Connections of a flood of them.
+/// Connections that are opened in the flood of connections.
 const CONNECTIONS: usize = 3000;
 
 /// Writes all of `input`, and reads to the end of the stream at the same time.
@@ -48,7 +48,7 @@ fn converse(address: SocketAddr, input: &[u8]) -> Vec<u8> {
     output
 }
 
-/// As many clients at once as a flood has: each sends `input` and gets `output`, then the end.
+/// Several clients at once send `input`. Each must receive `output` and the end of the stream.
 #[track_caller]
 fn flood(server: &ServerProcess, name: &str, input: &[u8], output: &[u8]) {
     thread::scope(|scope| {
@@ -61,11 +61,11 @@ fn flood(server: &ServerProcess, name: &str, input: &[u8], output: &[u8]) {
     });
 }
 
-/// A message in `count` fragments of `payload`, the last of them final if it is `whole`.
-fn fragments(opcode: u8, payload: &[u8], count: usize, whole: bool) -> Vec<u8> {
+/// `count` fragments with this payload each. The last one ends the message if `fin` is set.
+fn fragments(opcode: u8, payload: &[u8], count: usize, fin: bool) -> Vec<u8> {
     let first = client(opcode, payload).fin(false).bytes();
     let more = client(CONTINUATION, payload).fin(false).bytes().repeat(count - 2);
-    let last = client(CONTINUATION, payload).fin(whole).bytes();
+    let last = client(CONTINUATION, payload).fin(fin).bytes();
     [first, more, last].concat()
 }
 
@@ -82,7 +82,7 @@ fn fragments_end_with_1008_beyond_their_limit() {
     for payload in [&b"x"[..], b""] {
         let text = fragments(TEXT, payload, FRAGMENTS_MAX + 1, false);
         flood(&server, "fragments of a text", &text, &close_frame(1008));
-        // What is binary is echoed as it comes.
+        // A fragmented binary message is echoed while it arrives.
         let binary = fragments(BINARY, payload, FRAGMENTS_MAX + 1, false);
         let first = server_frame(BINARY, payload).fin(false).bytes();
         let more = server_frame(CONTINUATION, payload).fin(false).bytes().repeat(FRAGMENTS_MAX - 1);
@@ -99,7 +99,7 @@ fn fragments_end_with_1008_beyond_their_limit() {
 }
 
 #[test]
-fn as_many_fragments_as_can_be_are_counted_for_each_message_anew() {
+fn fragments_up_to_the_limit_are_counted_for_each_message() {
     let _alone = alone();
     let server = ServerProcess::start("");
     let canary = Canary::start(server.address());
@@ -114,15 +114,15 @@ fn as_many_fragments_as_can_be_are_counted_for_each_message_anew() {
 }
 
 #[test]
-fn tiny_fragments_take_no_more_than_their_payload_does() {
+fn tiny_fragments_take_memory_in_proportion_to_their_payload() {
     let server = ServerProcess::start("");
     let canary = Canary::start(server.address());
     let before = server.memory_bytes();
     let mut streams = open_all(server.address(), 20);
-    let begun = fragments(TEXT, b"x", 20_000, false);
+    let input = fragments(TEXT, b"x", 20_000, false);
     for stream in &mut streams {
-        stream.write_all(&begun).expect("the server reads");
-        // A ping between fragments is answered at once: all before it has been read.
+        stream.write_all(&input).expect("the server reads");
+        // The ping is answered at once, so the pong shows that the server has read the fragments.
         stream.write_all(&client(PING, b"").bytes()).expect("the server reads");
         let mut pong = [0; 2];
         stream.read_exact(&mut pong).expect("a pong");
@@ -137,7 +137,7 @@ fn tiny_fragments_take_no_more_than_their_payload_does() {
 }
 
 #[test]
-fn control_frames_are_answered_one_by_one_and_hold_up_nobody() {
+fn control_frames_are_answered_one_by_one_and_delay_no_other_peer() {
     let _alone = alone();
     let server = ServerProcess::start("");
     let canary = Canary::start(server.address());
@@ -159,7 +159,7 @@ fn control_frames_are_answered_one_by_one_and_hold_up_nobody() {
 }
 
 #[test]
-fn request_heads_that_are_too_much_are_answered_431() {
+fn request_heads_above_the_limits_are_answered_431() {
     let server = ServerProcess::start("");
     let canary = Canary::start(server.address());
     let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(101));
@@ -168,7 +168,7 @@ fn request_heads_that_are_too_much_are_answered_431() {
     for request in [many_headers, long_line, long_header] {
         let mut streams = dial_all(server.address(), 100);
         for stream in &mut streams {
-            // What is too much is discarded, so that the answer arrives.
+            // The server discards the excess bytes. Otherwise a reset could destroy the answer.
             stream.write_all(request.as_bytes()).expect("the server reads");
         }
         for stream in &mut streams {
@@ -183,21 +183,21 @@ fn request_heads_that_are_too_much_are_answered_431() {
 }
 
 #[test]
-fn connections_that_come_and_go_leave_nothing() {
+fn short_connections_leave_no_descriptor_and_no_memory() {
     let server = ServerProcess::start("");
     let canary = Canary::start(server.address());
     let descriptors = server.descriptors();
-    let go = |number: usize, stream: TcpStream| match number % 3 {
+    let leave = |number: usize, stream: TcpStream| match number % 3 {
         0 => drop(stream),
         1 => reset(stream),
         _ => stream.shutdown(Shutdown::Both).expect("it is open"),
     };
     let round = |count| {
         for number in 0..count {
-            go(number, dial(server.address()));
-            go(number, open_raw(server.address()));
+            leave(number, dial(server.address()));
+            leave(number, open_raw(server.address()));
         }
-        wait_until("the descriptors are back", || server.descriptors() == descriptors);
+        wait_until("the descriptors are closed", || server.descriptors() == descriptors);
         server.memory_bytes()
     };
     let before = round(100);

@@ -1,4 +1,4 @@
-//! Requests that do not end.
+//! Requests that are slow, incomplete or expensive.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -11,28 +11,28 @@ use crate::support::client::{read_all, wait_until};
 use crate::support::requests::{GOOD_REQUEST, HEAD_BYTES_MAX};
 use crate::support::server_process::ServerProcess;
 
-/// What the server gives its clients for the whole request.
+/// The server's handshake timeout.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Between two bytes of a client.
+/// The time between two bytes of a client.
 const BETWEEN_BYTES: Duration = Duration::from_secs(1);
 
-/// What a request may take of a core, whatever is in it, in a build that is not optimised: a
-/// hundred times what it does, and less than to look at every byte for every other.
+/// Maximum CPU time of a request in an unoptimised build: a hundred times the usual time, and less
+/// than the time of an algorithm with quadratic cost.
 const REQUEST_TIME_MAX: Duration = Duration::from_millis(200);
 
-/// What the server may take for a mebibyte of a head that comes byte by byte: a look at each costs
-/// hundredths of this, a look at all that has come for each some hours.
+/// Maximum time for a head of 1 MiB that arrives byte by byte. To scan each byte once takes
+/// hundredths of this. To scan the whole head again for each byte would take hours.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// What a connection takes whose request has begun: its slot, its timer, the first bytes.
-const BEGUN_BYTES_MAX: usize = 1024;
+/// Maximum memory of a connection with an incomplete request: its slot, its timer, the first bytes.
+const INCOMPLETE_BYTES_MAX: usize = 1024;
 
-/// What a connection takes whose request is as long as can be and has not ended.
-const LONG_HEAD_BYTES_MAX: usize = HEAD_BYTES_MAX + BEGUN_BYTES_MAX;
+/// Maximum memory of a connection with an incomplete request of the maximum size.
+const LONG_HEAD_BYTES_MAX: usize = HEAD_BYTES_MAX + INCOMPLETE_BYTES_MAX;
 
 #[test]
-fn a_thousand_handshakes_at_a_byte_per_second_end_in_time_and_take_little() {
+fn a_thousand_handshakes_at_a_byte_per_second_end_in_time_and_take_little_memory() {
     let server = ServerProcess::start(&format!("--handshake-timeout {}", TIMEOUT.as_secs()));
     let canary = Canary::start(server.address());
     let before = server.memory_bytes();
@@ -46,7 +46,7 @@ fn a_thousand_handshakes_at_a_byte_per_second_end_in_time_and_take_little() {
             clients.iter_mut().for_each(|client| client.drip(GOOD_REQUEST));
         }
         memory = memory.max(server.memory_bytes());
-        clients.iter_mut().for_each(Dripping::listen);
+        clients.iter_mut().for_each(Dripping::read);
         clients.iter().all(|client| client.has_ended)
     });
     for client in &clients {
@@ -59,7 +59,7 @@ fn a_thousand_handshakes_at_a_byte_per_second_end_in_time_and_take_little() {
         clients.len(),
         start.elapsed()
     );
-    assert!(each <= BEGUN_BYTES_MAX, "{each} bytes each, more than {BEGUN_BYTES_MAX}");
+    assert!(each <= INCOMPLETE_BYTES_MAX, "{each} bytes each, more than {INCOMPLETE_BYTES_MAX}");
     let count = clients.len() as u64;
     drop(clients);
     let counters = server.wait_for("all have ended", |counters| counters.of("ended") == count);
@@ -69,13 +69,13 @@ fn a_thousand_handshakes_at_a_byte_per_second_end_in_time_and_take_little() {
 }
 
 #[test]
-fn request_heads_that_do_not_end_take_no_more_than_the_limit() {
+fn incomplete_request_heads_take_no_more_memory_than_the_limit() {
     let server = ServerProcess::start("");
     let canary = Canary::start(server.address());
     let mut streams = dial_all(server.address(), 500);
     let descriptors = 500 + open_all(server.address(), 1).len();
     let before = server.memory_bytes();
-    // In three pieces, the last of which the server has read when it has answered a later client.
+    // The server accepts in order, so it has read each piece once it has answered a later client.
     let head = [b"GET / HTTP/1.1\r\nX-Long: ", &*vec![b'x'; HEAD_BYTES_MAX]].concat();
     for piece in [0..3000, 3000..6000, 6000..HEAD_BYTES_MAX - 1] {
         for stream in &mut streams {
@@ -86,8 +86,8 @@ fn request_heads_that_do_not_end_take_no_more_than_the_limit() {
     let each = server.memory_bytes().saturating_sub(before) / streams.len();
     println!("{} long heads: {each} bytes each", streams.len());
     assert!(each <= LONG_HEAD_BYTES_MAX, "{each} bytes each, more than {LONG_HEAD_BYTES_MAX}");
-    assert!(server.descriptors() > descriptors, "all are still there");
-    // One byte more is too much.
+    assert!(server.descriptors() > descriptors, "all connections are still open");
+    // One more byte exceeds the limit.
     for stream in &mut streams {
         stream.write_all(b"x").expect("the server reads");
     }
@@ -100,21 +100,22 @@ fn request_heads_that_do_not_end_take_no_more_than_the_limit() {
 }
 
 #[test]
-fn a_head_that_comes_byte_by_byte_is_looked_at_once() {
+fn each_byte_of_a_request_head_is_scanned_once() {
     let head = [&[b'x'; 1 << 20][..], b" / HTTP/1.1\r\n\r\n"].concat();
     let (mut reader, start) = (HeadReader::default(), Instant::now());
-    let (last, first) = head.split_last().expect("it is not empty");
+    let (last, first) = head.split_last().expect("the head is not empty");
     for byte in first {
-        let found = reader.read(std::slice::from_ref(byte), head.len()).expect("it may go on");
+        let found =
+            reader.read(std::slice::from_ref(byte), head.len()).expect("the head may continue");
         assert!(found.is_none());
         assert!(start.elapsed() < HEAD_TIME_MAX, "it takes longer than {HEAD_TIME_MAX:?}");
     }
-    let found = reader.read(std::slice::from_ref(last), head.len()).expect("it is a head");
-    assert_eq!(found.expect("it has ended").bytes, head);
+    let found = reader.read(std::slice::from_ref(last), head.len()).expect("the head is valid");
+    assert_eq!(found.expect("the head is complete").bytes, head);
 }
 
 #[test]
-fn headers_as_long_as_can_be_cost_little() {
+fn headers_of_the_maximum_size_take_little_cpu_time() {
     const REQUESTS: u32 = 50;
     let server = ServerProcess::start("");
     let canary = Canary::start(server.address());

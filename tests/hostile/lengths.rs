@@ -1,4 +1,4 @@
-//! Lengths that are announced and do not follow.
+//! Frames that announce more bytes than follow.
 
 use std::io::Write;
 
@@ -10,20 +10,20 @@ use crate::support::frames::{
 };
 use crate::support::server_process::ServerProcess;
 
-/// Clients that announce at the same time.
+/// Clients that announce a message at the same time.
 const CLIENTS: usize = 200;
 
 /// The default of `message_bytes_max`.
 const MESSAGE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// What a connection takes that has announced a message.
+/// Maximum memory of a connection that has announced a message.
 const ANNOUNCED_BYTES_MAX: usize = 4 * 1024;
 
-/// What a message under way takes, for each byte of it that has arrived.
+/// Maximum memory of an incomplete message, per byte received.
 const AMPLIFICATION_MAX: usize = 4;
 
 #[test]
-fn lengths_beyond_the_limit_are_refused_before_anything_follows() {
+fn lengths_above_the_limit_are_refused_before_the_payload_arrives() {
     let server = ServerProcess::start("");
     let canary = Canary::start(server.address());
     let before = server.reserved_bytes();
@@ -42,7 +42,7 @@ fn lengths_beyond_the_limit_are_refused_before_anything_follows() {
             let mut stream = open_raw(server.address());
             stream.write_all(&announced(opcode).bytes()).expect("the server reads");
             expect_raw_close(stream, code, "");
-            // The lengths of a message's frames are added up.
+            // The limit applies to the sum of a message's frames.
             let mut stream = open_raw(server.address());
             stream.write_all(&first(opcode)).expect("the server reads");
             stream.write_all(&announced(CONTINUATION).bytes()).expect("the server reads");
@@ -53,37 +53,38 @@ fn lengths_beyond_the_limit_are_refused_before_anything_follows() {
         }
     }
     let more = server.reserved_bytes().saturating_sub(before);
-    assert!(more < MESSAGE_BYTES_MAX as usize, "{more} bytes for what was announced");
+    assert!(more < MESSAGE_BYTES_MAX as usize, "{more} bytes for announced lengths");
     canary.finish();
     server.finish();
 }
 
-/// What clients make the server hold that send `begun`, of which a `payload` has arrived.
+/// Checks the memory of the server when every client has sent `start`, an incomplete frame with
+/// this many bytes of payload.
 #[track_caller]
-fn check(begun: &Frame, opcode: u8, payload: usize) {
+fn check(start: &Frame, opcode: u8, payload: usize) {
     let server = ServerProcess::start("");
     let canary = Canary::start(server.address());
     let before = server.reserved_bytes();
     let mut streams = open_all(server.address(), CLIENTS);
     let mut others = open_all(server.address(), 2);
-    let bytes = begun.bytes();
-    // The last bytes come one by one: each is another read.
+    let bytes = start.bytes();
+    // The last bytes arrive one by one, each in a read of its own.
     let (most, last) = bytes.split_at(bytes.len() - 3);
     for piece in std::iter::once(most).chain(last.chunks(1)) {
         for stream in &mut streams {
             stream.write_all(piece).expect("the server reads");
         }
-        // Whatever was sent before these were answered has been read.
+        // Once these pings are answered, the server has read everything sent before them.
         for stream in &mut others {
             stream.write_all(&client(PING, b"").bytes()).expect("the server reads");
             expect_bytes(stream, &server_frame(0xA, b"").bytes());
         }
     }
     let each = server.reserved_bytes().saturating_sub(before) / CLIENTS;
-    // And what the allocator keeps of the memory that it was in before it grew.
+    // When the message's memory grows, the allocator may keep the previous block.
     let max = (AMPLIFICATION_MAX + 1) * payload + ANNOUNCED_BYTES_MAX;
     println!("opcode {opcode}, {payload} bytes of 1 MiB: {each} bytes for each client");
-    assert!(each <= max, "{each} bytes each for {payload} that have arrived, more than {max}");
+    assert!(each <= max, "{each} bytes each for {payload} bytes received, more than {max}");
     assert_eq!(server.counters().of("closed"), 0, "the length is within the limit");
     drop((streams, others));
     canary.finish();
@@ -91,11 +92,11 @@ fn check(begun: &Frame, opcode: u8, payload: usize) {
 }
 
 #[test]
-fn memory_is_taken_for_what_arrives_and_not_for_what_is_announced() {
+fn memory_grows_with_the_received_bytes_and_not_with_the_announced_length() {
     for opcode in [TEXT, BINARY] {
         for payload in [0, 1000, 20_000] {
-            let begun = client(opcode, &vec![b'x'; payload]).length64(MESSAGE_BYTES_MAX);
-            check(&begun, opcode, payload);
+            let start = client(opcode, &vec![b'x'; payload]).length64(MESSAGE_BYTES_MAX);
+            check(&start, opcode, payload);
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Hostile clients over real sockets, against the server example. Each test attacks, and checks the
-//! bound that the attack runs into. Meanwhile a well-behaved client must get all its echoes, none
-//! later than [`WAIT_MAX`](support::canary::WAIT_MAX).
+//! Hostile clients over real sockets, against the server example. Each test attacks the server and
+//! checks the bound that limits the attack. Meanwhile a well-behaved client must get all its
+//! echoes, none later than [`WAIT_MAX`](support::canary::WAIT_MAX).
 //!
 //! The measurements are printed: `cargo test --test hostile -- --nocapture`, after
 //! `cargo build --examples`.

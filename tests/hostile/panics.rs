@@ -1,4 +1,4 @@
-//! A handler with a fault that peers can find.
+//! A handler that peers can make panic.
 
 use std::io::Write;
 
@@ -10,10 +10,10 @@ use crate::support::client::{expect_raw_close, wait_until};
 use crate::support::frames::{TEXT, client};
 use crate::support::servers::{address, serve, stop};
 
-/// Peers that find it, all at once.
+/// Peers that cause a panic at the same time.
 const CLIENTS: usize = 100;
 
-/// Echoes, and panics over a certain word.
+/// Echoes, and panics on a certain message.
 struct Faulty;
 
 impl Handler for Faulty {
@@ -21,15 +21,15 @@ impl Handler for Faulty {
 
     fn on_message(&mut self, _: &mut Peer<'_, ()>, message: ws_reactor::Message<'_>) -> Reply {
         if message.as_bytes() == b"abracadabra" {
-            // A panic that is not reported a hundred times.
-            std::panic::resume_unwind(Box::new("told to"));
+            // This skips the panic hook, which would print a hundred reports.
+            std::panic::resume_unwind(Box::new("as requested"));
         }
         Reply::Echo
     }
 }
 
 #[test]
-fn a_hundred_peers_that_make_the_handler_panic_lose_themselves_only() {
+fn a_hundred_handler_panics_end_only_their_own_connections() {
     let server = serve(1, || Faulty);
     let canary = Canary::start(address(&server));
     let mut streams = open_all(address(&server), CLIENTS);
@@ -39,7 +39,7 @@ fn a_hundred_peers_that_make_the_handler_panic_lose_themselves_only() {
     for stream in streams {
         expect_raw_close(stream, 1011, "");
     }
-    wait_until("they have ended", || server.stats().ended == CLIENTS as u64);
+    wait_until("the connections have ended", || server.stats().ended == CLIENTS as u64);
     canary.finish();
     let stats = stop(&server);
     assert_eq!((stats.handler_panics, stats.opened), (CLIENTS as u64, CLIENTS as u64 + 1));

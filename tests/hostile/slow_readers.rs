@@ -9,8 +9,8 @@ use crate::support::server_process::ServerProcess;
 /// Clients of each kind.
 const CLIENTS: usize = 20;
 
-/// Clients that send tiny frames, and the number of them that flood at the same time. It is small
-/// because an unoptimised build needs up to 100 ms for a turn of each, and no client may wait for
+/// Clients that send tiny frames, and how many of them flood at the same time. There are few,
+/// because a turn of each takes up to 100 ms in an unoptimised build, and no client may wait for
 /// more than a second.
 const CLIENTS_TINY: usize = 8;
 const AT_ONCE: usize = 2;
@@ -18,25 +18,24 @@ const AT_ONCE: usize = 2;
 /// Clients that send huge messages.
 const CLIENTS_HUGE: usize = 5;
 
-/// The most memory that the server holds for such a client: the replies to one read (260 KiB) or the
-/// unprocessed rest of the read, the first 16 KiB of an incomplete message, and the connection
-/// itself.
+/// Maximum memory for such a client: the replies to one read (260 KiB) or the unprocessed rest of
+/// the read, the first 16 KiB of an incomplete message, and the connection itself.
 const HELD_BYTES_MAX: usize = (260 + 16) * 1024 + CONNECTION_BYTES_MAX;
 
-/// The same if its messages are longer than `backlog_bytes_high`: the echo of one, and one read.
-const LARGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX + SCRATCH_BYTES + CONNECTION_BYTES_MAX;
+/// Maximum memory if messages are longer than `backlog_bytes_high`: one echo and one read.
+const LARGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX + WORKER_BUFFER_BYTES + CONNECTION_BYTES_MAX;
 
-/// The worker's receive buffer, which is touched only when there is much to read.
-const SCRATCH_BYTES: usize = 260 * 1024;
+/// The worker's receive buffer, whose pages become resident when there is much to read.
+const WORKER_BUFFER_BYTES: usize = 260 * 1024;
 
-/// The default of `message_bytes_max`; the kernel's buffers alone take more.
+/// The default of `message_bytes_max`. The kernel's buffers take more than this.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
-/// A connection without its buffers.
+/// Maximum memory of a connection without its buffers.
 const CONNECTION_BYTES_MAX: usize = 6 * 1024;
 
-/// Writes as much as the server takes from clients that do not read; returns the bytes that the
-/// server then holds for each.
+/// Writes from clients that do not read until the server takes no more bytes. Returns the bytes of
+/// memory that the server then holds for each client.
 #[track_caller]
 fn held(name: &str, flood: &[u8], count: usize, at_once: usize) -> usize {
     let _alone = alone();
@@ -47,15 +46,18 @@ fn held(name: &str, flood: &[u8], count: usize, at_once: usize) -> usize {
     let mut streams = open_slow_readers(server.address(), count);
     let groups = streams.chunks_mut(at_once);
     let written: usize = groups.map(|group| write_until_stuck(&server, group, flood)).sum();
-    let each = server.memory_bytes().saturating_sub(before + SCRATCH_BYTES) / count;
+    let each = server.memory_bytes().saturating_sub(before + WORKER_BUFFER_BYTES) / count;
     println!(
         "{count} clients that do not read, {name}: {each} bytes held for each of {}",
         written / count
     );
-    assert_eq!(server.counters().of("closed"), 0, "nobody is lost");
-    assert!(written / count > MESSAGE_BYTES_MAX, "{name}: the server was not put to the test");
+    assert_eq!(server.counters().of("closed"), 0, "no connection is lost");
+    assert!(
+        written / count > MESSAGE_BYTES_MAX,
+        "{name}: too few bytes to fill the kernel's buffers"
+    );
     drop(streams);
-    wait_until("the descriptors are back", || server.descriptors() == descriptors);
+    wait_until("the descriptors are closed", || server.descriptors() == descriptors);
     canary.finish();
     server.finish();
     each
@@ -97,10 +99,10 @@ fn pings() {
 }
 
 #[test]
-fn messages_as_long_as_can_be() {
+fn messages_of_the_maximum_size() {
     for (name, opcode) in [("text of 1 MiB", TEXT), ("binary of 1 MiB", BINARY)] {
         let each = held(name, &message(opcode, MESSAGE_BYTES_MAX), CLIENTS_HUGE, CLIENTS_HUGE);
-        // A large binary message is echoed as it arrives, and not held.
+        // A large binary message is echoed while it arrives, and not stored.
         let max = if opcode == TEXT { LARGE_BYTES_MAX } else { HELD_BYTES_MAX };
         assert!(each <= max, "{name}: {each} bytes each, more than {max}");
     }
