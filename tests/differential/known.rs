@@ -1,7 +1,8 @@
 //! The differences between this library and tungstenite, and why ours is right.
 //!
-//! An entry says of which frames it speaks, so a difference anywhere else fails; and what each of
-//! the two makes of them, so that a difference that is gone, or has become another, fails too.
+//! An entry defines the frames that it covers, so a difference at any other frame fails the test.
+//! It also defines the reaction of both servers, so the test fails too if a difference disappears
+//! or changes.
 
 use super::frames::{BINARY, CLOSE, CONTINUATION, PING, TEXT, close_payload};
 use super::ours;
@@ -40,146 +41,149 @@ impl Known {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) difference: Known,
-    /// The section that says that ours is right, and what it says.
+    /// The section of the RFC that supports us, and the reason.
     pub(crate) rfc: &'static str,
-    /// Whether it is about the frame at this place.
-    is: fn(&Script, usize) -> bool,
-    ours: Does,
-    theirs: Does,
+    /// Whether it covers the frame at this index.
+    covers: fn(&Script, usize) -> bool,
+    ours: Reaction,
+    theirs: Reaction,
 }
 
-/// What a server makes of a frame.
+/// The reaction of a server to a frame.
 #[derive(Debug)]
-enum Does {
+enum Reaction {
     Fails(u16),
     /// Skips it.
     Nothing,
-    /// Takes the close frame with the code and reason that it has.
+    /// Accepts the close frame with its code and reason.
     TakesClose,
-    /// Takes the close frame as if it had this code and reason.
+    /// Accepts the close frame as if it had this code and reason.
     TakesCloseAs(u16, &'static str),
-    /// What we do with the frame at the same place of another script.
+    /// The reaction of our server to the frame at the same index of another script.
     AsIf(fn(&Script, usize) -> Script),
 }
 
-/// The first that fits a frame is the one.
+/// For each frame the first entry that covers it applies.
 pub(crate) const TABLE: [Entry; 9] = [
     Entry {
         difference: Known::FaultInTooLongFrame,
-        rfc: "RFC 6455 5.2 and 7.4.1: the header itself is at fault, its top bit for one, and 1009 \
-              speaks of a message; tungstenite looks at the length first",
-        is: |script, at| is_too_long(script, at) && is_header_at_fault(&script.steps[at].frame),
-        ours: Does::Fails(1002),
-        theirs: Does::Fails(1009),
+        rfc: "RFC 6455 5.2 and 7.4.1: the header itself is invalid, and 1009 is about the size of \
+              a message; tungstenite checks the length first",
+        covers: |script, at| is_too_long(script, at) && is_header_invalid(&script.steps[at].frame),
+        ours: Reaction::Fails(1002),
+        theirs: Reaction::Fails(1009),
     },
     Entry {
         difference: Known::LengthNotMinimal,
         rfc: "RFC 6455 5.2: the minimal number of bytes MUST be used to encode the length; \
-              tungstenite takes any",
-        is: |script, at| {
+              tungstenite accepts any",
+        covers: |script, at| {
             let frame = &script.steps[at].frame;
             !frame.is_reserved() && !frame.is_minimal()
         },
-        ours: Does::Fails(1002),
-        theirs: Does::AsIf(|script, at| {
+        ours: Reaction::Fails(1002),
+        theirs: Reaction::AsIf(|script, at| {
             changed(script, at, |frame| frame.length = Length::Minimal)
         }),
     },
     Entry {
         difference: Known::DataAfterOurClose,
-        rfc: "RFC 6455 5.5.1: we MUST NOT send data after our close frame, so that nothing can be \
-              answered; tungstenite gives it to its caller, and judges it",
-        is: |script, at| {
+        rfc: "RFC 6455 5.5.1: we MUST NOT send data after our close frame, so we cannot answer; \
+              tungstenite checks the frame and passes it to its caller",
+        covers: |script, at| {
             let frame = &script.steps[at].frame;
-            script.is_closed_before(at) && frame.is_data() && !is_header_at_fault(frame)
+            script.is_closed_before(at) && frame.is_data() && !is_header_invalid(frame)
         },
-        ours: Does::Nothing,
-        theirs: Does::AsIf(|script, _| Script { fragments_max: u32::MAX, ..script.without_acts() }),
+        ours: Reaction::Nothing,
+        theirs: Reaction::AsIf(|script, _| Script {
+            fragments_max: u32::MAX,
+            ..script.without_acts()
+        }),
     },
     Entry {
         difference: Known::StrayFrameTooLong,
-        rfc: "RFC 6455 5.4 and 7.4.1: the frame belongs to no message, and 1009 speaks of one; \
-              tungstenite looks at the length first",
-        is: |script, at| {
+        rfc: "RFC 6455 5.4 and 7.4.1: the frame belongs to no message, and 1009 is about the size \
+              of a message; tungstenite checks the length first",
+        covers: |script, at| {
             let opcode = script.steps[at].frame.opcode;
-            let is_stray = match script.under_way(at) {
+            let is_stray = match script.incomplete_message(at) {
                 None => opcode == CONTINUATION,
                 Some(_) => opcode == TEXT || opcode == BINARY,
             };
-            is_stray && is_too_long(script, at) && !is_header_at_fault(&script.steps[at].frame)
+            is_stray && is_too_long(script, at) && !is_header_invalid(&script.steps[at].frame)
         },
-        ours: Does::Fails(1002),
-        theirs: Does::Fails(1009),
+        ours: Reaction::Fails(1002),
+        theirs: Reaction::Fails(1009),
     },
     Entry {
         difference: Known::TooManyFragments,
-        rfc: "RFC 6455 10.4: limits are the implementation's; tungstenite has none for fragments",
-        is: |script, at| {
+        rfc: "RFC 6455 10.4: an implementation may set limits; tungstenite has none for fragments",
+        covers: |script, at| {
             let frame = &script.steps[at].frame;
-            let (count, bytes) = script.under_way(at).unwrap_or_default();
+            let (count, bytes) = script.incomplete_message(at).unwrap_or_default();
             let continues = (count > 0) == (frame.opcode == CONTINUATION);
             continues
                 && frame.is_data()
-                && !is_header_at_fault(frame)
+                && !is_header_invalid(frame)
                 && count >= script.fragments_max
                 && bytes + frame.announced() <= script.message_max as u64
         },
-        ours: Does::Fails(1008),
-        theirs: Does::AsIf(|script, _| Script { fragments_max: u32::MAX, ..script.clone() }),
+        ours: Reaction::Fails(1008),
+        theirs: Reaction::AsIf(|script, _| Script { fragments_max: u32::MAX, ..script.clone() }),
     },
     Entry {
         difference: Known::CloseCode1014,
         rfc: "RFC 6455 7.4.2 and 11.7: IANA has registered 1014 (bad gateway); tungstenite does \
               not know it",
-        is: |script, at| {
+        covers: |script, at| {
             !script.is_closed_before(at)
                 && close_of(script, at).is_some_and(|(code, is_utf8)| code == 1014 && is_utf8)
         },
-        ours: Does::TakesClose,
-        theirs: Does::TakesCloseAs(1002, "Protocol violation"),
+        ours: Reaction::TakesClose,
+        theirs: Reaction::TakesCloseAs(1002, "Protocol violation"),
     },
     Entry {
         difference: Known::CloseCodeAndReasonBad,
-        rfc: "RFC 6455 5.5.1 and 7.4: code and reason are both at fault, and the code comes first; \
-              tungstenite looks at the reason first",
-        is: |script, at| {
+        rfc: "RFC 6455 5.5.1 and 7.4: code and reason are both invalid, and the code comes first; \
+              tungstenite checks the reason first",
+        covers: |script, at| {
             close_of(script, at).is_some_and(|(code, is_utf8)| !is_allowed(code) && !is_utf8)
         },
-        ours: Does::Fails(1002),
-        theirs: Does::Fails(1007),
+        ours: Reaction::Fails(1002),
+        theirs: Reaction::Fails(1007),
     },
     Entry {
         difference: Known::CloseCodeBad,
-        rfc: "RFC 6455 7.4.1 and 7.4.2: the code MUST NOT be sent, which is a fault; tungstenite \
-              answers 1002, too, but reports an orderly close with that code",
-        is: |script, at| {
+        rfc: "RFC 6455 7.4.1 and 7.4.2: the code MUST NOT be sent, so this is a protocol error; \
+              tungstenite answers 1002 too, but reports an orderly close with that code",
+        covers: |script, at| {
             !script.is_closed_before(at)
                 && close_of(script, at).is_some_and(|(code, _)| !is_allowed(code))
         },
-        ours: Does::Fails(1002),
-        theirs: Does::TakesCloseAs(1002, "Protocol violation"),
+        ours: Reaction::Fails(1002),
+        theirs: Reaction::TakesCloseAs(1002, "Protocol violation"),
     },
     Entry {
         difference: Known::CloseCodeBadInAnswer,
         rfc: "RFC 6455 7.4.1 and 7.4.2: the code MUST NOT be sent in an answer either; tungstenite \
-              does not look at it there",
-        is: |script, at| close_of(script, at).is_some_and(|(code, _)| !is_allowed(code)),
-        ours: Does::Fails(1002),
-        theirs: Does::TakesClose,
+              does not check it there",
+        covers: |script, at| close_of(script, at).is_some_and(|(code, _)| !is_allowed(code)),
+        ours: Reaction::Fails(1002),
+        theirs: Reaction::TakesClose,
     },
 ];
 
-/// The entry that speaks of the frame `at`.
+/// The entry that covers frame `at`.
 pub(crate) fn find(script: &Script, at: usize) -> Option<&'static Entry> {
-    const { &TABLE }.iter().find(|entry| (entry.is)(script, at))
+    const { &TABLE }.iter().find(|entry| (entry.covers)(script, at))
 }
 
-/// What `entry` says that we make of its frame.
+/// Our events for frame `at` according to `entry`.
 pub(crate) fn ours(entry: &Entry, script: &Script, at: usize) -> Vec<Seen> {
     entry.ours.seen(script, at)
 }
 
-/// What tungstenite has to make of the frame `at`: the same as we do, or what the table says.
+/// The events that tungstenite must report for frame `at`: the same as ours, or those of the table.
 pub(crate) fn theirs(script: &Script, at: usize) -> Vec<Seen> {
     match find(script, at) {
         None => ours::judge(script, Delivery::Whole).of_frames.swap_remove(at),
@@ -187,14 +191,15 @@ pub(crate) fn theirs(script: &Script, at: usize) -> Vec<Seen> {
     }
 }
 
-impl Does {
+impl Reaction {
     fn seen(&self, script: &Script, at: usize) -> Vec<Seen> {
         let seen = match self {
             Self::Fails(code) => Seen::Failed(*code),
             Self::Nothing => return Vec::new(),
             Self::TakesClose => {
                 let (code, reason) = script.steps[at].frame.payload.split_at(2);
-                let reason = String::from_utf8(reason.to_vec()).expect("the entry says so");
+                let reason =
+                    String::from_utf8(reason.to_vec()).expect("the entry covers only UTF-8");
                 Seen::Close(Some(u16::from_be_bytes([code[0], code[1]])), reason)
             }
             Self::TakesCloseAs(code, reason) => Seen::Close(Some(*code), (*reason).to_owned()),
@@ -204,7 +209,7 @@ impl Does {
     }
 }
 
-/// A script for each entry, and more where its words name several cases: the last frame is the one.
+/// One or more scripts for each entry, which covers the last frame.
 pub(crate) fn examples() -> Vec<(Known, Script)> {
     let script = |frames: &[Sent]| {
         Script::new(1000, frames.iter().map(|frame| Step::new(frame.clone())).collect())
@@ -258,30 +263,30 @@ fn changed(script: &Script, at: usize, change: fn(&mut Sent)) -> Script {
     script
 }
 
-/// Whether the frame is longer than any that tungstenite takes.
+/// Whether the frame exceeds tungstenite's limit.
 fn is_too_long(script: &Script, at: usize) -> bool {
     script.steps[at].frame.announced() > script.frame_max() as u64
 }
 
-/// Whether the header shows a fault whatever came before it, but not a reserved opcode, which
-/// tungstenite looks at even before the length.
-fn is_header_at_fault(frame: &Sent) -> bool {
+/// Whether the header is invalid regardless of earlier frames. A reserved opcode does not count,
+/// because tungstenite checks it even before the length.
+fn is_header_invalid(frame: &Sent) -> bool {
     let is_bad_control = frame.is_control() && (!frame.fin || frame.announced() > 125);
     let is_bad_length = !frame.is_minimal() || frame.announced() > i64::MAX as u64;
     !frame.is_reserved() && (frame.rsv != 0 || !frame.masked || is_bad_control || is_bad_length)
 }
 
-/// The code of a close frame that is well-formed but for it, and whether the reason is UTF-8.
+/// The code of a close frame with a valid header, and whether the reason is UTF-8.
 fn close_of(script: &Script, at: usize) -> Option<(u16, bool)> {
     let frame = &script.steps[at].frame;
-    if frame.opcode != CLOSE || is_header_at_fault(frame) {
+    if frame.opcode != CLOSE || is_header_invalid(frame) {
         return None;
     }
     let (code, reason) = frame.payload.split_first_chunk::<2>()?;
     Some((u16::from_be_bytes(*code), std::str::from_utf8(reason).is_ok()))
 }
 
-/// Whether a close frame may carry `code` (RFC 6455 7.4, and 1012 to 1014 by the IANA registry).
+/// Whether a close frame may carry `code` (RFC 6455 7.4, and the IANA registry for 1012 to 1014).
 const fn is_allowed(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

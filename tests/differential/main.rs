@@ -1,12 +1,12 @@
 //! The protocol compared with tungstenite, an independent implementation, on random frames.
 //!
-//! As a server both must make the same of every frame: the same messages, pings, pongs and closes,
-//! and the same close code at the same frame if it is at fault. Where they differ, [`known`] says
-//! how, and which section of RFC 6455 says that we are right. As a client tungstenite must take
-//! everything that we send, for what was meant.
+//! As servers both must handle every frame alike: they report the same messages, pings, pongs and
+//! close frames, and fail at the same frame with the same code. [`known`] lists the exceptions,
+//! with the sections of RFC 6455 that support us. As a client tungstenite must receive exactly the
+//! replies that we intend to send.
 //!
-//! `PROPTEST_CASES=100000 cargo test --test differential` looks longer than the default run, and
-//! `PROPTEST_RNG_SEED` repeats one.
+//! `PROPTEST_CASES=100000 cargo test --test differential` tests more scripts than the default run,
+//! and `PROPTEST_RNG_SEED` repeats a run.
 
 #[path = "../support/rng.rs"]
 #[allow(dead_code, reason = "a part is used")]
@@ -36,24 +36,24 @@ use seen::{Seen, alike};
 const DELIVERIES: [Delivery; 2] = [Delivery::Whole, Delivery::StreamedEcho];
 
 #[test]
-fn both_make_the_same_of_every_frame() {
+fn both_servers_handle_every_frame_alike() {
     run(2000, strategies::any_script(), |script| compare(&script));
 }
 
 #[test]
-fn a_client_takes_what_was_meant() {
+fn a_client_receives_the_expected_replies() {
     run(500, strategies::good_script(), |script| {
         let outcomes = theirs::judge(&script.without_acts());
         for delivery in DELIVERIES {
             let ours = ours::judge(&script, delivery);
-            let meant = replies::meant(&script, &outcomes, delivery);
-            replies::check(&ours.replies, &meant, delivery);
+            let expected = replies::expected(&script, &outcomes, delivery);
+            replies::check(&ours.replies, &expected, delivery);
         }
     });
 }
 
 #[test]
-fn a_client_takes_sizes_at_the_borders() {
+fn a_client_receives_messages_of_boundary_sizes() {
     let sizes = [0, 1, 125, 126, 127, 65_535, 65_536, 65_537];
     let streamed = [STREAM_BYTES_MIN - 1, STREAM_BYTES_MIN, STREAM_BYTES_MIN + 1];
     for size in sizes.into_iter().chain(streamed) {
@@ -74,9 +74,9 @@ fn a_client_takes_sizes_at_the_borders() {
             for delivery in DELIVERIES {
                 for seed in 0..4 {
                     let ours = ours::judge(&Script { seed, ..script.clone() }, delivery);
-                    let meant = replies::meant(&script, &outcomes, delivery);
-                    assert_eq!(meant.messages.len(), 5);
-                    replies::check(&ours.replies, &meant, delivery);
+                    let expected = replies::expected(&script, &outcomes, delivery);
+                    assert_eq!(expected.messages.len(), 5);
+                    replies::check(&ours.replies, &expected, delivery);
                 }
             }
         }
@@ -84,13 +84,13 @@ fn a_client_takes_sizes_at_the_borders() {
 }
 
 #[test]
-fn every_header_is_judged_alike() {
+fn both_servers_judge_every_header_alike() {
     for first in 0..=u8::MAX {
-        // No payload, the longest of a control frame, and the longer forms; with a mask and without.
+        // Lengths around zero, around the maximum of a control frame, and in the longer forms.
         for second in [0, 1, 2, 124, 125, 126, 127].into_iter().flat_map(|len| [len, len | 0x80]) {
             let opening = Step::new(Sent::new(TEXT, b"a").fin(false));
             let frame = Step::new(Sent::from_header(first, second));
-            // What follows a frame that is accepted shows where that frame ended.
+            // If the frame is accepted, the ping shows that both agree on its end.
             let ping = Step::new(Sent::new(PING, b"after"));
             compare(&Script::new(1000, vec![frame.clone(), ping.clone()]));
             compare(&Script::new(1000, vec![opening, frame, ping]));
@@ -99,17 +99,17 @@ fn every_header_is_judged_alike() {
 }
 
 #[test]
-fn every_close_code_is_judged_alike() {
+fn both_servers_judge_every_close_code_alike() {
     for code in (0..=5100).chain((5101..=u16::MAX).step_by(101)).chain([u16::MAX]) {
         let close = Step::new(Sent::new(CLOSE, &close_payload(code, b"reason")));
         compare(&Script::new(1000, vec![close.clone()]));
-        let answer = close.before(Act::Close(1001, "we go".to_owned()));
+        let answer = close.before(Act::Close(1001, "going away".to_owned()));
         compare(&Script::new(1000, vec![answer]));
     }
 }
 
 #[test]
-fn every_known_difference_is_still_one() {
+fn every_known_difference_still_exists() {
     let mut shown = Vec::new();
     for (difference, script) in known::examples() {
         let at = script.steps.len() - 1;
@@ -119,7 +119,7 @@ fn every_known_difference_is_still_one() {
         for delivery in DELIVERIES {
             let ours = ours::judge(&script, delivery);
             let is_alike = alike(&ours.of_frames[at], &theirs[at]);
-            assert!(!is_alike, "{difference:?} is no more: {:?}", theirs[at]);
+            assert!(!is_alike, "{difference:?} no longer exists: {:?}", theirs[at]);
         }
         compare(&script);
         shown.push(difference);
@@ -130,8 +130,8 @@ fn every_known_difference_is_still_one() {
     }
 }
 
-/// Both servers over the same frames: every frame comes to the same, or to what the table says;
-/// and what we answer is what was meant, for tungstenite as a client.
+/// Runs both servers on the same frames. Each frame must lead to the same events, or to those of
+/// the table, and tungstenite as a client must receive the expected replies.
 fn compare(script: &Script) {
     let theirs = theirs::judge(script);
     let whole = ours::judge(script, Delivery::Whole);
@@ -162,12 +162,12 @@ fn compare(script: &Script) {
         }
     }
     for (ours, delivery) in [(&whole, Delivery::Whole), (&streamed, Delivery::StreamedEcho)] {
-        let meant = replies::meant(script, &whole.of_frames, delivery);
-        replies::check(&ours.replies, &meant, delivery);
+        let expected = replies::expected(script, &whole.of_frames, delivery);
+        replies::check(&ours.replies, &expected, delivery);
     }
 }
 
-/// Runs `test` on `cases` scripts, or as many as the environment's `PROPTEST_CASES` says.
+/// Runs `test` on `cases` scripts, or on the number in the environment variable `PROPTEST_CASES`.
 fn run(
     cases: u32,
     scripts: impl proptest::strategy::Strategy<Value = Script>,
@@ -186,9 +186,8 @@ fn run(
     }
 }
 
-/// The table is used up, and nothing stands in it twice.
 #[test]
-fn every_known_difference_stands_in_the_table_once() {
+fn every_known_difference_is_in_the_table_once() {
     let named: Vec<_> = known::TABLE.iter().map(|entry| entry.difference).collect();
     for (at, difference) in named.iter().enumerate() {
         assert!(!named[..at].contains(difference), "{difference:?} twice");

@@ -1,4 +1,4 @@
-//! Our session as an echo server, over reads that are cut anywhere.
+//! Our session as an echo server, with its input cut into reads at random.
 
 use tungstenite::Message;
 use ws_reactor::protocol::{
@@ -10,11 +10,11 @@ use super::rng::Rng;
 use super::script::{Act, Script};
 use super::seen::Seen;
 
-/// What our session made of a script.
+/// The events and replies of our session for a script.
 #[derive(Debug)]
 pub(crate) struct Judged {
     pub(crate) of_frames: Vec<Vec<Seen>>,
-    /// All that goes out.
+    /// All bytes that the session sends.
     pub(crate) replies: Vec<u8>,
 }
 
@@ -47,11 +47,11 @@ struct Run {
     limits: Limits,
     workspace: Workspace,
     rng: Rng,
-    /// How many bytes were fed.
+    /// The number of bytes fed so far.
     fed: usize,
-    /// Where each frame ends in the input.
+    /// The end of each frame in the input.
     ends: Vec<usize>,
-    /// Bytes of the streamed message under way.
+    /// Bytes of the current streamed message.
     streamed: usize,
     of_frames: Vec<Vec<Seen>>,
     replies: Vec<u8>,
@@ -93,8 +93,8 @@ impl Run {
         }
     }
 
-    /// One read, sometimes into a large message's own memory if there is one; returns the number of
-    /// bytes that it took from `input`.
+    /// Makes one read, sometimes into the direct buffer if there is one. Returns the number of
+    /// bytes taken from `input`.
     fn read(&mut self, input: &[u8]) -> usize {
         let is_direct = self.rng.below(4) > 0;
         let mut buf = vec![0; HEADROOM_BYTES];
@@ -131,7 +131,7 @@ impl Run {
             }
             assert!(!was_closed, "an event after the last");
         }
-        assert!(window.is_empty(), "the session keeps what it has not used");
+        assert!(window.is_empty(), "the session has taken all input");
         window.move_run(&mut self.workspace);
         self.take_out();
         taken
@@ -162,12 +162,11 @@ impl Run {
                 let reason = String::from_utf8(reason).expect("the session has checked the reason");
                 Seen::Close(code.map(CloseCode::value), reason)
             }
-            other => panic!("{other:?} is new: say what it is"),
+            other => panic!("{other:?} has no `Seen` yet"),
         })
     }
 
-    /// What the server does of its own accord: refused once it has sent a close frame, and only
-    /// then.
+    /// Makes calls of the server. They must fail if, and only if, a close frame has been sent.
     fn act(&mut self, acts: &[Act]) {
         for act in acts {
             let is_open = self.session.is_open();

@@ -1,4 +1,4 @@
-//! What the server meant to say, and whether a client hears it.
+//! The replies that a server must send, and whether a client receives them.
 
 use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
@@ -10,50 +10,51 @@ use super::script::{Act, Script, Sent, Step};
 use super::seen::Seen;
 use super::theirs::read_as_client;
 
-/// What a client has to hear, in this order.
+/// The messages that a client must receive, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Meant {
+pub(crate) struct Expected {
     pub(crate) messages: Vec<Message>,
-    /// The answers to pings that came after our close frame (RFC 6455 5.5.2), on the wire.
+    /// The bytes of the pongs after our close frame (RFC 6455 5.5.2).
     late_pongs: Vec<u8>,
-    /// No message may be sent any more.
+    /// A close frame has been sent, so no message may follow.
     closed: bool,
-    /// A message is echoed as it comes.
+    /// A message is echoed while it arrives.
     streaming: bool,
-    /// What waits for the end of the streamed frame.
+    /// Control frames that wait for the end of the streamed frame.
     controls: Vec<Message>,
-    /// What waits for the end of the streamed message.
+    /// Messages that wait for the end of the streamed message.
     waiting: Vec<Message>,
 }
 
-/// What an echo server means to say in the course of `script`, of whose frames came `outcomes`.
-pub(crate) fn meant(script: &Script, outcomes: &[Vec<Seen>], delivery: Delivery) -> Meant {
-    let mut meant = Meant::default();
+/// The replies of an echo server to `script`, whose frames lead to `outcomes`.
+pub(crate) fn expected(script: &Script, outcomes: &[Vec<Seen>], delivery: Delivery) -> Expected {
+    let mut expected = Expected::default();
     for (step, outcome) in script.steps.iter().zip(outcomes) {
         for act in &step.before {
-            meant.act(act, false);
+            expected.act(act, false);
         }
-        let is_owed = !meant.closed && delivery == Delivery::StreamedEcho && meant.streams(step);
+        let is_streamed =
+            !expected.closed && delivery == Delivery::StreamedEcho && expected.streams(step);
         for act in &step.within {
-            meant.act(act, is_owed);
+            expected.act(act, is_streamed);
         }
         for seen in outcome {
-            meant.see(seen, &step.frame, is_owed);
+            expected.see(seen, &step.frame, is_streamed);
         }
-        meant.messages.append(&mut meant.controls);
-        if is_owed && step.frame.fin {
-            meant.streaming = false;
-            meant.messages.append(&mut meant.waiting);
+        expected.messages.append(&mut expected.controls);
+        if is_streamed && step.frame.fin {
+            expected.streaming = false;
+            expected.messages.append(&mut expected.waiting);
         }
         if outcome.iter().any(Seen::is_last) {
             break;
         }
     }
-    meant
+    expected
 }
 
-impl Meant {
-    /// Whether the step's frame is echoed as it comes.
+impl Expected {
+    /// Whether the step's frame is echoed while it arrives.
     fn streams(&mut self, step: &Step) -> bool {
         let frame = &step.frame;
         match frame.opcode {
@@ -66,8 +67,8 @@ impl Meant {
         }
     }
 
-    /// `is_owed`: the rest of a streamed frame.
-    fn act(&mut self, act: &Act, is_owed: bool) {
+    /// Adds a call of the server. If `is_streamed`, it comes inside a streamed frame.
+    fn act(&mut self, act: &Act, is_streamed: bool) {
         if self.closed {
             return;
         }
@@ -83,17 +84,18 @@ impl Meant {
             }
         };
         let to = match is_control {
-            true if is_owed => &mut self.controls,
+            true if is_streamed => &mut self.controls,
             false if self.streaming => &mut self.waiting,
             _ => &mut self.messages,
         };
         to.push(message);
     }
 
-    fn see(&mut self, seen: &Seen, frame: &Sent, is_owed: bool) {
-        let is_owed_message = is_owed && matches!(seen, Seen::Binary(_));
-        if self.closed && !is_owed_message {
-            // Only our own close gets here: the script ends with the peer's, or with its fault.
+    fn see(&mut self, seen: &Seen, frame: &Sent, is_streamed: bool) {
+        let is_streamed_end = is_streamed && matches!(seen, Seen::Binary(_));
+        if self.closed && !is_streamed_end {
+            // The close frame was ours, because a close frame or an error of the peer ends the
+            // script.
             if matches!(seen, Seen::Ping) {
                 self.late_pongs.extend(server(super::frames::PONG, &frame.payload).bytes());
             }
@@ -101,7 +103,7 @@ impl Meant {
         }
         match seen {
             Seen::Text(bytes) => {
-                let text = std::str::from_utf8(bytes).expect("it was accepted");
+                let text = std::str::from_utf8(bytes).expect("the server has accepted it");
                 self.messages.push(Message::text(text));
             }
             Seen::Binary(bytes) => self.messages.push(Message::binary(bytes.clone())),
@@ -115,40 +117,41 @@ impl Meant {
                 self.messages.push(close(Some(*code), ""));
                 self.close();
             }
-            Seen::Streamed(_) => panic!("the messages themselves are needed"),
+            Seen::Streamed(_) => panic!("the bytes of the messages are needed"),
         }
     }
 
-    /// What waits for the end of a message is not sent any more.
+    /// Messages that wait are not sent after the close frame.
     fn close(&mut self) {
         self.closed = true;
         self.waiting.clear();
     }
 }
 
-/// Holds `replies` against what was meant: a client must hear it, and what is not streamed must be
-/// in the shortest form there is.
-pub(crate) fn check(replies: &[u8], meant: &Meant, delivery: Delivery) {
-    // tungstenite takes no frame behind a close frame, not even a pong.
-    let replies = replies.strip_suffix(&*meant.late_pongs);
+/// Checks that a client receives the expected replies, and that those not streamed have the
+/// shortest form.
+pub(crate) fn check(replies: &[u8], expected: &Expected, delivery: Delivery) {
+    // tungstenite accepts no frame after a close frame, not even a pong.
+    let replies = replies.strip_suffix(&*expected.late_pongs);
     let replies = replies.expect("a ping is answered after our close frame too");
-    let (heard, closed) = read_as_client(replies);
-    let said: Vec<_> = meant.messages.iter().map(as_heard).collect();
-    assert!(heard == said, "{delivery:?}: heard {heard:?}\nmeant {said:?}");
-    assert_eq!(closed, meant.closed, "{delivery:?}: the connection is closed after {heard:?}");
+    let (received, closed) = read_as_client(replies);
+    let messages: Vec<_> = expected.messages.iter().map(as_received).collect();
+    assert!(received == messages, "{delivery:?}: received {received:?}\nexpected {messages:?}");
+    assert_eq!(closed, expected.closed, "{delivery:?}: closed, after {received:?}");
     if delivery == Delivery::Whole {
-        let frames: Vec<_> = meant.messages.iter().map(frame).collect();
-        assert!(replies == frames.concat(), "{heard:?} came in another form");
+        let frames: Vec<_> = expected.messages.iter().map(frame).collect();
+        assert!(replies == frames.concat(), "{received:?} in another form");
     }
 }
 
-/// As a client, too, tungstenite does not know 1014 (see `Known::CloseCode1014`).
-fn as_heard(meant: &Message) -> Message {
-    match meant {
+/// A message as tungstenite reports it: as a client, too, it does not know 1014 (see
+/// `Known::CloseCode1014`).
+fn as_received(message: &Message) -> Message {
+    match message {
         Message::Close(Some(frame)) if u16::from(frame.code) == 1014 => {
             close(Some(1002), "Protocol violation")
         }
-        _ => meant.clone(),
+        _ => message.clone(),
     }
 }
 
@@ -162,7 +165,7 @@ fn frame(message: &Message) -> Vec<u8> {
         Message::Close(Some(CloseFrame { code, reason })) => {
             server(CLOSE, &close_payload((*code).into(), reason.as_bytes()))
         }
-        Message::Frame(frame) => panic!("never meant: {frame}"),
+        Message::Frame(frame) => panic!("never expected: {frame}"),
     }
     .bytes()
 }

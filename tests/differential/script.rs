@@ -1,4 +1,5 @@
-//! What a client sends and what the server does meanwhile: the common input of both servers.
+//! The frames of a client and the calls of the server between them: the common input of both
+//! servers.
 
 use std::fmt;
 
@@ -12,21 +13,21 @@ pub(crate) struct Script {
     pub(crate) message_max: usize,
     pub(crate) fragments_max: u32,
     pub(crate) steps: Vec<Step>,
-    /// Decides where the input is cut into reads.
+    /// The seed of the cuts of the input into reads.
     pub(crate) seed: u64,
 }
 
-/// A frame of the client, and what the server does about that time.
+/// A frame of the client, and the server's calls before and within it.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     /// Before the frame's first byte.
     pub(crate) before: Vec<Act>,
     pub(crate) frame: Sent,
-    /// In the middle of the frame's payload, which has two bytes at least.
+    /// In the middle of the frame's payload, which has at least two bytes.
     pub(crate) within: Vec<Act>,
 }
 
-/// What the server does of its own accord.
+/// A call of the server that is no answer to a frame.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     /// A text, a binary message, or a ping.
@@ -34,7 +35,7 @@ pub(crate) enum Act {
     Close(u16, String),
 }
 
-/// A frame as the client sends it, right or wrong.
+/// A frame of the client, valid or not.
 #[derive(Clone)]
 pub(crate) struct Sent {
     pub(crate) fin: bool,
@@ -51,7 +52,7 @@ pub(crate) enum Length {
     Minimal,
     Sixteen,
     SixtyFour,
-    /// This, in 64 bits, and no payload follows: it is more than any server here takes.
+    /// This length in 64 bits, without any payload. It exceeds the limit of both servers.
     Huge(u64),
 }
 
@@ -60,7 +61,7 @@ impl Script {
         Self { message_max, fragments_max: u32::MAX, steps, seed: 0 }
     }
 
-    /// The limit that both have for a frame: tungstenite's holds for control frames, too.
+    /// The limit of both servers for a frame. In tungstenite it applies to control frames too.
     pub(crate) fn frame_max(&self) -> usize {
         self.message_max.max(125)
     }
@@ -78,16 +79,16 @@ impl Script {
             .any(|act| matches!(act, Act::Close(..)))
     }
 
-    /// What has come of the message that the frame `at` is sent into: its frames and bytes.
-    pub(crate) fn under_way(&self, at: usize) -> Option<(u32, u64)> {
-        let mut under_way = None;
+    /// The number of frames and bytes of the incomplete message before frame `at`.
+    pub(crate) fn incomplete_message(&self, at: usize) -> Option<(u32, u64)> {
+        let mut incomplete_message = None;
         for frame in self.steps[..at].iter().map(|step| &step.frame) {
             if frame.opcode < CLOSE {
-                let (count, bytes) = under_way.unwrap_or_default();
-                under_way = (!frame.fin).then_some((count + 1, bytes + frame.announced()));
+                let (count, bytes) = incomplete_message.unwrap_or_default();
+                incomplete_message = (!frame.fin).then_some((count + 1, bytes + frame.announced()));
             }
         }
-        under_way
+        incomplete_message
     }
 }
 
@@ -131,7 +132,7 @@ impl Sent {
         self
     }
 
-    /// The frame whose header begins with these two bytes, and that is well-formed otherwise.
+    /// A frame whose header begins with these two bytes, and whose other fields are valid.
     pub(crate) fn from_header(first: u8, second: u8) -> Self {
         let (length, payload_len) = match second & 0x7F {
             126 => (Length::Sixteen, 126),
@@ -144,7 +145,7 @@ impl Sent {
             opcode: first & 0xF,
             masked: second & 0x80 != 0,
             length,
-            // 1000 in front, should it be a close frame; and UTF-8.
+            // UTF-8, after code 1000 in a close frame.
             payload: [&[0x03, 0xE8], &[b'a'; 124][..]].concat()[..payload_len.min(2)]
                 .iter()
                 .copied()
@@ -200,7 +201,7 @@ impl Sent {
         .bytes()
     }
 
-    /// Where the payload has its middle in the frame's [bytes](Self::bytes).
+    /// The index of the middle of the payload in the frame's [bytes](Self::bytes).
     pub(crate) fn middle(&self) -> usize {
         self.bytes().len() - self.payload.len() + self.payload.len() / 2
     }

@@ -1,29 +1,29 @@
-//! What a server makes of a frame.
+//! The events that a server reports for a frame.
 
-/// Something that came of a frame.
+/// An event of a frame.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Seen {
     Text(Vec<u8>),
     Binary(Vec<u8>),
-    /// The end of a binary message of so many bytes, which was echoed as it came.
+    /// The end of a binary message of this length that was echoed while it arrived.
     Streamed(usize),
     Ping,
     Pong(Vec<u8>),
     /// The peer's close frame: its code and its reason.
     Close(Option<u16>, String),
-    /// The frame is at fault, and the connection ends with this code.
+    /// The frame is invalid, and the connection fails with this code.
     Failed(u16),
 }
 
 impl Seen {
-    /// Whether nothing comes after it.
+    /// Whether no event may follow.
     pub(crate) const fn is_last(&self) -> bool {
         matches!(self, Self::Close(..) | Self::Failed(_))
     }
 }
 
-/// Whether both servers made the same of a frame. What we stream is compared by its length here;
-/// the replies show its bytes.
+/// Whether both servers report the same events. A streamed message is compared by its length only,
+/// because the check of the replies compares its bytes.
 pub(crate) fn alike(ours: &[Seen], theirs: &[Seen]) -> bool {
     let is_alike = |(ours, theirs): (&Seen, &Seen)| match (ours, theirs) {
         (Seen::Streamed(len), Seen::Binary(bytes)) => *len == bytes.len(),

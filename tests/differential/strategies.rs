@@ -1,4 +1,4 @@
-//! Proptest strategies for scripts: mostly valid frames, some of them with a fault.
+//! Proptest strategies for scripts: mostly valid frames, and some invalid ones.
 
 use proptest::collection::vec;
 use proptest::option::weighted;
@@ -11,18 +11,18 @@ use super::frames::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_payload
 use super::rng::Rng;
 use super::script::{Act, Length, Script, Sent, Step};
 
-/// Any script: frames right and wrong, in any order.
+/// A script of valid and invalid frames in any order.
 pub(crate) fn any_script() -> impl Strategy<Value = Script> {
     let limits = prop_oneof![9 => select(vec![10, 124, 125, 126, 1000]), 1 => Just(70_000)];
     limits.prop_flat_map(|message_max| {
         let frames = vec(any_frames(message_max), 1..6).prop_map(|frames| frames.concat());
-        let spoils = vec((any::<Index>(), spoil(message_max)), 0..3);
+        let faults = vec((any::<Index>(), fault(message_max)), 0..3);
         let close = weighted(0.25, (any::<Index>(), close_act()));
         let fragments_max = select(vec![1, 3, u32::MAX, u32::MAX]);
-        (frames, spoils, close, fragments_max, any::<u64>()).prop_map(
-            move |(mut frames, spoils, close, fragments_max, seed)| {
-                for (at, spoil) in spoils {
-                    spoil.apply(&mut frames, at);
+        (frames, faults, close, fragments_max, any::<u64>()).prop_map(
+            move |(mut frames, faults, close, fragments_max, seed)| {
+                for (at, fault) in faults {
+                    fault.apply(&mut frames, at);
                 }
                 let mut steps: Vec<_> = frames.into_iter().map(Step::new).collect();
                 if let (Some((at, close)), false) = (close, steps.is_empty()) {
@@ -34,7 +34,7 @@ pub(crate) fn any_script() -> impl Strategy<Value = Script> {
     })
 }
 
-/// A script without a fault, in which the server sends of its own accord, too.
+/// A script of valid frames, with calls of the server.
 pub(crate) fn good_script() -> impl Strategy<Value = Script> {
     let message_max = GOOD_BYTES_MAX;
     let frames = vec(good_frames(message_max), 1..5).prop_map(|frames| frames.concat());
@@ -50,7 +50,7 @@ pub(crate) fn good_script() -> impl Strategy<Value = Script> {
     })
 }
 
-/// A message or control frames, or what is neither.
+/// A message, a control frame, or a random frame.
 fn any_frames(message_max: usize) -> impl Strategy<Value = Vec<Sent>> {
     prop_oneof![
         6 => good_frames(message_max),
@@ -59,7 +59,7 @@ fn any_frames(message_max: usize) -> impl Strategy<Value = Vec<Sent>> {
     ]
 }
 
-/// The limit of scripts without a fault.
+/// The message limit of scripts of valid frames.
 const GOOD_BYTES_MAX: usize = 70_000;
 
 fn good_frames(message_max: usize) -> impl Strategy<Value = Vec<Sent>> {
@@ -114,7 +114,7 @@ fn close_frame() -> impl Strategy<Value = Sent> {
     .prop_map(|payload| Sent::new(CLOSE, &payload))
 }
 
-/// Any frame at all.
+/// A frame with random fields.
 fn wild_frame(message_max: usize) -> impl Strategy<Value = Sent> {
     let rsv = prop_oneof![3 => Just(0), 1 => 0..8_u8];
     let length = prop_oneof![3 => Just(Length::Minimal), 1 => length(message_max)];
@@ -127,7 +127,7 @@ fn wild_frame(message_max: usize) -> impl Strategy<Value = Sent> {
         })
 }
 
-/// A form for a length that is not the usual one.
+/// An encoding of a length other than the shortest.
 fn length(message_max: usize) -> impl Strategy<Value = Length> {
     let least = message_max.max(1 << 16) as u64 + 1;
     prop_oneof![
@@ -138,26 +138,26 @@ fn length(message_max: usize) -> impl Strategy<Value = Length> {
     ]
 }
 
-/// A size of a message: small, at a border of the wire's or the library's, or about the limit.
+/// A size of a message: small, at a boundary of the encoding or of the library, or near the limit.
 fn size(message_max: usize) -> impl Strategy<Value = usize> {
-    let borders = [0, 1, 125, 126, 127, STREAM_BYTES_MIN, STREAM_BYTES_MIN + 1, 65_535, 65_536];
-    let borders: Vec<_> = borders.into_iter().filter(|size| *size <= message_max).collect();
+    let boundaries = [0, 1, 125, 126, 127, STREAM_BYTES_MIN, STREAM_BYTES_MIN + 1, 65_535, 65_536];
+    let boundaries: Vec<_> = boundaries.into_iter().filter(|size| *size <= message_max).collect();
     prop_oneof![
         12 => 0..message_max.min(40),
-        4 => select(borders),
+        4 => select(boundaries),
         1 => message_max - 1..=message_max + 1,
         1 => 0..=message_max,
     ]
-    // A script without a fault stays within the limit, which nothing above it tests.
+    // A script of valid frames must not exceed the limit.
     .prop_map(move |size| if message_max == GOOD_BYTES_MAX { size.min(message_max) } else { size })
 }
 
-/// What the server does of its own accord.
+/// A call of the server.
 fn act() -> impl Strategy<Value = Act> {
     let size = || prop_oneof![12 => 0..40_usize, 2 => select(vec![125, 126]), 1 => select(vec![65_535, 65_536])];
     prop_oneof![
         2 => (size(), any::<u64>()).prop_map(|(size, seed)| {
-            let text = String::from_utf8(text(size, seed)).expect("it is made of characters");
+            let text = String::from_utf8(text(size, seed)).expect("the text is UTF-8");
             Act::Send(Message::text(text))
         }),
         2 => (size(), any::<u64>())
@@ -171,54 +171,54 @@ fn act() -> impl Strategy<Value = Act> {
 fn close_act() -> impl Strategy<Value = Act> {
     (code(), prop_oneof![0..20_usize, 118..140_usize], any::<u64>()).prop_map(
         |(code, size, seed)| {
-            Act::Close(code, String::from_utf8(text(size, seed)).expect("it is made of characters"))
+            Act::Close(code, String::from_utf8(text(size, seed)).expect("the text is UTF-8"))
         },
     )
 }
 
-/// A code that may be on the wire, and that tungstenite knows.
+/// A code that may be sent, and that tungstenite knows.
 fn code() -> impl Strategy<Value = u16> {
     select(vec![1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 3000, 4999])
 }
 
-/// What makes good frames bad, or others.
+/// A change that may make valid frames invalid.
 #[derive(Clone, Debug)]
-enum Spoil {
+enum Fault {
     Rsv(u8),
     OpCode(u8),
     Fin(bool),
     Unmask,
     Length(Length),
-    /// These bytes in the payload, in the place of as many.
+    /// Replaces bytes of the payload.
     Bytes(Index, Vec<u8>),
-    /// The last byte of the payload is missing.
+    /// Removes the last byte of the payload.
     Shorten,
     Drop,
     Repeat,
-    /// The frame comes after the next.
+    /// Swaps the frame with the next one.
     Swap,
 }
 
-fn spoil(message_max: usize) -> impl Strategy<Value = Spoil> {
+fn fault(message_max: usize) -> impl Strategy<Value = Fault> {
     let not_utf8 =
         [&b"\x80"[..], b"\xC0", b"\xC3", b"\xE2\x82", b"\xED\xA0\x80", b"\xF4\x90", b"\xFF"];
     let not_utf8: Vec<_> = not_utf8.iter().map(|bytes| bytes.to_vec()).collect();
     prop_oneof![
-        1 => (1..8_u8).prop_map(Spoil::Rsv),
-        1 => (0..16_u8).prop_map(Spoil::OpCode),
-        2 => select(vec![0, 1, 2, 8, 9, 10]).prop_map(Spoil::OpCode),
-        3 => any::<bool>().prop_map(Spoil::Fin),
-        1 => Just(Spoil::Unmask),
-        3 => length(message_max).prop_map(Spoil::Length),
-        6 => (any::<Index>(), select(not_utf8)).prop_map(|(at, bytes)| Spoil::Bytes(at, bytes)),
-        1 => Just(Spoil::Shorten),
-        2 => Just(Spoil::Drop),
-        1 => Just(Spoil::Repeat),
-        2 => Just(Spoil::Swap),
+        1 => (1..8_u8).prop_map(Fault::Rsv),
+        1 => (0..16_u8).prop_map(Fault::OpCode),
+        2 => select(vec![0, 1, 2, 8, 9, 10]).prop_map(Fault::OpCode),
+        3 => any::<bool>().prop_map(Fault::Fin),
+        1 => Just(Fault::Unmask),
+        3 => length(message_max).prop_map(Fault::Length),
+        6 => (any::<Index>(), select(not_utf8)).prop_map(|(at, bytes)| Fault::Bytes(at, bytes)),
+        1 => Just(Fault::Shorten),
+        2 => Just(Fault::Drop),
+        1 => Just(Fault::Repeat),
+        2 => Just(Fault::Swap),
     ]
 }
 
-impl Spoil {
+impl Fault {
     fn apply(self, frames: &mut Vec<Sent>, at: Index) {
         if frames.is_empty() {
             return;
@@ -253,7 +253,8 @@ impl Spoil {
     }
 }
 
-/// What a frame of a huge length would carry never comes; what is too long for 16 bits gets 64.
+/// Removes the payload of a frame of a huge length, and gives a payload that needs it the 64-bit
+/// form.
 fn without_hidden_payload(mut frame: Sent) -> Sent {
     match frame.length {
         Length::Huge(_) => frame.payload.clear(),
@@ -263,7 +264,7 @@ fn without_hidden_payload(mut frame: Sent) -> Sent {
     frame
 }
 
-/// `size` bytes of UTF-8, in characters of every length or of one byte each.
+/// `size` bytes of UTF-8, in characters of any length or of one byte each.
 fn text(size: usize, seed: u64) -> Vec<u8> {
     let mut rng = Rng::new(seed);
     let characters: &[char] = match rng.below(3) {

@@ -1,4 +1,4 @@
-//! Tungstenite: as the other server, frame by frame, and as the client that reads our replies.
+//! Tungstenite as the other server, and as the client that reads our replies.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use tungstenite::{Error, Message, WebSocket};
 use super::script::{Act, Script};
 use super::seen::Seen;
 
-/// What tungstenite, as the server, makes of each frame of `script`.
+/// The events that tungstenite as a server reports for each frame of `script`.
 pub(crate) fn judge(script: &Script) -> Vec<Vec<Seen>> {
     let config = small()
         .max_message_size(Some(script.message_max))
@@ -22,7 +22,9 @@ pub(crate) fn judge(script: &Script) -> Vec<Vec<Seen>> {
         for act in &step.before {
             if let Act::Close(code, reason) = act {
                 let (code, reason) = (CloseCode::from(*code), reason.as_str().into());
-                server.close(Some(CloseFrame { code, reason })).expect("memory takes everything");
+                server
+                    .close(Some(CloseFrame { code, reason }))
+                    .expect("the socket accepts all bytes");
             }
         }
         server.get_mut().bytes.extend(step.frame.bytes());
@@ -41,7 +43,8 @@ pub(crate) fn judge(script: &Script) -> Vec<Vec<Seen>> {
     of_frames
 }
 
-/// What tungstenite, as the client, reads; and whether the server has closed the connection.
+/// The messages that tungstenite as a client reads, and whether the server has closed the
+/// connection.
 pub(crate) fn read_as_client(bytes: &[u8]) -> (Vec<Message>, bool) {
     let config = small().max_message_size(None).max_frame_size(None);
     let socket = Memory { bytes: bytes.to_vec(), read: 0, ended: false };
@@ -50,7 +53,7 @@ pub(crate) fn read_as_client(bytes: &[u8]) -> (Vec<Message>, bool) {
     loop {
         match client.read() {
             Ok(message) => {
-                // After its close frame the server ends TCP.
+                // The server ends TCP after its close frame.
                 client.get_mut().ended = message.is_close();
                 messages.push(message);
             }
@@ -58,7 +61,7 @@ pub(crate) fn read_as_client(bytes: &[u8]) -> (Vec<Message>, bool) {
                 return (messages, false);
             }
             Err(Error::ConnectionClosed) => return (messages, true),
-            Err(error) => panic!("the client refuses what follows {messages:?}: {error}"),
+            Err(error) => panic!("the client fails after {messages:?}: {error}"),
         }
     }
 }
@@ -81,18 +84,17 @@ fn of_message(message: Message) -> Seen {
     }
 }
 
-/// The code that says what `error` does: tungstenite leaves it to its caller to send one.
+/// The close code for `error`: tungstenite leaves its choice to the caller.
 fn close_code(error: &Error) -> u16 {
     match error {
         Error::Protocol(_) => 1002,
         Error::Utf8(_) => 1007,
         Error::Capacity(_) => 1009,
-        other => panic!("not a fault of the peer: {other:?}"),
+        other => panic!("not an error of the peer: {other:?}"),
     }
 }
 
-/// A socket whose other side is this test: it takes everything, and blocks while there is nothing
-/// to read.
+/// A socket in memory. It accepts all bytes, and reading would block while there is no input.
 #[derive(Debug)]
 struct Memory {
     bytes: Vec<u8>,
