@@ -1,15 +1,16 @@
 //! Properties that must hold for any bytes. Each check parses the fuzzer's input itself.
 //!
-//! This file is two crates. `cargo test --test fuzz` runs every check over the stored cases:
-//! `corpus/TARGET/`, which reaches all code that the check can reach, and `found/TARGET/`, which once
-//! failed. As the library of this folder's `Cargo.toml` it is run by the programs in `targets/`, with
-//! libFuzzer and AddressSanitizer: `tests/fuzz/run` looks for new cases.
+//! This file is the root of two crates. As a test, `cargo test --test fuzz`, it runs every check
+//! over the stored cases: those in `corpus/TARGET/` reach all code that the check can reach, and
+//! those in `found/TARGET/` once failed. As the library of this folder's `Cargo.toml` it provides
+//! the checks to the programs in `targets/`, which `tests/fuzz/run` runs with libFuzzer and
+//! AddressSanitizer to find new cases.
 //!
-//! **No judge uses the library under test**, nor its dependencies.
+//! **The expected results never come from the library under test**, nor from its dependencies.
 
-#![allow(dead_code, reason = "of the load example a part is used")]
-#![allow(missing_docs, reason = "each check says it at the top of its file")]
-#![allow(unreachable_pub, reason = "as a test it has no outside")]
+#![allow(dead_code, reason = "only a part of the load example is used")]
+#![allow(missing_docs, reason = "each check is documented at the top of its file")]
+#![allow(unreachable_pub, reason = "a test crate exports nothing")]
 
 mod checks {
     pub(crate) mod close;
@@ -33,7 +34,7 @@ mod problem;
 #[path = "../../examples/load/upgrade.rs"]
 mod upgrade;
 
-/// Stands in for the load example's command line, of which its parser needs a type.
+/// Replaces the module of the load example's command line, since its parser needs this type.
 mod args {
     /// The parts of a URL that a request names.
     pub(crate) struct Url {
@@ -48,7 +49,7 @@ pub use checks::handshake::handshake;
 pub use checks::load::load;
 pub use checks::session::session;
 
-/// Runs `check` over every stored case of `target`; the name of one that fails is shown.
+/// Runs `check` over every stored case of `target`. The last printed name is that of a failed case.
 #[cfg(test)]
 fn run_stored(target: &str, check: fn(&[u8])) {
     use std::fs;

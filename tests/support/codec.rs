@@ -1,4 +1,4 @@
-//! Encodes and decodes frames by the letter of RFC 6455 5.2, for the judges of the library.
+//! Encodes and decodes frames as RFC 6455 5.2 defines them, for the tests that judge the library.
 
 /// A header of a frame, valid or not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,8 +52,8 @@ impl Header {
         self.opcode >= 8
     }
 
-    /// Whether RFC 6455 allows it, sent by a client or by a server.
-    pub const fn is_right(&self, of_client: bool) -> bool {
+    /// Whether RFC 6455 allows a client, or else a server, to send it.
+    pub const fn is_valid(&self, of_client: bool) -> bool {
         let is_known = matches!(self.opcode, 0..=2 | 8..=10);
         let least = match self.length_bytes {
             0 => 0,
@@ -66,13 +66,13 @@ impl Header {
     }
 }
 
-/// Whether a client's frame that begins with `bytes` is invalid, whatever follows.
-pub fn is_wrong_start(bytes: &[u8]) -> bool {
+/// Whether every frame of a client that begins with `bytes` is invalid.
+pub fn is_invalid_start(bytes: &[u8]) -> bool {
     let [first, second, rest @ ..] = bytes else { return false };
     let length_bytes = length_bytes(second & 0x7F);
     let length = rest.get(..length_bytes).unwrap_or_else(|| &SOME_LENGTH[8 - length_bytes..]);
     let start = [&[*first, *second], length, &[0; 4]].concat();
-    !Header::decode(&start).is_some_and(|header| header.is_right(true))
+    !Header::decode(&start).is_some_and(|header| header.is_valid(true))
 }
 
 /// A valid length in eight bytes, and in the last two of them.
@@ -87,10 +87,10 @@ pub fn replies(mut bytes: &[u8]) -> Vec<(Header, Vec<u8>)> {
     let mut is_over = false;
     while !bytes.is_empty() {
         let header = Header::decode(bytes).expect("no header is left incomplete");
-        assert!(header.is_right(false), "{header:?}");
-        assert!(!is_over, "something behind a close frame, or behind a payload that is missing");
+        assert!(header.is_valid(false), "{header:?}");
+        assert!(!is_over, "bytes after a close frame or an incomplete payload");
         if !header.is_control() {
-            assert_eq!(header.opcode == 0, is_within, "fragments in order");
+            assert_eq!(header.opcode == 0, is_within, "fragments out of order");
             is_within = !header.fin;
         }
         bytes = &bytes[header.len()..];

@@ -9,7 +9,7 @@
 //! one frame, but a large binary one frame by frame if it is streamed; a fault is answered as soon
 //! as the field that shows it has arrived.
 
-use super::codec::{Header, is_wrong_start, masked, reply, server_header};
+use super::codec::{Header, is_invalid_start, masked, reply, server_header};
 
 /// The settings of the server.
 #[derive(Clone, Copy, Debug)]
@@ -220,7 +220,7 @@ impl Model {
     /// RFC 6455 5.2: the header of the next frame, judged as far as it has arrived.
     fn header(&self) -> Result<Option<Header>, Fault> {
         let unread = self.unread();
-        if is_wrong_start(unread) { Err(Fault(1002)) } else { Ok(Header::decode(unread)) }
+        if is_invalid_start(unread) { Err(Fault(1002)) } else { Ok(Header::decode(unread)) }
     }
 
     /// RFC 6455 5.5: answers a control frame.

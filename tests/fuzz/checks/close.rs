@@ -1,4 +1,4 @@
-//! Close frames: a peer's payload is judged by the RFC, and the payloads that are sent are valid.
+//! Close frames: received payloads are judged as the RFC demands, and sent payloads are valid.
 
 use ws_reactor::protocol::{
     CloseCode, Delivery, Event, HEADROOM_BYTES, Limits, Session, Workspace,
@@ -53,16 +53,16 @@ fn sends(code: CloseCode, reason: &str) {
     let mut workspace = Workspace::default();
     assert!(!session.is_closing());
     assert!(session.close(code, reason, &mut workspace) && session.is_closing());
-    assert!(!session.close(code, reason, &mut workspace), "a second time");
+    assert!(!session.close(code, reason, &mut workspace), "a second close frame");
     let replies = replies(&workspace.out);
     let [(header, payload)] = &replies[..] else { panic!("{replies:?}") };
     assert_eq!((header.opcode, header.payload_len), (8, payload.len() as u64));
     if CloseCode::new(code.value()).is_none() {
-        return assert!(payload.is_empty(), "{code} is on the wire");
+        return assert!(payload.is_empty(), "{code} was sent");
     }
     assert_eq!(payload[..2], code.value().to_be_bytes());
-    assert_eq!(close_code(payload), Ok(code.value()), "a peer would refuse it");
+    assert_eq!(close_code(payload), Ok(code.value()), "a peer would reject it");
     let kept = payload.len() - 2;
     assert_eq!(payload[2..], reason.as_bytes()[..kept]);
-    assert!(kept == reason.len() || kept > 123 - 4, "more is cut than must be");
+    assert!(kept == reason.len() || kept > 123 - 4, "more is cut than necessary");
 }

@@ -1,15 +1,15 @@
-//! Frame headers, compared with a naive codec: an encoded header decodes to the same fields, and any
-//! bytes get the same verdict as soon as they determine it.
+//! Frame headers, compared with a naive codec. An encoded header decodes to the same fields, and
+//! both decoders reject the same bytes as early as possible.
 
 use ws_reactor::protocol::{FrameHeader, MaskKey, OpCode, ServerHeader, unmask};
 
-use super::codec::{Header, is_wrong_start, masked};
+use super::codec::{Header, is_invalid_start, masked};
 use super::pieces::Pieces;
 
 pub fn frame(input: &[u8]) {
     decodes_alike(input);
     let mut pieces = Pieces::new(input);
-    let opcode = OpCode::try_from(pieces.pick(&[0, 1, 2, 8, 9, 10])).expect("these are known");
+    let opcode = OpCode::try_from(pieces.pick(&[0, 1, 2, 8, 9, 10])).expect("a known opcode");
     let fin = pieces.byte() % 2 == 1;
     let len_bits = pieces.byte() % 64;
     let payload_len = u64::from_le_bytes(std::array::from_fn(|_| pieces.byte())) >> len_bits;
@@ -18,22 +18,22 @@ pub fn frame(input: &[u8]) {
     unmasks(pieces.rest(), key);
 }
 
-/// Any bytes, and every start of them.
+/// Decodes every prefix of `bytes`.
 fn decodes_alike(bytes: &[u8]) {
     for len in 0..=bytes.len().min(HEADER_BYTES_MAX + 1) {
         let bytes = &bytes[..len];
         match FrameHeader::decode(bytes) {
             Err(error) => {
-                assert!(is_wrong_start(bytes), "{error} in {bytes:x?}");
+                assert!(is_invalid_start(bytes), "{error} in {bytes:x?}");
                 assert_eq!(error.close_code().value(), 1002);
             }
             Ok(None) => {
-                assert!(!is_wrong_start(bytes), "{bytes:x?} waits");
-                assert_eq!(Header::decode(bytes), None, "{bytes:x?} waits");
+                assert!(!is_invalid_start(bytes), "{bytes:x?} is incomplete");
+                assert_eq!(Header::decode(bytes), None, "{bytes:x?} is incomplete");
             }
             Ok(Some(header)) => {
                 let naive = Header::decode(bytes).expect("a header");
-                assert!(naive.is_right(true), "{bytes:x?}");
+                assert!(naive.is_valid(true), "{bytes:x?}");
                 assert_eq!(seen(&header), naive);
                 assert_eq!(header.header_len, naive.len());
             }
@@ -41,7 +41,7 @@ fn decodes_alike(bytes: &[u8]) {
     }
 }
 
-/// A server's header, and the client's for the same payload.
+/// Encodes a server's header, and decodes a client's header for the same payload.
 fn encodes(fin: bool, opcode: OpCode, payload_len: u64) {
     let header = ServerHeader::new(fin, opcode, payload_len);
     let mut naive = Header::decode(header.as_bytes()).expect("a whole header");
@@ -50,14 +50,14 @@ fn encodes(fin: bool, opcode: OpCode, payload_len: u64) {
     assert_eq!(naive.len(), header.as_bytes().len());
     let is_allowed = !opcode.is_control() || (fin && payload_len <= 125);
     if is_allowed && payload_len <= i64::MAX as u64 {
-        assert!(naive.is_right(false), "{naive:?}");
+        assert!(naive.is_valid(false), "{naive:?}");
         naive.key = Some([1, 2, 3, 4]);
         let decoded = FrameHeader::decode(&naive.encode());
         assert_eq!(decoded.map(|header| header.as_ref().map(seen)), Ok(Some(naive)));
     }
 }
 
-/// A payload is unmasked in place, and said to be ASCII if it is.
+/// Unmasks a payload in place, and checks whether it is reported as ASCII.
 fn unmasks(payload: &[u8], key: [u8; 4]) {
     let mut bytes = payload.to_vec();
     let is_ascii = unmask(&mut bytes, MaskKey(key));
@@ -77,5 +77,5 @@ fn seen(header: &FrameHeader) -> Header {
     }
 }
 
-/// Two bytes, the longest length, the key.
+/// Two bytes, the longest extended length, and the key.
 const HEADER_BYTES_MAX: usize = 14;

@@ -1,25 +1,25 @@
-//! A request comes to the same verdict however it is cut, and one that is accepted holds what
-//! RFC 6455 4.2.1 demands, by a check that knows no parser.
+//! A request gets the same verdict for every way to cut it. An accepted request has the headers
+//! that RFC 6455 4.2.1 demands, according to a check without a parser.
 
 use tungstenite::handshake::derive_accept_key;
 use ws_reactor::protocol::{Accept, HandshakeError, HeadReader, Request, Response};
 
 use super::pieces::{Pieces, cut};
 
-/// What becomes of a request.
+/// The result of a request.
 #[derive(Debug, Eq, PartialEq)]
 enum Verdict {
-    /// It is not over.
+    /// The request is incomplete.
     Wait,
     Refused(HandshakeError),
     Accepted {
-        /// How long the request is; what follows are frames.
+        /// Length of the request. The bytes after it are frames.
         len: usize,
         answer: Vec<u8>,
     },
 }
 
-/// One may come before the request line (RFC 9112 2.2).
+/// An empty line may precede the request line (RFC 9112 2.2).
 const EMPTY_LINE: &[u8] = b"\r\n";
 
 const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -33,7 +33,7 @@ pub fn handshake(input: &[u8]) {
     assert_eq!(judge(&cut(input, &steps), bytes_max), whole, "cut at {steps:?}");
     assert_eq!(judge(&cut(input, &[1]), bytes_max), whole, "byte by byte");
     match whole {
-        Verdict::Wait => assert!(input.len() < bytes_max, "it waits for what it would refuse"),
+        Verdict::Wait => assert!(input.len() < bytes_max, "an incomplete request above the limit"),
         Verdict::Refused(error) => check_refusal(error),
         Verdict::Accepted { len, answer } => {
             assert!(len <= bytes_max);
@@ -74,11 +74,11 @@ fn answer(head: &[u8]) -> Result<Vec<u8>, HandshakeError> {
     Ok(answer)
 }
 
-/// A fault is answered with a response that has a status of its kind, and an end.
+/// Checks the response to an invalid request: its status, its length, its date and its headers.
 fn check_refusal(error: HandshakeError) {
     let mut answer = Vec::new();
     Response::from(error).write(DATE, &mut answer);
-    let answer = String::from_utf8(answer).expect("our own words");
+    let answer = String::from_utf8(answer).expect("the response is UTF-8");
     let status = error.http_status();
     assert!((400..600).contains(&status));
     assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
@@ -92,7 +92,7 @@ fn check_refusal(error: HandshakeError) {
     );
 }
 
-/// RFC 6455 4.2.1 of the request, 4.2.2 of the answer.
+/// Checks the request against RFC 6455 4.2.1 and the answer against 4.2.2.
 fn check_accepted(head: &[u8], answer: &[u8]) {
     let lines = head.strip_suffix(b"\r\n\r\n").expect("a head ends with an empty line");
     let mut lines = lines.split(|byte| *byte == b'\n').map(|line| line.trim_ascii_end());

@@ -1,5 +1,5 @@
-//! The load example's parser, which is to measure any server: however the bytes are cut, it makes
-//! the same of them, and it takes no frame that a server must not send.
+//! The parser of the load example, which measures any server. It returns the same frames for every
+//! way to cut its input, and rejects every frame that a server must not send.
 
 use std::fmt::Debug;
 
@@ -16,7 +16,7 @@ pub fn load(input: &[u8]) {
     let input = pieces.rest();
     match kind {
         0 => alike(input, &steps, decode),
-        // What counts as too long is judged between reads.
+        // The size limit is checked between reads, so the cut would matter for longer answers.
         1 if input.len() < ANSWER_BYTES_MAX => alike(input, &steps, upgrade),
         _ => encodes(input),
     }
@@ -28,7 +28,7 @@ fn alike<T: Debug + PartialEq>(input: &[u8], steps: &[u16], make: fn(&[&[u8]]) -
     assert_eq!(make(&cut(input, &[1])), whole, "byte by byte");
 }
 
-/// The frames of `reads`, and what is wrong with the one after them.
+/// The frames of `reads`, and the error that follows them.
 fn decode(reads: &[&[u8]]) -> (Vec<(Head, Vec<u8>)>, Option<String>) {
     let mut decoder = Decoder::new();
     let mut frames: Vec<(Head, Vec<u8>)> = Vec::new();
@@ -46,12 +46,12 @@ fn decode(reads: &[&[u8]]) -> (Vec<(Head, Vec<u8>)>, Option<String>) {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    assert!(!Header::decode(&padded(starts)).is_some_and(|it| it.is_right(false)));
+                    assert!(!Header::decode(&padded(starts)).is_some_and(|it| it.is_valid(false)));
                     return (frames, Some(error.to_string()));
                 }
             };
             let naive = Header::decode(starts).expect("a header");
-            assert!(naive.is_right(false), "{naive:?}");
+            assert!(naive.is_valid(false), "{naive:?}");
             let is_same = (naive.fin, naive.opcode) == (head.fin, head.opcode as u8);
             assert!(is_same && naive.payload_len == head.payload_bytes, "{naive:?}, {head:?}");
             let len = (naive.len() as u64).saturating_add(naive.payload_len);
@@ -62,7 +62,7 @@ fn decode(reads: &[&[u8]]) -> (Vec<(Head, Vec<u8>)>, Option<String>) {
     (frames, None)
 }
 
-/// With what a header lacks that is known to be wrong already.
+/// Completes a header whose first bytes are already invalid.
 fn padded(start: &[u8]) -> Vec<u8> {
     let mut bytes = start[..start.len().min(16)].to_vec();
     let length_bytes = match start.get(1).map(|second| second & 0x7F) {
@@ -78,7 +78,7 @@ fn padded(start: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What the answer to an upgrade is taken for, and how much of the reads comes behind it.
+/// Parses the answer to an upgrade, and returns the number of bytes after it.
 fn upgrade(reads: &[&[u8]]) -> Result<Option<usize>, String> {
     let url = Url { target: "/".to_owned(), authority: "a".to_owned() };
     let mut upgrade = Upgrade::new(&url, 0);
@@ -95,16 +95,16 @@ fn upgrade(reads: &[&[u8]]) -> Result<Option<usize>, String> {
     Ok(None)
 }
 
-/// A message as it is sent.
+/// Encodes a message and checks its bytes.
 fn encodes(payload: &[u8]) {
     let key = [payload.len() as u8, 0x37, 0, 0xFF];
     let mut bytes = Vec::new();
     encode(OpCode::Binary, payload, key, &mut bytes);
     let header = Header::decode(&bytes).expect("a header");
-    assert!(header.is_right(true) && header.fin && header.opcode == 2);
+    assert!(header.is_valid(true) && header.fin && header.opcode == 2);
     assert_eq!((header.key, header.payload_len), (Some(key), payload.len() as u64));
     assert_eq!(bytes[header.len()..], masked(payload, key));
 }
 
-/// Below what an answer may have.
+/// Below the size limit of an answer.
 const ANSWER_BYTES_MAX: usize = 16 << 10;

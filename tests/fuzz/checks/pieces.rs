@@ -1,6 +1,6 @@
-//! An input of the fuzzer, taken apart; where it ends, zeros follow.
+//! Parses an input of the fuzzer. Zeros follow its end.
 
-/// What has not been taken.
+/// The bytes not taken yet.
 pub(crate) struct Pieces<'i>(&'i [u8]);
 
 impl<'i> Pieces<'i> {
@@ -20,7 +20,7 @@ impl<'i> Pieces<'i> {
         items[usize::from(self.byte()) % items.len()]
     }
 
-    /// The next `len` bytes, or what there is.
+    /// The next `len` bytes, or fewer at the end.
     pub(crate) fn bytes(&mut self, len: usize) -> &'i [u8] {
         let (taken, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;
@@ -35,13 +35,13 @@ impl<'i> Pieces<'i> {
         self.0.is_empty()
     }
 
-    /// Up to seven steps, which [`cut`] walks.
+    /// Up to seven steps for [`cut`].
     pub(crate) fn steps(&mut self) -> Vec<u16> {
         (0..self.byte() % 8).map(|_| self.short()).collect()
     }
 }
 
-/// The length of each step, of which the low 15 bits say it: 0 is all that is left.
+/// The length of a step: its low 15 bits, where 0 stands for the whole rest.
 pub(crate) fn step_len(step: u16, left: usize) -> usize {
     match usize::from(step & 0x7FFF) {
         0 => left,
@@ -49,12 +49,12 @@ pub(crate) fn step_len(step: u16, left: usize) -> usize {
     }
 }
 
-/// `steps`, or one over everything if there are none.
+/// `steps`, or if there are none a single step for the whole input.
 pub(crate) const fn or_whole(steps: &[u16]) -> &[u16] {
     if steps.is_empty() { &[0] } else { steps }
 }
 
-/// `input` in steps, the same again and again; without any in one piece.
+/// Cuts `input` at these steps, which repeat. Without any it stays in one piece.
 pub(crate) fn cut<'i>(mut input: &'i [u8], steps: &[u16]) -> Vec<&'i [u8]> {
     let mut pieces = Vec::new();
     for step in or_whole(steps).iter().cycle() {

@@ -1,6 +1,6 @@
-//! A session gives the same events and replies however its input is cut, and whether or not it is
-//! read straight into a message's memory. Its replies are those of the model, in valid frames, and it
-//! holds little memory.
+//! A session returns the same events and replies for every way to cut its input, with and without
+//! the direct buffer. Its replies are valid frames and equal those of the model, and its memory is
+//! bounded.
 
 use ws_reactor::protocol::{
     CloseCode, Delivery, Event, HEADROOM_BYTES, Limits, Message, ProtocolError, STREAM_BYTES_MIN,
@@ -11,13 +11,13 @@ use super::codec::{Header, masked, replies};
 use super::model::{Model, Rules, echo};
 use super::pieces::{Pieces, or_whole, step_len};
 
-/// What came of some input.
+/// The events and replies for an input.
 #[derive(Debug, Default, Eq, PartialEq)]
-struct Made {
+struct Outcome {
     events: Vec<Seen>,
     out: Vec<u8>,
-    /// A streamed frame is owed: the last reply is not complete.
-    owes: bool,
+    /// The last reply is incomplete, because it streams an incomplete frame.
+    is_mid_frame: bool,
     is_closed: bool,
 }
 
@@ -25,7 +25,7 @@ struct Made {
 enum Seen {
     Text(Vec<u8>),
     Binary(Vec<u8>),
-    /// So many bytes of a streamed message, and whether it is over.
+    /// Bytes of a streamed message, and whether it is complete.
     Streamed(usize, bool),
     Fragment,
     Ping,
@@ -46,7 +46,7 @@ pub fn session(input: &[u8]) {
         if pieces.byte().is_multiple_of(2) { pieces.rest().to_vec() } else { frames(&mut pieces) };
 
     let whole = feed(&input, delivery, &limits, &[]);
-    assert!(replies(&whole.out).len() <= 1 + input.len() / 6, "a reply is to a frame");
+    assert!(replies(&whole.out).len() <= 1 + input.len() / 6, "at most one reply for each frame");
     let mut model = Model::opened(Rules {
         message_bytes_max: limits.message_bytes_max as u64,
         fragments_max: limits.fragments_max,
@@ -54,7 +54,7 @@ pub fn session(input: &[u8]) {
         handler: echo,
     });
     model.feed(&input);
-    assert!(whole.out == model.expected, "the model answers otherwise: {whole:?}");
+    assert!(whole.out == model.expected, "the model's replies differ: {whole:?}");
     for steps in [&steps[..], &[1]] {
         let walked: usize = steps.iter().map(|step| step_len(*step, input.len())).sum();
         if input.len() * steps.len() <= READS_MAX * walked {
@@ -64,7 +64,7 @@ pub fn session(input: &[u8]) {
     }
 }
 
-/// Frames, right and wrong, that take few bytes to describe.
+/// Valid and invalid frames in a compact description.
 fn frames(pieces: &mut Pieces<'_>) -> Vec<u8> {
     let mut input = Vec::new();
     while !pieces.is_empty() && input.len() < INPUT_BYTES_MAX {
@@ -99,10 +99,10 @@ fn frames(pieces: &mut Pieces<'_>) -> Vec<u8> {
 }
 
 /// Feeds `input` to a session that echoes, cut in steps.
-fn feed(all: &[u8], delivery: Delivery, limits: &Limits, steps: &[u16]) -> Made {
+fn feed(all: &[u8], delivery: Delivery, limits: &Limits, steps: &[u16]) -> Outcome {
     let mut session = Session::new(delivery);
     let mut workspace = Workspace::default();
-    let mut made = Made::default();
+    let mut outcome = Outcome::default();
     let mut input = all;
     for step in or_whole(steps).iter().cycle() {
         let len = step_len(*step, input.len());
@@ -111,12 +111,12 @@ fn feed(all: &[u8], delivery: Delivery, limits: &Limits, steps: &[u16]) -> Made 
         }
         let mut buf = vec![0; HEADROOM_BYTES];
         let taken = match session.direct_buffer(limits) {
-            Some(room) if step & BY_ROOM != 0 => {
-                assert!(room.len() <= limits.message_bytes_max, "room beyond the message");
+            Some(direct) if step & DIRECT != 0 => {
+                assert!(direct.len() <= limits.message_bytes_max, "larger than a message");
                 let arrived = all.len() - input.len();
-                assert!(room.len() <= 3 * arrived, "room for what has not arrived");
-                let taken = len.min(room.len());
-                room[..taken].copy_from_slice(&input[..taken]);
+                assert!(direct.len() <= 3 * arrived, "memory for bytes that have not arrived");
+                let taken = len.min(direct.len());
+                direct[..taken].copy_from_slice(&input[..taken]);
                 session.commit(taken);
                 taken
             }
@@ -127,18 +127,18 @@ fn feed(all: &[u8], delivery: Delivery, limits: &Limits, steps: &[u16]) -> Made 
         };
         input = &input[taken..];
         let was_closed = session.is_closed();
-        let seen = made.events.len();
-        take(&mut session, &mut buf, limits, &mut workspace, &mut made);
-        assert!(!was_closed || made.events.len() == seen, "an event after the last");
+        let seen = outcome.events.len();
+        take(&mut session, &mut buf, limits, &mut workspace, &mut outcome);
+        assert!(!was_closed || outcome.events.len() == seen, "an event after the last");
         assert!(
             workspace.out.capacity() <= 4 * (INPUT_BYTES_MAX + limits.message_bytes_max),
             "memory"
         );
-        made.out.append(&mut workspace.out);
+        outcome.out.append(&mut workspace.out);
     }
-    made.owes = session.is_mid_frame();
-    made.is_closed = session.is_closed();
-    made
+    outcome.is_mid_frame = session.is_mid_frame();
+    outcome.is_closed = session.is_closed();
+    outcome
 }
 
 /// Takes every event of a read.
@@ -147,7 +147,7 @@ fn take(
     buf: &mut [u8],
     limits: &Limits,
     workspace: &mut Workspace,
-    made: &mut Made,
+    outcome: &mut Outcome,
 ) {
     let mut window = session.window(buf);
     loop {
@@ -156,7 +156,7 @@ fn take(
             Ok(None) => break,
             Err(error) => {
                 assert!(session.is_closed());
-                made.events.push(Seen::Failed(error));
+                outcome.events.push(Seen::Failed(error));
                 continue;
             }
         };
@@ -166,7 +166,10 @@ fn take(
                 assert!(message.as_bytes().len() <= limits.message_bytes_max);
                 let seen = match message {
                     Message::Text(text) => {
-                        assert!(std::str::from_utf8(text.as_bytes()).is_ok(), "it was checked");
+                        assert!(
+                            std::str::from_utf8(text.as_bytes()).is_ok(),
+                            "the session has validated it"
+                        );
                         Seen::Text(text.as_bytes().to_vec())
                     }
                     Message::Binary(bytes) => Seen::Binary(bytes.to_vec()),
@@ -175,12 +178,12 @@ fn take(
                 seen
             }
             Event::Streamed { payload_len, message_end } => {
-                let before = match made.events.last() {
+                let before = match outcome.events.last() {
                     Some(Seen::Streamed(before, false)) => *before,
                     _ => 0,
                 };
-                if before > 0 || matches!(made.events.last(), Some(Seen::Streamed(0, false))) {
-                    made.events.pop();
+                if before > 0 || matches!(outcome.events.last(), Some(Seen::Streamed(0, false))) {
+                    outcome.events.pop();
                 }
                 Seen::Streamed(before + payload_len, message_end)
             }
@@ -188,19 +191,19 @@ fn take(
             Event::Ping => Seen::Ping,
             Event::Pong(payload) => Seen::Pong(window.bytes(&payload).to_vec()),
             Event::Close { code, reason, .. } => Seen::Close(code, window.bytes(&reason).to_vec()),
-            other => panic!("{other:?} is new: say what it is"),
+            other => panic!("{other:?} has no `Seen` yet"),
         };
-        made.events.push(seen);
+        outcome.events.push(seen);
     }
-    assert!(window.is_empty(), "the session keeps what it has not used");
+    assert!(window.is_empty(), "the session has taken all input");
     window.move_run(workspace);
 }
 
-/// Of a step: to the room, if there is one.
-const BY_ROOM: u16 = 0x8000;
+/// The bit of a step that selects the direct buffer, if there is one.
+const DIRECT: u16 = 0x8000;
 
-/// Steps that would come to more are not walked.
+/// Maximum number of reads. Inputs whose steps would need more are not cut.
 const READS_MAX: usize = 600;
 
-/// Frames that are described come to this, and one more.
+/// Described frames are added until they exceed this size.
 const INPUT_BYTES_MAX: usize = 1 << 17;

@@ -1,4 +1,4 @@
-//! Looks for bytes that break `checks/close.rs`.
+//! Searches for inputs that fail `checks/close.rs`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| ws_reactor_fuzz::close(input));

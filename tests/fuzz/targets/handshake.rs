@@ -1,4 +1,4 @@
-//! Looks for bytes that break `checks/handshake.rs`.
+//! Searches for inputs that fail `checks/handshake.rs`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| ws_reactor_fuzz::handshake(input));

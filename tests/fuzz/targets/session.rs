@@ -1,4 +1,4 @@
-//! Looks for bytes that break `checks/session.rs`.
+//! Searches for inputs that fail `checks/session.rs`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| ws_reactor_fuzz::session(input));
