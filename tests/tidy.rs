@@ -23,7 +23,7 @@ const NOT_IN_PROTOCOL: [&str; 8] =
 
 /// The one pause of the tests, between two looks at a condition that nothing announces.
 const PAUSE: (&str, &str) =
-    ("tests/support/client.rs", concat!("std::thread::sl", "eep(LOOK_AGAIN);"));
+    ("tests/support/client.rs", concat!("std::thread::sl", "eep(CHECK_PAUSE);"));
 
 /// The exceptions: formatting into memory is an `io::Write`, and shared memory is an `Arc`.
 const ALLOWED_IN_PROTOCOL: [(&str, &str); 2] =

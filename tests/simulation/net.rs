@@ -117,7 +117,7 @@ impl Network for NetworkFaults {
                 socket.client.mistake = Some("a write after the shutdown");
             }
             let is_short = self.happens(Fault::ShortWrite, 6);
-            return Ok(if is_short { self.rng.below(socket.room() + 1) } else { usize::MAX });
+            return Ok(if is_short { self.rng.below(socket.space() + 1) } else { usize::MAX });
         }
         if self.happens(Fault::MidTurn, 4) {
             self.deliver(socket);

@@ -9,11 +9,10 @@ use tungstenite::Message;
 
 use super::client::connect;
 
-/// The longest that one peer may make another wait, beyond the time in which the machine ran
-/// nothing.
+/// Maximum delay of an echo while other clients attack, beyond stalls of the machine itself.
 pub const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// The pause between two messages, so that the client itself costs next to nothing.
+/// The pause between two messages, so that the canary itself uses little CPU time.
 const PACE: Duration = Duration::from_millis(5);
 
 const MESSAGE_BYTES: usize = 32;
@@ -58,7 +57,7 @@ impl Canary {
         Self { end, thread, metronome: Metronome::start() }
     }
 
-    /// Checks that every echo arrived, and none late.
+    /// Checks that every echo arrived, and that none was late.
     #[track_caller]
     pub fn finish(self) {
         self.end.send(()).expect("every echo arrived");
@@ -70,7 +69,8 @@ impl Canary {
     }
 }
 
-/// A thread that only wakes up: its delay is the time in which the machine ran nothing.
+/// A thread that only wakes up at intervals. Its greatest delay is the longest stall of the
+/// machine.
 #[derive(Debug)]
 struct Metronome {
     end: Sender<()>,

@@ -1,7 +1,7 @@
 //! Clients over real sockets: tungstenite, which shares no code with the library, and bare TCP for
-//! what a well-behaved client would not do.
+//! bytes that a well-behaved client would not send.
 //!
-//! Every socket has a timeout, so that a test of a server that is silent fails and does not hang.
+//! Every socket has a timeout, so that a test fails instead of hanging if the server is silent.
 //! Nothing waits for a fixed time: [`wait_until`] waits for a condition.
 
 use std::io::{Read, Write};
@@ -22,19 +22,19 @@ use super::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 
 pub type Client = WebSocket<TcpStream>;
 
-/// What a server may take, on a machine that has other things to do.
+/// Maximum time to wait for a server on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Between two looks at a condition that nothing announces.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// The pause between two checks of a condition that nothing announces.
+const CHECK_PAUSE: Duration = Duration::from_millis(1);
 
-/// Waits for `condition`, and panics with `what` if it does not come true.
+/// Waits until `condition` holds, and panics with its `name` after [`DEADLINE`].
 #[track_caller]
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn wait_until(name: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !condition() {
-        assert!(Instant::now() < deadline, "waited {DEADLINE:?} in vain until {what}");
-        std::thread::sleep(LOOK_AGAIN);
+        assert!(Instant::now() < deadline, "after {DEADLINE:?} this does not hold: {name}");
+        std::thread::sleep(CHECK_PAUSE);
     }
 }
 
@@ -44,12 +44,12 @@ pub fn dial(address: SocketAddr) -> TcpStream {
     with_options(TcpStream::connect(address).expect("the server accepts"))
 }
 
-/// A TCP connection to `address` for which the kernel holds about `buffer_bytes` that have not been
-/// read, so that the server soon notices that nobody does.
+/// A TCP connection to `address` with a receive buffer of about `buffer_bytes`, so that the server
+/// soon notices when the client does not read.
 #[track_caller]
 pub fn dial_narrow(address: SocketAddr, buffer_bytes: usize) -> TcpStream {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
-    // The first window that is offered is cut to it (tcp(7)): it is set before.
+    // Set before connecting, because it limits the first offered window (tcp(7)).
     socket.set_recv_buffer_size(buffer_bytes).expect("a socket option");
     socket.connect(&address.into()).expect("the server accepts");
     with_options(socket.into())
@@ -68,10 +68,10 @@ pub fn connect(address: SocketAddr) -> Client {
     upgrade(dial(address), request(address, "/", &[])).0
 }
 
-/// A request for an upgrade, with `headers` beside those that it needs.
+/// A request for an upgrade, with `headers` besides the required ones.
 pub fn request(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Request {
     let mut request =
-        format!("ws://{address}{path}").into_client_request().expect("the URL is good");
+        format!("ws://{address}{path}").into_client_request().expect("the URL is valid");
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
         request.headers_mut().append(name, HeaderValue::from_str(value).expect("a header value"));
@@ -79,14 +79,14 @@ pub fn request(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Req
     request
 }
 
-/// The open connection, and the response that opened it.
+/// Upgrades `stream`, and returns the client and the response.
 #[track_caller]
 pub fn upgrade(stream: TcpStream, request: Request) -> (Client, Response) {
     tungstenite::client::client_with_config(request, stream, Some(unlimited()))
         .expect("the server agrees to the upgrade")
 }
 
-/// The status of a refusal.
+/// Expects a refusal of the upgrade, and returns its status.
 #[track_caller]
 pub fn refused(stream: TcpStream, request: Request) -> u16 {
     match tungstenite::client::client(request, stream) {
@@ -97,13 +97,14 @@ pub fn refused(stream: TcpStream, request: Request) -> u16 {
     }
 }
 
-/// A second half of `client` for another thread: one of them writes, the other reads.
+/// A second handle to the socket of `client`, so that another thread can write while this one
+/// reads.
 pub fn writing_half(client: &Client) -> Client {
     let stream = client.get_ref().try_clone().expect("a descriptor");
     WebSocket::from_raw_socket(stream, Role::Client, Some(unlimited()))
 }
 
-/// The limits under test are the server's.
+/// A client without limits, because the tests check those of the server.
 fn unlimited() -> WebSocketConfig {
     WebSocketConfig::default().max_message_size(None).max_frame_size(None)
 }
@@ -115,7 +116,8 @@ pub fn ask(client: &mut Client, question: &str, answer: &str) {
     assert_eq!(client.read().expect("an answer"), Message::text(answer));
 }
 
-/// Expects a close frame, answers it, sees the server end its direction of TCP, and ends the other.
+/// Expects a close frame, answers it, expects the server to end its direction of TCP, and ends the
+/// other.
 #[track_caller]
 pub fn expect_close(mut client: Client, code: u16, reason: &str) {
     let frame = CloseFrame { code: CloseCode::from(code), reason: reason.to_owned().into() };
@@ -123,12 +125,13 @@ pub fn expect_close(mut client: Client, code: u16, reason: &str) {
     expect_end(&mut client);
 }
 
-/// Closes with 1000, sees the server agree and end its direction of TCP, and ends the other.
+/// Closes with 1000, expects the server to answer and to end its direction of TCP, and ends the
+/// other.
 #[track_caller]
 pub fn close(mut client: Client) {
     let frame = CloseFrame { code: CloseCode::Normal, reason: "done".into() };
     client.close(Some(frame)).expect("the server reads");
-    // RFC 6455 5.5.1: the answer typically echoes the code; the reason is the server's affair.
+    // RFC 6455 5.5.1: the answer typically echoes the code. The server may choose the reason.
     match client.read().expect("the server's close frame") {
         Message::Close(Some(CloseFrame { code: CloseCode::Normal, .. })) => expect_end(&mut client),
         other => panic!("not the answer to a close frame: {other:?}"),
@@ -153,13 +156,13 @@ pub fn expect_end_without_close(client: &mut Client) {
     }
 }
 
-/// A TCP connection on which the handshake is done, for frames by hand.
+/// A TCP connection after the handshake, for handwritten frames.
 #[track_caller]
 pub fn open_raw(address: SocketAddr) -> TcpStream {
     open_on(dial(address))
 }
 
-/// Does the handshake on `stream`, for frames by hand.
+/// Does the handshake on `stream`, for handwritten frames.
 #[track_caller]
 pub fn open_on(mut stream: TcpStream) -> TcpStream {
     stream.write_all(GOOD_REQUEST).expect("the server reads");
@@ -167,7 +170,7 @@ pub fn open_on(mut stream: TcpStream) -> TcpStream {
     stream
 }
 
-/// Expects exactly `bytes` next.
+/// Expects `bytes` as the next input.
 #[track_caller]
 pub fn expect_bytes(stream: &mut TcpStream, bytes: &[u8]) {
     let mut read = vec![0; bytes.len()];
@@ -180,7 +183,7 @@ pub fn expect_bytes(stream: &mut TcpStream, bytes: &[u8]) {
     );
 }
 
-/// Expects a close frame, answers it, and sees the server end TCP.
+/// Expects a close frame, answers it, and expects the server to end TCP.
 #[track_caller]
 pub fn expect_raw_close(mut stream: TcpStream, code: u16, reason: &str) {
     let payload = frames::close_payload(code, reason.as_bytes());
@@ -189,7 +192,7 @@ pub fn expect_raw_close(mut stream: TcpStream, code: u16, reason: &str) {
     assert_eq!(read_all(&mut stream), "", "nothing follows a close frame");
 }
 
-/// Everything until the server ends its direction.
+/// Reads until the server ends its direction.
 #[track_caller]
 pub fn read_all(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
@@ -212,7 +215,7 @@ pub fn reset(stream: TcpStream) {
     socket.set_linger(Some(Duration::ZERO)).expect("a socket option");
 }
 
-/// Says that nothing more will come; the server's direction stays open.
+/// Ends the client's direction of TCP. The server's direction stays open.
 pub fn half_close(stream: &TcpStream) {
     stream.shutdown(Shutdown::Write).expect("the connection is open");
 }

@@ -1,7 +1,7 @@
-//! WebSocket frames written by hand (RFC 6455 5.2), the wrong ones included.
+//! Handwritten WebSocket frames (RFC 6455 5.2), valid or not.
 //!
-//! A frame is what its caller says: nothing is checked, so that a test can announce a length that
-//! does not follow, set reserved bits, or leave the mask out.
+//! Nothing is checked, so that a test can announce a length that does not follow, set reserved
+//! bits, or omit the mask.
 
 pub const CONTINUATION: u8 = 0x0;
 pub const TEXT: u8 = 0x1;
@@ -10,10 +10,10 @@ pub const CLOSE: u8 = 0x8;
 pub const PING: u8 = 0x9;
 pub const PONG: u8 = 0xA;
 
-/// The masking key of RFC 6455 5.7, which every client frame has unless told otherwise.
+/// The masking key of RFC 6455 5.7, the default of client frames.
 pub const SAMPLE_KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// One frame, ready to be spoilt.
+/// A frame with arbitrary fields.
 #[derive(Clone, Debug)]
 pub struct Frame {
     fin: bool,
@@ -67,21 +67,21 @@ impl Frame {
         self
     }
 
-    /// Announces `length` in seven bits, whatever the payload is.
+    /// Announces `length` in seven bits, independent of the payload.
     #[must_use]
     pub fn length7(mut self, length: u8) -> Self {
         self.length = Length::Seven(length);
         self
     }
 
-    /// Announces `length` in the 16-bit form, whatever the payload is.
+    /// Announces `length` in the 16-bit form, independent of the payload.
     #[must_use]
     pub fn length16(mut self, length: u16) -> Self {
         self.length = Length::Sixteen(length);
         self
     }
 
-    /// Announces `length` in the 64-bit form, whatever the payload is.
+    /// Announces `length` in the 64-bit form, independent of the payload.
     #[must_use]
     pub fn length64(mut self, length: u64) -> Self {
         self.length = Length::SixtyFour(length);

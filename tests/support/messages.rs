@@ -6,8 +6,7 @@ use tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::rng::{CHARACTERS, Rng};
 
-/// Sizes at which the encoding of a frame's length changes, or the way in which the server handles
-/// it.
+/// Sizes at which the encoding of a frame's length changes, or the server's way to handle it.
 const EDGES: [usize; 10] = [0, 1, 125, 126, 127, 4095, 4096, 65_535, 65_536, 65_537];
 
 /// A payload length of at most `max` bytes: mostly small, sometimes one of [`EDGES`].
@@ -28,8 +27,7 @@ pub fn random_message(rng: &mut Rng, len: usize) -> Message {
     }
 }
 
-/// `message` in up to `count_max` frames. It is cut anywhere: fragments may be empty, or begin
-/// inside a character.
+/// `message` in up to `count_max` frames. Fragments may be empty, or begin inside a character.
 pub fn random_fragments(rng: &mut Rng, message: &Message, count_max: usize) -> Vec<Message> {
     let kind = if message.is_text() { Data::Text } else { Data::Binary };
     let payload = message.clone().into_data();

@@ -1,8 +1,8 @@
-//! Code that the test binaries share: a builder of frames, tables of inputs and the replies of a
+//! Code that the test binaries share: a builder of frames, tables of inputs with the replies of a
 //! strict server, a model, a fake kernel, clients.
 //!
-//! **No judge uses the library under test.** The tables are the specification in bytes; a helper that
-//! used the library's encoder would agree with its mistakes.
+//! **The expected results never come from the library under test.** The tables are the
+//! specification in bytes. A helper that used the library's encoder would agree with its mistakes.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(unreachable_pub, reason = "a module of a test binary has no outside")]

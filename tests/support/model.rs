@@ -1,13 +1,13 @@
-//! An echo server by the letter of RFC 6455, which the tests compare the library with. It shares no
-//! code with the library and imports nothing of it.
+//! A literal implementation of RFC 6455 as an echo server, with which the tests compare the
+//! library. It shares no code with the library and imports nothing from it.
 //!
-//! The model takes the bytes that the server has read from one peer, and gives the bytes that the
-//! server must send to that peer for them. It knows no sockets and no time; bytes with another cause
-//! (pings of the server, posted messages, a shutdown) are not in its output.
+//! The model takes the bytes that the server has read from one peer, and returns the bytes that the
+//! server must send in reply. It knows no sockets and no time. Bytes with another cause (pings of
+//! the server, posted messages, a shutdown) are not in its output.
 //!
 //! Where the RFC leaves a choice, the documentation of the library decides: a message is echoed in
-//! one frame, but a large binary one frame by frame if it is streamed; a fault is answered as soon
-//! as the field that shows it has arrived.
+//! one frame, but a large binary message frame by frame if it is streamed. An error is answered as
+//! soon as the invalid field has arrived.
 
 use super::codec::{Header, is_invalid_start, masked, reply, server_header};
 
@@ -42,13 +42,13 @@ pub fn echo(_: u8, _: &[u8]) -> Vec<Act> {
 pub struct Opening {
     /// The bytes of the request after which the server must answer.
     pub head_len: usize,
-    /// The status; the response with 101 is [`GOOD_RESPONSE`].
+    /// The status. The response with 101 is [`GOOD_RESPONSE`].
     pub status: u16,
     /// Whether it is a HEAD, any response to which has no body (RFC 9110 9.3.2).
     pub is_head: bool,
 }
 
-/// The answer to every good request, all of which have the key of RFC 6455 1.2.
+/// The answer to every valid request. All have the key of RFC 6455 1.2.
 pub const GOOD_RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\
     Upgrade: websocket\r\n\
     Connection: Upgrade\r\n\
@@ -60,23 +60,23 @@ pub const GOOD_RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\
 pub struct Model {
     rules: Rules,
     opening: Option<Opening>,
-    /// Read by the server.
+    /// Bytes that the server has read.
     input: Vec<u8>,
-    /// Bytes of `input` that have been looked at.
+    /// Bytes of `input` that have been processed.
     taken: usize,
-    /// All bytes that the server must send, in order, without a refusal.
+    /// All bytes that the server must send, in order, except for a refusal.
     pub expected: Vec<u8>,
     /// The ends of the frames in `expected`, and whether a message ends there.
     pub ends: Vec<(usize, bool)>,
-    /// The status of a refusal. It may come before all of the request has been read.
+    /// The status of a refusal. The server may send it before it has read the whole request.
     pub refusal: Option<u16>,
-    /// A refusal must come without its body.
+    /// The request is a HEAD, so a refusal has no body.
     pub is_head: bool,
-    /// By now it must have come.
+    /// The server has read the whole request, so it must have refused it.
     pub is_refused: bool,
     /// The handler has closed: messages are skipped, and pings are answered (RFC 6455 5.5.2).
     pub is_closing: bool,
-    /// Nothing that the peer sends matters any more.
+    /// The server ignores all further input.
     pub is_over: bool,
     message: Option<Message>,
     frame: Option<Frame>,
@@ -84,11 +84,11 @@ pub struct Model {
     pub reply_bytes_max: usize,
     /// The handler has sent messages of its own.
     pub handler_has_sent: bool,
-    /// Messages that were complete.
+    /// The number of complete messages.
     pub messages: usize,
 }
 
-/// A message of which frames are still to come.
+/// An incomplete message.
 #[derive(Debug)]
 struct Message {
     opcode: u8,
@@ -96,11 +96,11 @@ struct Message {
     announced: u64,
     fragments: u32,
     payload: Vec<u8>,
-    /// Of a text: so much is known to be UTF-8.
+    /// The length of the start of a text that is known to be UTF-8.
     checked: usize,
 }
 
-/// A data frame of which payload is still to come.
+/// An incomplete data frame.
 #[derive(Debug)]
 struct Frame {
     fin: bool,
@@ -109,7 +109,7 @@ struct Frame {
     taken: usize,
 }
 
-/// The code that a fault is answered with.
+/// A protocol error, with the close code that answers it.
 struct Fault(u16);
 
 impl Model {
@@ -123,7 +123,7 @@ impl Model {
         }
     }
 
-    /// A connection whose handshake is over.
+    /// A connection after its handshake.
     pub const fn opened(rules: Rules) -> Self {
         Self {
             rules,
@@ -161,22 +161,22 @@ impl Model {
         }
     }
 
-    /// What has arrived of a message that has to be whole before it is answered.
+    /// Bytes received of an incomplete message that is not streamed.
     pub fn under_way_bytes(&self) -> usize {
         self.message.as_ref().filter(|message| !message.is_streamed).map_or(0, |m| m.payload.len())
     }
 
-    /// Whether the server has read a part of a frame that is echoed as it comes.
+    /// Whether the server has read a part of a streamed frame.
     pub fn is_within_streamed_frame(&self) -> bool {
         self.frame.is_some() && self.message.as_ref().is_some_and(|message| message.is_streamed)
     }
 
-    /// Whether the server has read all of a good request.
+    /// Whether the server has read the whole of a valid request.
     pub fn is_open(&self) -> bool {
         self.opening.is_none() && !self.is_refused
     }
 
-    /// Takes the next part of the input; `false` if it has not all arrived.
+    /// Processes the next part of the input. Returns `false` if it is incomplete.
     fn step(&mut self) -> Result<bool, Fault> {
         if self.opening.is_some() {
             return Ok(self.open());
@@ -217,7 +217,7 @@ impl Model {
         true
     }
 
-    /// RFC 6455 5.2: the header of the next frame, judged as far as it has arrived.
+    /// RFC 6455 5.2: the header of the next frame. Its first bytes may already be invalid.
     fn header(&self) -> Result<Option<Header>, Fault> {
         let unread = self.unread();
         if is_invalid_start(unread) { Err(Fault(1002)) } else { Ok(Header::decode(unread)) }
@@ -278,7 +278,7 @@ impl Model {
         Ok(())
     }
 
-    /// Takes payload of the frame under way.
+    /// Takes payload of the current frame.
     fn payload(&mut self) -> Result<bool, Fault> {
         let Some(frame) = &mut self.frame else { return Ok(false) };
         let unread = &self.input[self.taken..];
@@ -334,7 +334,7 @@ impl Model {
         Ok(())
     }
 
-    /// The server closes, unless it has done so before.
+    /// Sends a close frame, unless one has been sent.
     fn close(&mut self, code: u16, reason: &str) {
         if !self.is_closing {
             self.reply(0x8, &[&code.to_be_bytes(), reason.as_bytes()].concat());
@@ -352,7 +352,7 @@ impl Model {
 }
 
 impl Message {
-    /// Takes unmasked payload; returns the part of the reply that goes out at once.
+    /// Takes unmasked payload. Returns the part of the reply that is sent at once.
     fn take<'p>(&mut self, piece: &'p [u8]) -> Result<&'p [u8], Fault> {
         if self.is_streamed {
             return Ok(piece);
@@ -369,8 +369,8 @@ impl Message {
     }
 }
 
-/// The code in the payload of a close frame, which must not be empty. If the payload is invalid, the
-/// code that the server answers with (RFC 6455 5.5.1, 7.4, and the registry of 7.4.2).
+/// The code in the payload of a close frame, which must not be empty. If the payload is invalid,
+/// the code that the server answers with (RFC 6455 5.5.1, 7.4, and the registry of 7.4.2).
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
-//! The examples as their users run them: a process, its output line by line, its exit status.
+//! The examples as processes, with their output line by line and their exit status.
 //!
-//! `cargo test` builds them before it runs a test. `cargo test --test examples` does not: it runs
-//! what the last `cargo build --examples` made.
+//! `cargo test` builds them before it runs a test. `cargo test --test examples` does not, and runs
+//! the programs of the last `cargo build --examples`.
 
 use std::fs;
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use super::client::wait_until;
 
-/// The log filters of an example that is to log little.
+/// The log filters of an example that should log little.
 const QUIET: &str = "warn,server::report=debug";
 
-/// A running example; killed if the test ends before it.
+/// A running example. It is killed if the test ends first.
 #[derive(Debug)]
 pub struct Program {
     child: Child,
@@ -25,7 +25,7 @@ pub struct Program {
     stderr: Lines,
 }
 
-/// What an example that has ended leaves behind.
+/// The exit status and output of an example.
 #[derive(Debug)]
 pub struct Ended {
     pub status: ExitStatus,
@@ -34,7 +34,7 @@ pub struct Ended {
 }
 
 impl Program {
-    /// Starts the example `name` with arguments that are separated by spaces.
+    /// Starts the example `name`. Spaces separate the arguments.
     #[track_caller]
     pub fn start(name: &str, arguments: &str) -> Self {
         Self::start_with(name, &arguments.split_whitespace().collect::<Vec<_>>())
@@ -46,16 +46,16 @@ impl Program {
         Self::spawn(Command::new(path(name)).args(arguments).env_remove("RUST_LOG"))
     }
 
-    /// Starts the example `name`, which is to log warnings only, since there will be much to log,
-    /// and the counters that `--stats` reports.
+    /// Starts the example `name` so that it logs only warnings and the counters of `--stats`, for
+    /// tests that would fill the log.
     #[track_caller]
     pub fn start_quiet(name: &str, arguments: &str, environment: &[(&str, &str)]) -> Self {
         let mut command = command(name, arguments);
         Self::spawn(command.env("RUST_LOG", QUIET).envs(environment.iter().copied()))
     }
 
-    /// Starts the example `name` as [`start_quiet`](Self::start_quiet) does, where no process may
-    /// have more than `descriptors` open, not even one that asks for more.
+    /// Starts the example `name` as [`start_quiet`](Self::start_quiet) does, with a hard limit of
+    /// `descriptors` open descriptors.
     #[track_caller]
     pub fn start_limited(name: &str, descriptors: usize, arguments: &str) -> Self {
         let limit = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
@@ -65,7 +65,7 @@ impl Program {
         Self::spawn(command.env("RUST_LOG", QUIET))
     }
 
-    /// Starts the example `name` with these log filters in its environment.
+    /// Starts the example `name` with these log filters.
     #[track_caller]
     pub fn start_filtered(name: &str, arguments: &str, filters: &str) -> Self {
         let mut command = command(name, arguments);
@@ -116,19 +116,19 @@ impl Program {
         Self { child, stdout, stderr }
     }
 
-    /// The first line on standard output that has `part` in it; waits for it.
+    /// Waits for the first line on standard output that contains `part`.
     #[track_caller]
     pub fn line(&self, part: &str) -> String {
         self.stdout.wait_for(part)
     }
 
-    /// The first line on standard error that has `part` in it; waits for it.
+    /// Waits for the first line on standard error that contains `part`.
     #[track_caller]
     pub fn error_line(&self, part: &str) -> String {
         self.stderr.wait_for(part)
     }
 
-    /// How many lines on standard error so far have `part` in them, and the last of them.
+    /// The number of lines on standard error so far that contain `part`, and the last of them.
     pub fn last_error_line(&self, part: &str) -> (usize, Option<String>) {
         self.stderr.with(|lines| {
             let mut found = lines.iter().filter(|line| line.contains(part));
@@ -156,7 +156,7 @@ impl Program {
     /// Processor time of its threads.
     pub fn cpu_time(&self) -> Duration {
         let threads = fs::read_dir(format!("/proc/{}/task", self.id())).expect("it runs");
-        // A thread that has ended meanwhile counts no longer.
+        // A thread may end meanwhile, and its time is then missing.
         let nanos = threads.filter_map(|thread| {
             let stat = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
             stat.split(' ').next()?.parse::<u64>().ok()
@@ -170,7 +170,7 @@ impl Program {
         self.child.try_wait().expect("it is our child").is_some()
     }
 
-    /// Whether it has printed a line that has `part` in it.
+    /// Whether it has printed a line that contains `part`.
     pub fn has_printed(&self, part: &str) -> bool {
         self.stdout.snapshot().iter().any(|line| line.contains(part))
     }
@@ -178,7 +178,7 @@ impl Program {
     /// Sends a signal, by its name.
     #[track_caller]
     pub fn signal(&self, name: &str) {
-        // Every shell has kill built in.
+        // kill is built into every shell.
         let command = format!("kill -{name} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &command]).status().expect("there is a shell");
         assert!(status.success(), "{command}: {status}");
@@ -202,7 +202,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Both fail if it has ended and been waited for, which is what they are for.
+        // Both fail if the process has ended, which is no error here.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -224,7 +224,7 @@ pub fn listening(server: &Program) -> SocketAddr {
     address.parse().unwrap_or_else(|error| panic!("{line}: {error}"))
 }
 
-/// Ends a server as an operator does, and checks that it ends well.
+/// Ends a server with SIGTERM, and checks that it exits with 0.
 #[track_caller]
 pub fn terminate(server: Program) -> Ended {
     server.signal("TERM");
@@ -233,11 +233,11 @@ pub fn terminate(server: Program) -> Ended {
     ended
 }
 
-/// A pipe that is full, and stays full until its reader is dropped.
+/// A full pipe, which stays full until its reader is dropped.
 pub fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let mut filler = writer.try_clone().expect("a descriptor");
-    // It stays in its last write until there is no reader.
+    // The thread blocks in its last write until the reader is dropped.
     std::thread::spawn(move || while filler.write(&[b'.'; 4096]).is_ok() {});
     (reader, writer)
 }
@@ -254,14 +254,14 @@ fn command(name: &str, arguments: &str) -> Command {
     command
 }
 
-/// `target/PROFILE/examples/NAME`, beside the `deps` in which this test is.
+/// `target/PROFILE/examples/NAME`, next to the folder `deps`, which contains this test.
 fn path(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a path");
     let profile = test.ancestors().nth(2).expect("cargo's layout");
     profile.join("examples").join(name)
 }
 
-/// The lines of a stream, collected by a thread of their own.
+/// The lines of a stream, collected by a thread.
 #[derive(Debug)]
 struct Lines {
     lines: Arc<Mutex<Vec<String>>>,

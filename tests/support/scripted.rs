@@ -1,8 +1,9 @@
-//! A [`Network`] that a test scripts: which bytes one read brings, and which calls fail.
+//! A [`Network`] under the control of a test, which decides the bytes of each read and the calls
+//! that fail.
 //!
-//! The network delivers a client's bytes chunk by chunk, each when the worker has read the one
-//! before, so that a read brings one chunk. Edges are reported by the next poll. `world.rs`
-//! has the worker and the clock.
+//! The network delivers a client's bytes chunk by chunk, each after the worker has read the one
+//! before, so that a read returns one chunk. The next poll reports edges. `world.rs` has the worker
+//! and the clock.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(unreachable_pub, reason = "a module of a test binary has no outside")]
@@ -21,11 +22,11 @@ pub type Net = kernel::Net<Script>;
 pub type Socket = kernel::Socket<Client>;
 pub type Stream = kernel::Stream<Script>;
 
-/// The network's state: edges that did not fit the last batch.
+/// Edges that did not fit into the last batch.
 #[derive(Debug, Default)]
 pub struct Script(VecDeque<(Token, Readiness)>);
 
-/// The client's end of a socket, and the script of the worker's calls.
+/// The client's end of a socket, and the faults of the worker's calls.
 #[derive(Debug, Default)]
 pub struct Client {
     chunks: VecDeque<Vec<u8>>,
@@ -60,14 +61,14 @@ impl Network for Script {
 }
 
 impl Kernel {
-    /// A client connects; a test decides who accepts it.
+    /// A client connects. The test decides which worker accepts it.
     pub fn connect(&mut self) -> SocketId {
         let id = self.create(0, usize::MAX, Client::default());
         self.sockets[id].client_reads = true;
         id
     }
 
-    /// Lets the network and the clients do their part, and takes a batch of the edges.
+    /// Moves bytes between the network and the clients, and takes a batch of the edges.
     pub fn next_batch(&mut self) -> Vec<(Token, Readiness)> {
         self.deliver();
         let ready = self.poll(0);
@@ -101,7 +102,7 @@ impl Socket {
         self.client.faults.push((call, nth, error));
     }
 
-    /// How often the worker has made this call, the failed ones included.
+    /// How often the worker has made this call, including failed calls.
     pub fn calls(&self, call: Call) -> usize {
         self.client.calls[call as usize]
     }

@@ -1,5 +1,5 @@
-//! The server example as a process of its own, so that a test can read the resources that it uses
-//! from /proc, and its counters from its log.
+//! The server example as a process, so that a test can read its resources from /proc and its
+//! counters from its log.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -11,11 +11,11 @@ use super::programs::Program;
 /// How often the server reports its counters.
 const STATS: &str = "--stats 0.05";
 
-/// Marks a line of the log that has all counters, each a total since the start.
+/// Marks a log line with all counters, each a total since the start.
 const COUNTERS: &str = "Stats {";
 
-/// A running server example. It has one worker unless the arguments say otherwise, so that all its
-/// peers compete for the same thread.
+/// A running server example. By default it has one worker, so that all its peers compete for the
+/// same thread.
 #[derive(Debug)]
 pub struct ServerProcess {
     program: Program,
@@ -30,14 +30,14 @@ impl ServerProcess {
     }
 
     /// A server whose allocator returns large freed blocks to the kernel at once (mallopt(3)), so
-    /// that its memory shows what it holds.
+    /// that its memory size excludes freed blocks.
     #[track_caller]
     pub fn start_frugal(arguments: &str) -> Self {
         let frugal = [("MALLOC_MMAP_THRESHOLD_", "32768")];
         Self::of(Program::start_quiet("server", &with_defaults(arguments), &frugal))
     }
 
-    /// A server that may have no more than `descriptors` open.
+    /// A server with at most `descriptors` open descriptors.
     #[track_caller]
     pub fn start_limited(descriptors: usize, arguments: &str) -> Self {
         Self::of(Program::start_limited("server", descriptors, &with_defaults(arguments)))
@@ -56,19 +56,19 @@ impl ServerProcess {
         self.address
     }
 
-    /// Its anonymous memory, as far as it has touched it, without the kernel's socket buffers.
+    /// Its resident anonymous memory, without the kernel's socket buffers.
     #[track_caller]
     pub fn memory_bytes(&self) -> usize {
         self.bytes("smaps_rollup", "Anonymous:")
     }
 
-    /// The writable memory that it has asked the kernel for, touched or not.
+    /// Its private writable memory, resident or not.
     #[track_caller]
     pub fn reserved_bytes(&self) -> usize {
         self.bytes("status", "VmData:")
     }
 
-    /// The peak of its resident memory, the program itself included.
+    /// The peak of its resident memory, including the program itself.
     #[track_caller]
     pub fn resident_bytes_max(&self) -> usize {
         self.bytes("status", "VmHWM:")
@@ -92,7 +92,7 @@ impl ServerProcess {
         let logged = self.program.last_error_line(COUNTERS).0;
         let mut counters = None;
         wait_until("the server reports its counters", || {
-            // The next line may have been written before this call.
+            // The first line found may have been written before this call.
             let (count, line) = self.program.last_error_line(COUNTERS);
             counters = line.filter(|_| count > logged + 1);
             counters.is_some()
@@ -100,11 +100,11 @@ impl ServerProcess {
         Counters(counters.expect("a line has been found"))
     }
 
-    /// Waits until the counters are as they should be, and returns them.
+    /// Waits until the counters satisfy `condition`, and returns them.
     #[track_caller]
-    pub fn wait_for(&self, what: &str, condition: impl Fn(&Counters) -> bool) -> Counters {
+    pub fn wait_for(&self, name: &str, condition: impl Fn(&Counters) -> bool) -> Counters {
         let mut counters = None;
-        wait_until(what, || {
+        wait_until(name, || {
             counters = self.program.last_error_line(COUNTERS).1.map(Counters);
             counters.as_ref().is_some_and(&condition)
         });

@@ -1,5 +1,5 @@
-//! Servers on free ports of this machine. The library is started and stopped here, never judged by
-//! itself.
+//! Servers on free ports of this machine. This is the only module here that uses the library's
+//! server.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -11,8 +11,8 @@ use super::client::DEADLINE;
 /// A free port.
 pub const LOCAL: SocketAddr = local(1);
 
-/// A free port of 127.0.0.`host`: a test that gives its port back, and looks at what is left, has a
-/// host of its own, so that no other test takes the port meanwhile.
+/// A free port of 127.0.0.`host`. A test that releases a port and then examines it needs a host of
+/// its own, so that no other test takes the port meanwhile.
 pub const fn local(host: u8) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 0, 0, host)), 0)
 }
@@ -34,12 +34,12 @@ pub fn serve_with<H: Handler + Send>(
     builder.start(|_, _| handler()).expect("the server starts")
 }
 
-/// Where `server` listens.
+/// The address on which `server` listens.
 pub fn address(server: &ServerHandle) -> SocketAddr {
     server.local_addresses()[0]
 }
 
-/// Stops a server whose clients have all gone, and checks that it has let go of everything.
+/// Stops a server after its clients have disconnected, and checks that all connections have ended.
 #[track_caller]
 pub fn stop(server: &ServerHandle) -> Stats {
     server.shutdown(DEADLINE + Duration::from_secs(1));

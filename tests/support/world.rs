@@ -1,4 +1,4 @@
-//! A worker with its sockets and its clock.
+//! A worker with scripted sockets and a virtual clock.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(unreachable_pub, reason = "a module of a test binary has no outside")]
@@ -17,7 +17,7 @@ use ws_reactor::{Config, Handler, Stats};
 
 use crate::scripted::{Kernel, Net, Script, Socket, SocketId, Stream};
 
-/// A worker with the sockets and the clock that it sees.
+/// A worker, its sockets and its clock.
 pub struct World<H: Handler> {
     pub worker: Worker<Net, H>,
     pub sender: Rc<Sender<Stream>>,
@@ -46,7 +46,7 @@ impl<H: Handler> World<H> {
         Self { worker, sender: Rc::new(sender), net, counters, now }
     }
 
-    /// A client connects: it waits at the listener.
+    /// A client connects, and waits to be accepted.
     pub fn connect(&self) -> SocketId {
         let mut kernel = self.kernel();
         let id = kernel.connect();
@@ -54,7 +54,7 @@ impl<H: Handler> World<H> {
         id
     }
 
-    /// A client connects, sends `request` and takes the answer to it, which is returned.
+    /// A client connects and sends `request`. Returns the answer.
     pub fn open(&mut self, request: &[u8]) -> (SocketId, Vec<u8>) {
         let id = self.connect();
         self.send(id, request);
@@ -82,7 +82,7 @@ impl<H: Handler> World<H> {
         self.socket(id).reset();
     }
 
-    /// Another thread posts a command; `false` if the mailbox is full.
+    /// Another thread posts a command. Returns `false` if the mailbox is full.
     pub fn post(&self, command: Command<Stream>) -> bool {
         let posted = self.sender.post(command);
         if let Ok(true) = posted {
@@ -91,7 +91,7 @@ impl<H: Handler> World<H> {
         posted.is_ok()
     }
 
-    /// Another thread asks the worker to end, at the latest in so long.
+    /// Another thread asks the worker to drain within this time.
     pub fn drain(&self, within: Duration) {
         if self.sender.drain(self.now + within) {
             self.kernel().wake(0);
@@ -104,7 +104,7 @@ impl<H: Handler> World<H> {
         (id, self.net.stream(id))
     }
 
-    /// One turn with all edges that have come, perhaps none.
+    /// One turn with the current edges, if any.
     pub fn turn(&mut self) {
         let ready = self.poll();
         self.turn_with(ready);
@@ -115,12 +115,12 @@ impl<H: Handler> World<H> {
         self.worker.turn(ready.into_iter(), self.now);
     }
 
-    /// Takes the edges that have come, for a test that hands them over itself.
+    /// Takes the current edges, for a test that passes them to [`turn_with`](Self::turn_with).
     pub fn poll(&self) -> Vec<(Token, Readiness)> {
         self.kernel().next_batch()
     }
 
-    /// Turns until nothing is ready and the worker would wait, or is done.
+    /// Runs turns until nothing is ready and the worker would wait, or is done.
     pub fn run_until_quiet(&mut self) {
         for _ in 0..TURNS_MAX {
             let ready = self.poll();
@@ -133,7 +133,7 @@ impl<H: Handler> World<H> {
         panic!("the worker spins");
     }
 
-    /// Lets time pass; the worker has its turns when it asked for them, and not between.
+    /// Lets time pass. The worker has turns only at the times that it requested.
     pub fn advance(&mut self, duration: Duration) {
         let end = self.now + duration;
         self.run_until_quiet();
@@ -148,7 +148,7 @@ impl<H: Handler> World<H> {
         self.run_until_quiet();
     }
 
-    /// Time goes on, and the worker does not notice.
+    /// Lets time pass without any turn of the worker.
     pub fn skip(&mut self, duration: Duration) {
         self.now += duration;
     }
@@ -167,7 +167,7 @@ impl<H: Handler> World<H> {
         self.socket(id).received().to_vec()
     }
 
-    /// What the client has read since this was called last.
+    /// Takes the bytes that the client has read since the last call.
     pub fn take_received(&self, id: SocketId) -> Vec<u8> {
         self.socket(id).take_received()
     }
@@ -190,7 +190,7 @@ impl<H: Handler> World<H> {
         self.net.kernel()
     }
 
-    /// A socket, for a test that scripts it.
+    /// A socket, for a test that changes it.
     pub fn socket(&self, id: SocketId) -> RefMut<'_, Socket> {
         RefMut::map(self.kernel(), |kernel| &mut kernel.sockets[id])
     }
@@ -204,5 +204,5 @@ pub fn time_of_day() -> SystemTime {
 /// The `Date` of every response, which is that of RFC 9110 5.6.7.
 pub const DATE_LINE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT";
 
-/// More than any test needs.
+/// A limit that no test reaches unless the worker spins.
 const TURNS_MAX: usize = 200_000;

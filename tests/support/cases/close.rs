@@ -10,7 +10,7 @@ pub(super) fn cases() -> Vec<Case> {
         .concat()
 }
 
-/// One case for each code, named by it.
+/// A case for each code, with its number in the name.
 macro_rules! close_codes {
     ($name:literal, $rfc:expr, $answer:expr, [$($code:literal),* $(,)?]) => {
         vec![$(

@@ -1,4 +1,4 @@
-//! Fragmented messages (RFC 6455 5.4): text comes back whole, binary as it came.
+//! Fragmented messages (RFC 6455 5.4): text is echoed in one frame, binary fragment by fragment.
 
 use super::{Case, POLICY_VIOLATION, PROTOCOL_ERROR, letters};
 use crate::support::frames::{
@@ -30,9 +30,9 @@ fn text() -> Vec<Case> {
         recv_fragments(case, TEXT, fragments)
     };
     vec![
-        joined("text_in_2_fragments_comes_back_in_1_frame", &[b"Hel", b"lo"]),
-        joined("text_in_3_fragments_comes_back_in_1_frame", &[b"Hel", b"lo, ", b"world"]),
-        joined("text_in_5_fragments_comes_back_in_1_frame", &[b"H", b"e", b"l", b"l", b"o"]),
+        joined("text_in_2_fragments_is_echoed_in_1_frame", &[b"Hel", b"lo"]),
+        joined("text_in_3_fragments_is_echoed_in_1_frame", &[b"Hel", b"lo, ", b"world"]),
+        joined("text_in_5_fragments_is_echoed_in_1_frame", &[b"H", b"e", b"l", b"l", b"o"]),
         joined("text_with_an_empty_first_fragment_is_echoed", &[b"", b"Hello"]),
         joined("text_with_an_empty_middle_fragment_is_echoed", &[b"Hel", b"", b"lo"]),
         joined("text_with_an_empty_last_fragment_is_echoed", &[b"Hello", b""]),
@@ -48,7 +48,7 @@ fn text() -> Vec<Case> {
             "text_of_65536_in_fragments_has_the_64_bit_header",
             &[&letters(65_436), &letters(100)],
         ),
-        joined("text_in_fragments_above_16384_comes_back_in_1_frame", &[&letters(16_385), b"end"]),
+        joined("text_in_fragments_above_16384_is_echoed_in_1_frame", &[&letters(16_385), b"end"]),
     ]
 }
 
@@ -101,8 +101,8 @@ fn binary() -> Vec<Case> {
         send_fragments(case, BINARY, fragments)
     };
     vec![
-        streamed("binary_in_2_fragments_comes_back_in_2", &[b"Hel", b"lo"]),
-        streamed("binary_in_3_fragments_comes_back_in_3", &[b"Hel", b"lo, ", b"world"]),
+        streamed("binary_in_2_fragments_is_echoed_in_2", &[b"Hel", b"lo"]),
+        streamed("binary_in_3_fragments_is_echoed_in_3", &[b"Hel", b"lo, ", b"world"]),
         streamed("binary_with_an_empty_first_fragment_is_echoed", &[b"", b"Hello"]),
         streamed("binary_with_an_empty_middle_fragment_is_echoed", &[b"Hel", b"", b"lo"]),
         streamed("binary_with_an_empty_last_fragment_is_echoed", &[b"Hello", b""]),
@@ -314,7 +314,7 @@ fn start_inside_a_message() -> Vec<Case> {
     ]
 }
 
-/// What was echoed of a binary message stays echoed.
+/// The echo of the first fragments of a binary message has already been sent.
 fn failures_inside_a_message() -> Vec<Case> {
     let inside = |name, bad: Frame| {
         Case::new(name, "RFC 6455 7.1.7")

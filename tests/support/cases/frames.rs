@@ -177,12 +177,12 @@ fn masks() -> Vec<Case> {
             client(BINARY, &SAMPLE_KEY),
             server(BINARY, &SAMPLE_KEY),
         ),
-        Case::new("mask_is_each_frame_s_own", rfc)
+        Case::new("each_frame_has_its_own_mask", rfc)
             .recv(client(TEXT, b"first").key([1, 2, 3, 4]))
             .recv(client(TEXT, b"second").key([0xF0, 0xE1, 0xD2, 0xC3]))
             .send(server(TEXT, b"first"))
             .send(server(TEXT, b"second")),
-        Case::new("mask_starts_afresh_in_each_fragment", rfc)
+        Case::new("mask_restarts_in_each_fragment", rfc)
             .recv(client(TEXT, b"abc").fin(false).key([1, 2, 3, 4]))
             .recv(client(CONTINUATION, b"defgh").fin(false).key([5, 6, 7, 8]))
             .recv(client(CONTINUATION, b"ij").key([1, 2, 3, 4]))
@@ -334,7 +334,7 @@ fn samples_of_the_rfc() -> Vec<Case> {
 fn pipelined() -> Vec<Case> {
     let rfc = "RFC 6455 5.4";
     vec![
-        Case::new("nothing_is_answered_with_nothing", rfc),
+        Case::new("empty_input_is_not_answered", rfc),
         Case::new("messages_in_a_row_are_echoed_in_order", rfc)
             .recv(client(TEXT, b"one"))
             .recv(client(BINARY, b"two"))
@@ -392,7 +392,7 @@ fn failures_end_it() -> Vec<Case> {
         between("frames_around_a_length_not_minimal", client(TEXT, b"bad").length16(3)),
         between("frames_around_a_stray_continuation", client(CONTINUATION, b"bad")),
         between("frames_around_a_fragmented_ping", client(PING, b"bad").fin(false)),
-        Case::new("failure_is_said_once", rfc)
+        Case::new("failure_is_reported_once", rfc)
             .recv(client(0x3, b"bad"))
             .recv(client(0x4, b"bad"))
             .recv(server(TEXT, b"bad"))

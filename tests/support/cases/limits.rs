@@ -55,7 +55,7 @@ fn exceeded() -> Vec<Case> {
             .recv(client(CLOSE, b""))
             .send(server(TEXT, b"before"))
             .close(TOO_BIG),
-        Case::new("limit_is_of_each_message", "RFC 6455 10.4")
+        Case::new("limit_applies_to_each_message", "RFC 6455 10.4")
             .message_max(10)
             .recv(client(TEXT, b"ten bytes."))
             .recv(client(BINARY, b"ten bytes."))
@@ -66,7 +66,7 @@ fn exceeded() -> Vec<Case> {
     ]
 }
 
-/// The header is enough: the payload need not come.
+/// The header exceeds the limit, so the server fails without waiting for the payload.
 fn announced() -> Vec<Case> {
     let fails = |name, frame| Case::fails(name, "RFC 6455 10.4", frame, TOO_BIG);
     let (text, binary) = (|| client(TEXT, b""), || client(BINARY, b""));
@@ -123,7 +123,7 @@ fn fragments() -> Vec<Case> {
             .recv(client(CONTINUATION, b""))
             .send(server(BINARY, b"1234567890").fin(false))
             .send(server(CONTINUATION, b"")),
-        Case::new("fragmented_messages_at_the_limit_are_counted_afresh", rfc)
+        Case::new("fragmented_messages_at_the_limit_are_counted_separately", rfc)
             .message_max(10)
             .recv(client(TEXT, b"12345").fin(false))
             .recv(client(CONTINUATION, b"67890"))

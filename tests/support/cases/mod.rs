@@ -1,10 +1,9 @@
 //! Frames after the handshake, and the bytes with which a strict echo server answers them.
 //!
-//! The server echoes exactly: a text message comes back in one frame, a binary message that is
-//! fragmented or larger than 16 KiB comes back frame by frame. Any other server has to be tested
-//! with other tables. Each input may be cut anywhere, or joined into one read: the output is the
-//! same. Only a frame's payload is ever left incomplete, never its header, and never the payload
-//! of a frame that is streamed.
+//! The server echoes a text message in one frame. It echoes a binary message frame by frame if it
+//! is fragmented or larger than 16 KiB. Other servers may echo in other frames, so these tables do
+//! not apply to them. The output is the same for every way to cut an input into reads. An input may
+//! end inside a frame's payload, but not inside a header or the payload of a streamed frame.
 
 mod close;
 mod fragments;
@@ -14,19 +13,19 @@ mod utf8;
 
 use super::frames::{CLOSE, Frame, close_payload, server};
 
-/// The input of one client, and the output that it must get.
+/// The input of a client, and the output that it must receive.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub name: &'static str,
-    /// The section that says so.
+    /// The section that demands it.
     pub rfc: &'static str,
     /// The largest message that the server takes, inclusive.
     pub message_max: usize,
-    /// What the client sends after the handshake: frames, the last of them perhaps incomplete.
+    /// The frames of the client after the handshake. The last one may be incomplete.
     pub input: Vec<u8>,
-    /// All that the server sends.
+    /// All bytes that the server sends.
     pub output: Vec<u8>,
-    /// The server ends the connection after the output; if not, it waits for more.
+    /// Whether the server ends the connection after the output. If not, it waits for more.
     pub ends: bool,
 }
 
@@ -76,7 +75,7 @@ impl Case {
         self
     }
 
-    /// The server answers an empty Close frame with its like, then ends the connection.
+    /// The server answers an empty Close frame with another one, then ends the connection.
     fn close_empty(mut self) -> Self {
         self = self.send(server(CLOSE, b""));
         self.ends = true;
@@ -94,7 +93,7 @@ fn letters(length: usize) -> Vec<u8> {
     (b'a'..=b'z').cycle().take(length).collect()
 }
 
-/// The limit of a server that nobody configured.
+/// The default limit.
 pub const MESSAGE_MAX_DEFAULT: usize = 1 << 20;
 
 const PROTOCOL_ERROR: u16 = 1002;

@@ -10,7 +10,7 @@ pub(super) fn cases() -> Vec<Case> {
         bad_after_good(),
         cut_at_the_end(),
         split_over_fragments(),
-        split_and_spoilt(),
+        split_and_broken(),
         first_bad_byte(),
         awaited(),
         not_text(),
@@ -146,7 +146,7 @@ fn cut_at_the_end() -> Vec<Case> {
             .recv(client(TEXT, b"Hello\xe2\x82").fin(false))
             .recv(client(CONTINUATION, b""))
             .close(INVALID_PAYLOAD),
-        Case::new("sequence_does_not_go_on_in_the_next_message", "RFC 6455 8.1")
+        Case::new("sequence_does_not_continue_in_the_next_message", "RFC 6455 8.1")
             .recv(client(TEXT, b"\xc3"))
             .recv(client(TEXT, b"\xa9"))
             .close(INVALID_PAYLOAD),
@@ -188,8 +188,8 @@ fn split_over_fragments() -> Vec<Case> {
     ]
 }
 
-/// The fragment that spoils a sequence fails, before the message's end.
-fn split_and_spoilt() -> Vec<Case> {
+/// The fragment that makes a sequence invalid fails before the end of the message.
+fn split_and_broken() -> Vec<Case> {
     let fails = |name, good: &[u8], bad: &[u8]| {
         Case::new(name, "RFC 6455 8.1")
             .recv(client(TEXT, good).fin(false))
@@ -197,12 +197,12 @@ fn split_and_spoilt() -> Vec<Case> {
             .close(INVALID_PAYLOAD)
     };
     vec![
-        fails("2_bytes_spoilt_at_the_second", b"\xc3", b"\x28"),
-        fails("3_bytes_spoilt_at_the_second", b"\xe2", b"\x28\xa1"),
-        fails("3_bytes_spoilt_at_the_third", b"\xe2\x82", b"\x28"),
-        fails("4_bytes_spoilt_at_the_second", b"\xf0", b"\x28\x8c\xbc"),
-        fails("4_bytes_spoilt_at_the_third", b"\xf0\x9f", b"\x28\xbc"),
-        fails("4_bytes_spoilt_at_the_fourth", b"\xf0\x9f\x98", b"\x28"),
+        fails("2_bytes_broken_at_the_second", b"\xc3", b"\x28"),
+        fails("3_bytes_broken_at_the_second", b"\xe2", b"\x28\xa1"),
+        fails("3_bytes_broken_at_the_third", b"\xe2\x82", b"\x28"),
+        fails("4_bytes_broken_at_the_second", b"\xf0", b"\x28\x8c\xbc"),
+        fails("4_bytes_broken_at_the_third", b"\xf0\x9f", b"\x28\xbc"),
+        fails("4_bytes_broken_at_the_fourth", b"\xf0\x9f\x98", b"\x28"),
         fails("overlong_3_bytes_split_after_the_first", b"\xe0", b"\x80\x80"),
         fails("overlong_3_bytes_split_at_the_border", b"\xe0", b"\x9f\xbf"),
         fails("overlong_4_bytes_split_after_the_first", b"\xf0", b"\x8f\xbf\xbf"),
@@ -217,12 +217,12 @@ fn split_and_spoilt() -> Vec<Case> {
             client(TEXT, b"Hel\xfflo").fin(false),
             INVALID_PAYLOAD,
         ),
-        Case::new("sequence_spoilt_after_an_empty_fragment", "RFC 6455 8.1")
+        Case::new("sequence_broken_after_an_empty_fragment", "RFC 6455 8.1")
             .recv(client(TEXT, b"\xe2\x82").fin(false))
             .recv(client(CONTINUATION, b"").fin(false))
             .recv(client(CONTINUATION, b"\x28"))
             .close(INVALID_PAYLOAD),
-        Case::new("sequence_spoilt_in_one_byte_fragments", "RFC 6455 8.1")
+        Case::new("sequence_broken_in_one_byte_fragments", "RFC 6455 8.1")
             .recv(client(TEXT, b"\xf0").fin(false))
             .recv(client(CONTINUATION, b"\x9f").fin(false))
             .recv(client(CONTINUATION, b"\x98").fin(false))
@@ -231,7 +231,7 @@ fn split_and_spoilt() -> Vec<Case> {
     ]
 }
 
-/// The frame announces 100 bytes; those up to the bad one are all that the server needs.
+/// The frame announces 100 bytes, and the server fails at the first invalid one.
 fn first_bad_byte() -> Vec<Case> {
     let fails = |name, payload: &[u8]| {
         let input = client(TEXT, payload).length7(100);
@@ -262,7 +262,7 @@ fn first_bad_byte() -> Vec<Case> {
     ]
 }
 
-/// What may still become good text is neither echoed nor refused.
+/// The start of a valid sequence is neither echoed nor refused.
 fn awaited() -> Vec<Case> {
     let waits = |name, payload: &[u8]| {
         Case::new(name, "RFC 6455 8.1").recv(client(TEXT, payload).length7(100))
@@ -292,7 +292,7 @@ fn not_text() -> Vec<Case> {
             .recv(client(CONTINUATION, bad))
             .send(server(BINARY, b"text").fin(false))
             .send(server(CONTINUATION, bad)),
-        Case::new("binary_that_ends_inside_a_sequence_leaves_nothing", rfc)
+        Case::new("binary_that_ends_inside_a_sequence_affects_no_later_text", rfc)
             .recv(client(BINARY, b"\xe2\x82"))
             .recv(client(TEXT, b"text"))
             .send(server(BINARY, b"\xe2\x82"))
@@ -319,7 +319,7 @@ fn around_it() -> Vec<Case> {
             .recv(client(CONTINUATION, b"after"))
             .recv(client(TEXT, b"after"))
             .close(INVALID_PAYLOAD),
-        Case::new("text_after_split_text_starts_afresh", rfc)
+        Case::new("text_after_split_text_is_checked_from_its_start", rfc)
             .recv(client(TEXT, b"\xc3").fin(false))
             .recv(client(CONTINUATION, b"\xa9"))
             .recv(client(TEXT, b"\xa9"))

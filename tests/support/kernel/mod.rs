@@ -1,12 +1,13 @@
 //! A fake kernel: sockets with bounded buffers, listeners, and epoll's edge-triggered readiness.
 //!
-//! It has the rules that hold for every socket. A [`Network`] decides the rest: when bytes arrive,
-//! when an edge is reported, and which calls fail. There are two of them: `support/scripted.rs`,
-//! where a test decides, and `simulation/net.rs`, where random numbers do.
+//! It implements the rules that hold for every socket. A [`Network`] decides the rest: when bytes
+//! arrive, when an edge is reported, and which calls fail. There are two: `support/scripted.rs`,
+//! under the control of a test, and `simulation/net.rs`, under the control of random numbers.
 //!
-//! **The rules are epoll's, and no better than it guarantees:** bytes, an end of stream, an error,
-//! or room after a short or refused write raise an edge, which reports all that holds when it is
-//! taken. An edge is never lost. A read brings all bytes that have arrived, as far as they fit.
+//! **The rules are those of epoll, and guarantee no more.** An edge is raised by bytes, an end of
+//! stream, an error, or space after a short or refused write. It reports the readiness at the time
+//! of the poll, and is never lost. A read returns all bytes that have arrived and fit into its
+//! buffer.
 //!
 //! ```text
 //!   client ── Network ──► arrived ──► the worker's read
@@ -30,20 +31,20 @@ use ws_reactor::internal::{Driver, Endpoint, Readiness, SendProgress, Token, Tra
 
 pub use socket::Socket;
 
-/// Names a socket, also after its end.
+/// Identifies a socket, even after its end.
 pub type SocketId = usize;
 
-/// What happens beside the rules.
+/// The behaviour that the rules leave open.
 pub trait Network: Debug + Sized + 'static {
-    /// Its own part of a socket.
+    /// The network's state for a socket.
     type Client: Debug;
 
-    /// Moves bytes from a client towards the worker, by [`Socket::arrive`], [`Socket::end`] and
+    /// Moves bytes from a client to the worker, with [`Socket::arrive`], [`Socket::end`] and
     /// [`Socket::fail`].
     fn deliver(&mut self, socket: &mut Socket<Self::Client>);
 
-    /// A worker makes a call: the most bytes that it may move, or the error that it fails with. If
-    /// that is EAGAIN, an edge follows.
+    /// Called before each call of a worker. Returns the maximum number of bytes that the call may
+    /// move, or the error with which it fails. An edge follows EAGAIN.
     fn before(&mut self, socket: &mut Socket<Self::Client>, call: Call) -> io::Result<usize>;
 
     /// A worker has read these bytes.
@@ -52,12 +53,12 @@ pub trait Network: Debug + Sized + 'static {
     /// A worker has written these bytes.
     fn has_written(_: &mut Socket<Self::Client>, _: &[u8]) {}
 
-    /// The error that an accept fails with, although it would not have to.
+    /// An error with which the next accept fails, although it could succeed.
     fn accept_error(&mut self) -> Option<io::Error> {
         None
     }
 
-    /// The error of a call on a connection that is reset.
+    /// The error of a call on a reset connection.
     fn reset_error(&mut self) -> ErrorKind {
         ErrorKind::ConnectionReset
     }
@@ -67,7 +68,7 @@ pub trait Network: Debug + Sized + 'static {
         0
     }
 
-    /// The number of polls after which an edge that has been reported is reported again.
+    /// The number of polls after which a reported edge is reported again.
     fn repeat(&mut self) -> Option<u32> {
         None
     }
@@ -187,7 +188,7 @@ pub struct Listener {
 }
 
 impl<N: Network> Kernel<N> {
-    /// A connection to `worker` that nobody has accepted yet.
+    /// A connection to `worker` that is not accepted yet.
     pub fn create(&mut self, worker: usize, capacity: usize, client: N::Client) -> SocketId {
         let id = self.sockets.len();
         self.live.push(id);
@@ -195,7 +196,7 @@ impl<N: Network> Kernel<N> {
         id
     }
 
-    /// The result of the accept that comes after those that wait already.
+    /// Appends a result to those of the next accepts.
     pub fn push_accept(&mut self, worker: usize, result: io::Result<SocketId>) {
         let delay = self.network.delay();
         self.listeners[worker].waiting.push_back(result);
@@ -212,7 +213,7 @@ impl<N: Network> Kernel<N> {
         listener.accepts += 1;
         if let Some(error) = self.network.accept_error() {
             self.network.log(|| format!("accept fails: {error}"));
-            // Other errors, such as EMFILE, leave the connection where it is.
+            // After other errors, such as EMFILE, the connection keeps waiting.
             if error.kind() == ErrorKind::ConnectionAborted
                 && let Some(Ok(id)) = listener.waiting.pop_front()
             {
@@ -232,7 +233,7 @@ impl<N: Network> Kernel<N> {
         self.network.before(socket, Call::Register)?;
         (socket.worker, socket.token) = (worker, Some(token));
         socket.accepted_at.get_or_insert(self.now);
-        // epoll_ctl(2): readiness that holds already is reported once.
+        // epoll_ctl(2): existing readiness is reported once.
         socket.raise(self.network.delay());
         Ok(())
     }
@@ -246,14 +247,14 @@ impl<N: Network> Kernel<N> {
             if socket.client_reads {
                 socket.drain(usize::MAX);
             }
-            if socket.is_refused && socket.room() > 0 {
+            if socket.is_refused && socket.space() > 0 {
                 socket.is_refused = false;
                 socket.raise(self.network.delay());
             }
         }
     }
 
-    /// Takes the edges that are reported to a worker now.
+    /// Takes the edges that this poll of a worker reports.
     pub fn poll(&mut self, worker: usize) -> Vec<(Token, Readiness)> {
         let mut ready = Vec::new();
         let listener = &mut self.listeners[worker];
@@ -276,25 +277,25 @@ impl<N: Network> Kernel<N> {
         ready
     }
 
-    /// Whether an edge of a worker's listener or waker is on its way.
+    /// Whether an edge of a worker's listener or waker is pending.
     pub fn is_alerted(&self, worker: usize) -> bool {
         let listener = &self.listeners[worker];
         listener.woken.is_some() || (listener.edge.is_some() && !listener.is_stopped)
     }
 
-    /// Whether a wake is on its way.
+    /// Whether a wake-up is pending.
     pub fn is_woken(&self, worker: usize) -> bool {
         self.listeners[worker].woken.is_some()
     }
 
-    /// Whether a connection waits to be accepted and no edge will say so.
+    /// Whether a connection waits to be accepted and no edge is pending.
     pub fn has_forgotten(&self, worker: usize) -> bool {
         let listener = &self.listeners[worker];
         !listener.waiting.is_empty() && listener.edge.is_none() && !listener.is_stopped
     }
 }
 
-/// Whether an edge is reported by this poll; if not, it is one poll nearer.
+/// Whether this poll reports the edge. If not, its delay decreases by one poll.
 fn is_reported(edge: &mut Option<u32>, network: &mut impl Network) -> bool {
     match edge {
         Some(0) => {
@@ -398,7 +399,7 @@ impl<N: Network> Transport for Stream<N> {
 
 impl<N: Network> Drop for Stream<N> {
     fn drop(&mut self) {
-        // While a panic unwinds the kernel may be borrowed; the test has failed anyway.
+        // While a panic unwinds, the kernel may be borrowed. The test has then already failed.
         if let Ok(mut kernel) = self.kernel.try_borrow_mut() {
             N::outside(|| {
                 let kernel = &mut *kernel;

@@ -1,4 +1,4 @@
-//! A connection between a client and a worker: two bounded directions, their ends, and its edge.
+//! A connection between a client and a worker: two bounded directions, their ends, and one edge.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use ws_reactor::internal::{Readiness, SendProgress, Token};
 
 use super::SocketId;
 
-/// A connection: the worker's end is a [`Stream`](super::Stream), the client's is the test.
+/// A connection. The worker's end is a [`Stream`](super::Stream), and the test acts as the client.
 #[derive(Debug)]
 pub struct Socket<C> {
     pub client: C,
@@ -20,19 +20,19 @@ pub struct Socket<C> {
     /// The client's FIN has arrived.
     has_end: bool,
     pub(super) is_reset: bool,
-    /// Arrived bytes before the place of urgent data, at which a read stops (tcp(7)).
+    /// The number of arrived bytes before the urgent mark, at which a read stops (tcp(7)).
     pub urgent: Option<usize>,
     /// Bytes that the worker has written and the client has not read.
     unread: Pipe,
-    /// The most bytes that may be unread.
+    /// Maximum number of unread bytes.
     pub capacity: usize,
     /// Unread bytes that the client's TCP acknowledges.
     pub peer_buffer: usize,
-    /// Whether the client reads all there is at each delivery. If not, it reads by
+    /// Whether the client reads all bytes at each delivery. If not, it reads only in
     /// [`Socket::drain`].
     pub client_reads: bool,
     received: Vec<u8>,
-    /// A write was short or refused: the next room raises an edge.
+    /// A write was short or refused, so the next free space raises an edge.
     pub(super) is_refused: bool,
     /// Bytes that the worker has read.
     pub consumed: usize,
@@ -40,7 +40,7 @@ pub struct Socket<C> {
     progress_at_drop: Option<SendProgress>,
     /// A read has returned the end of the stream.
     pub has_read_end: bool,
-    /// A call has failed because the connection is reset.
+    /// A call has failed because of a reset.
     pub has_failed: bool,
     pub accepted_at: Option<Duration>,
     pub shutdown_at: Option<Duration>,
@@ -97,7 +97,7 @@ impl<C> Socket<C> {
         self.received.len() + self.unread.len()
     }
 
-    /// Whether the client has read all that it will ever get.
+    /// Whether the client has read all bytes, and no more can follow.
     pub const fn is_at_end(&self) -> bool {
         self.unread.len() == 0 && (self.is_gone() || self.shutdown_at.is_some())
     }
@@ -140,22 +140,23 @@ impl<C> Socket<C> {
         self.is_reset
     }
 
-    /// Whether an edge is on its way, or will be raised by the next delivery because of room.
+    /// Whether an edge is pending, or will be raised by the next delivery because of free space.
     pub const fn is_alerted(&self) -> bool {
-        self.edge.is_some() || (self.is_refused && self.room() > 0)
+        self.edge.is_some() || (self.is_refused && self.space() > 0)
     }
 
-    /// Whether a read would bring bytes, an end or an error.
+    /// Whether a read would return bytes, an end or an error.
     pub const fn is_readable(&self) -> bool {
         self.arrived.len() > 0 || (self.has_end && !self.has_read_end) || self.is_reset
     }
 
-    /// Whether a write would take bytes, and no earlier one tells the server to wait for an edge.
+    /// Whether a write would accept bytes, and no earlier write requires the server to wait for an
+    /// edge.
     pub const fn is_writable(&self) -> bool {
-        self.room() > 0 && !self.is_refused
+        self.space() > 0 && !self.is_refused
     }
 
-    pub const fn room(&self) -> usize {
+    pub const fn space(&self) -> usize {
         self.capacity.saturating_sub(self.unread.len())
     }
 
@@ -163,7 +164,7 @@ impl<C> Socket<C> {
         let ended = self.has_end || self.is_reset;
         Readiness {
             readable: self.arrived.len() > 0 || ended,
-            writable: self.room() > 0 || self.is_reset,
+            writable: self.space() > 0 || self.is_reset,
             reads_to_end: ended || self.urgent.is_some(),
         }
     }
@@ -203,7 +204,7 @@ impl<C> Socket<C> {
         if self.shutdown_at.is_some() {
             return Err(ErrorKind::BrokenPipe.into());
         }
-        let len = bytes.len().min(self.room()).min(max);
+        let len = bytes.len().min(self.space()).min(max);
         self.is_refused = len < bytes.len();
         if len == 0 {
             return Err(ErrorKind::WouldBlock.into());
@@ -218,7 +219,7 @@ impl<C> Socket<C> {
         if self.is_reset { Err(ErrorKind::ConnectionReset.into()) } else { Ok(()) }
     }
 
-    /// How far the client's TCP has acknowledged the written bytes, until the worker dropped it.
+    /// The written and acknowledged bytes, which stop changing when the worker drops the socket.
     pub fn send_progress(&self) -> SendProgress {
         self.progress_at_drop.unwrap_or_else(|| {
             let unacknowledged = self.unread.len().saturating_sub(self.peer_buffer);
@@ -229,8 +230,8 @@ impl<C> Socket<C> {
         })
     }
 
-    /// The kernel still delivers written bytes, unless input is left unread: that resets the
-    /// connection, and bytes that the client has not read by then are lost.
+    /// The worker drops its end. The kernel still delivers written bytes, unless input is left
+    /// unread: this resets the connection, and the client loses bytes that it has not read.
     pub(super) fn dropped(&mut self, now: Duration) {
         self.progress_at_drop = Some(self.send_progress());
         self.dropped_at = Some(now);
@@ -244,7 +245,7 @@ impl<C> Socket<C> {
     }
 }
 
-/// Bytes in, the same bytes out.
+/// A queue of bytes.
 #[derive(Debug, Default)]
 pub struct Pipe {
     bytes: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Requests that a strict server accepts, however odd they look.
+//! Unusual requests that a strict server accepts.
 
 use super::{
     GOOD_REQUEST, HEAD_BYTES_MAX, HEADERS_MAX, RequestCase, head, numbered, padded, replaced,
@@ -32,7 +32,7 @@ fn targets() -> Vec<RequestCase> {
     let target = |name, target: &str| {
         accepted(name, "RFC 9112 3.2", with_request_line(&format!("GET {target} HTTP/1.1")))
     };
-    // The target wins over the header, and is not compared with it.
+    // The host of the target takes precedence over the header. They are not compared.
     let absolute = |name, url| RequestCase { rfc: "RFC 9112 3.2.2", ..target(name, url) };
     vec![
         accepted("sample_of_the_rfc", "RFC 6455 1.2", GOOD_REQUEST.to_vec()),
@@ -51,15 +51,15 @@ fn targets() -> Vec<RequestCase> {
     ]
 }
 
-/// Every minor version above 1 is served as HTTP/1.1.
+/// Every minor version above 1 is treated as HTTP/1.1.
 fn http_versions() -> Vec<RequestCase> {
     let version = |name, version: &str| {
         accepted(name, "RFC 9110 2.5", with_request_line(&format!("GET /chat {version}")))
     };
-    vec![version("http_1_2_is_served", "HTTP/1.2"), version("http_1_9_is_served", "HTTP/1.9")]
+    vec![version("http_1_2_is_accepted", "HTTP/1.2"), version("http_1_9_is_accepted", "HTTP/1.9")]
 }
 
-/// It is ignored, and counts as a part of the head.
+/// An empty line is ignored, and counts towards the size of the head.
 fn empty_line_first() -> Vec<RequestCase> {
     let after_empty_line =
         |name, request: Vec<u8>| accepted(name, "RFC 9112 2.2", [b"\r\n", &request[..]].concat());
@@ -143,7 +143,7 @@ fn connection() -> Vec<RequestCase> {
         value("connection_twice_upgrade", "upgrade, Upgrade"),
         value("connection_with_empty_elements", ", ,Upgrade,,"),
         lines("connection_in_2_lines", &["Connection: keep-alive", "Connection: Upgrade"]),
-        lines("connection_in_2_lines_turned", &["Connection: Upgrade", "connection: keep-alive"]),
+        lines("connection_in_2_lines_reversed", &["Connection: Upgrade", "connection: keep-alive"]),
         lines(
             "connection_in_3_lines",
             &["Connection: a, b", "CONNECTION: c,upgrade ,d", "Connection: e"],
@@ -164,7 +164,7 @@ fn upgrade() -> Vec<RequestCase> {
         value("upgrade_with_a_versioned_other", "IRC/6.9, websocket"),
         value("upgrade_with_empty_elements", ",,websocket, ,"),
         lines("upgrade_in_2_lines", &["Upgrade: h2c", "Upgrade: websocket"]),
-        lines("upgrade_in_2_lines_turned", &["UPGRADE: WebSocket", "upgrade: h2c"]),
+        lines("upgrade_in_2_lines_reversed", &["UPGRADE: WebSocket", "upgrade: h2c"]),
     ]
 }
 
@@ -192,7 +192,7 @@ fn keys() -> Vec<RequestCase> {
     ]
 }
 
-/// None is known, so none is agreed on.
+/// The server supports no extension, so it accepts none.
 fn extensions() -> Vec<RequestCase> {
     let rfc = "RFC 6455 9.1";
     let extension = |name, value: &str| {
@@ -331,7 +331,7 @@ fn of_real_clients() -> Vec<RequestCase> {
     ]
 }
 
-/// A client should wait for the 101, but what it sends before is not lost.
+/// A client should wait for the 101, but bytes that it sends earlier are not lost.
 fn frames_in_the_same_read() -> Vec<RequestCase> {
     let followed = |name, input: &[u8], frames| RequestCase {
         frames,
@@ -360,7 +360,7 @@ fn frames_in_the_same_read() -> Vec<RequestCase> {
     ]
 }
 
-/// What every answer to the sample key has.
+/// The headers of every answer to the sample key.
 const SAMPLE_HEADERS: &[(&str, &str)] = &[
     ("Upgrade", "websocket"),
     ("Connection", "Upgrade"),

@@ -1,28 +1,28 @@
 //! Opening handshakes, good and bad, and the responses of a strict server (RFC 6455 4.2, RFC 9112).
 //!
-//! The server accepts every origin and path, and chooses neither subprotocol nor extension, so
-//! that each accepted request which has the sample key is answered with `GOOD_RESPONSE`.
+//! The server accepts every origin and path, and chooses neither subprotocol nor extension. So
+//! every accepted request with the sample key is answered with `GOOD_RESPONSE`.
 
 mod accepted;
 mod refused;
 
-/// The first bytes of one client, and the response that it must get.
+/// The first bytes of a client, and the response that it must receive.
 #[derive(Clone, Debug)]
 pub struct RequestCase {
     pub name: &'static str,
-    /// The section that says so.
+    /// The section that demands it.
     pub rfc: &'static str,
-    /// The request's head, and what the client sends right after it.
+    /// The request's head, and the bytes that the client sends directly after it.
     pub input: Vec<u8>,
     pub status: u16,
-    /// Header lines that must be in the answer.
+    /// Header lines that the answer must contain.
     pub headers: &'static [(&'static str, &'static str)],
-    /// What follows the head of a 101: the answers to the frames in `input`. A refusal has a body
-    /// there, whose text is its own.
+    /// The bytes after the head of a 101: the answers to the frames in `input`. A refusal has a
+    /// body instead, whose text is not checked.
     pub frames: Vec<u8>,
 }
 
-/// Every case: those that are accepted, then those that are refused.
+/// All cases: first the accepted requests, then the refused ones.
 pub fn request_cases() -> Vec<RequestCase> {
     [accepted::cases(), refused::cases()].concat()
 }
@@ -36,17 +36,17 @@ pub const GOOD_REQUEST: &[u8] = b"GET /chat HTTP/1.1\r\n\
     Sec-WebSocket-Version: 13\r\n\
     \r\n";
 
-/// The whole answer to it.
+/// The complete answer to `GOOD_REQUEST`.
 pub const GOOD_RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\
     Upgrade: websocket\r\n\
     Connection: Upgrade\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
     \r\n";
 
-/// The largest head that is read, its last empty line included.
+/// Maximum size of a head, including its last empty line.
 pub const HEAD_BYTES_MAX: usize = 8192;
 
-/// The most header lines that a head may have.
+/// Maximum number of header lines.
 pub const HEADERS_MAX: usize = 100;
 
 /// The good request with another first line.
@@ -69,7 +69,7 @@ fn without(name: &str) -> Vec<u8> {
     replaced(name, &[])
 }
 
-/// The good request with other lines where the header `name` was.
+/// The good request with other lines in place of the header `name`.
 fn replaced(name: &str, lines: &[&str]) -> Vec<u8> {
     let at = GOOD_LINES.iter().position(|line| line.split(':').next() == Some(name));
     let at = at.expect("the good request has this header");
@@ -81,20 +81,20 @@ fn valued(name: &str, value: &str) -> Vec<u8> {
     replaced(name, &[&format!("{name}: {value}")])
 }
 
-/// The good request with as many bytes more as make its head `length` bytes long.
+/// The good request, padded to a head of `length` bytes.
 fn padded(length: usize) -> Vec<u8> {
     let missing = length - GOOD_REQUEST.len() - "X-Padding: \r\n".len();
     with(&format!("X-Padding: {}", "x".repeat(missing)))
 }
 
-/// The good request with as many headers more as make `count` of them.
+/// The good request, with further headers up to `count` in total.
 fn numbered(count: usize) -> Vec<u8> {
     let missing = count - (GOOD_LINES.len() - 1);
     let lines: Vec<String> = (0..missing).map(|number| format!("X-{number}: x")).collect();
     with_all(&lines.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// The lines of a head, each ended, then the empty one.
+/// A head with these lines, and the empty line at its end.
 fn head(lines: &[&str]) -> Vec<u8> {
     let mut head = lines.join("\r\n").into_bytes();
     head.extend(b"\r\n\r\n");

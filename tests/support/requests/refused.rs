@@ -1,9 +1,9 @@
-//! Requests that a strict server refuses, nearly all of them for one fault alone.
+//! Requests that a strict server refuses, nearly all of them because of a single error.
 //!
-//! With several faults the first of these answers: line ends (400) or the size (431), the request
-//! line (400), the version of HTTP (505), the header lines (400, 431), the method (405), the target,
-//! the host, duplicates and the body (400), the upgrade (426), the WebSocket version (426), the key
-//! (400).
+//! If there are several errors, the first in this order decides the status: line ends (400) or the
+//! size (431), the request line (400), the version of HTTP (505), the header lines (400, 431), the
+//! method (405), the target, the host, duplicates and the body (400), the upgrade (426), the
+//! WebSocket version (426), the key (400).
 
 use super::{
     GOOD_LINES, GOOD_REQUEST, HEAD_BYTES_MAX, HEADERS_MAX, RequestCase, head, numbered, padded,
@@ -83,7 +83,7 @@ fn methods() -> Vec<RequestCase> {
     ]
 }
 
-/// Plain requests, which no handler answers here.
+/// Plain requests, without a handler that answers them.
 fn plain() -> Vec<RequestCase> {
     let head_rfc = "RFC 9110 9.3.2";
     let host = "Host: server.example.com";
@@ -118,7 +118,7 @@ fn plain() -> Vec<RequestCase> {
     ]
 }
 
-/// Requests of HTTP/1.0, which are plain whatever they ask for (RFC 9110 7.8).
+/// Requests of HTTP/1.0, which are plain because that version has no upgrades (RFC 9110 7.8).
 fn http_1_0() -> Vec<RequestCase> {
     let rfc = "RFC 9112 3.2";
     let get = "GET /healthz HTTP/1.0";
@@ -186,7 +186,7 @@ fn request_lines() -> Vec<RequestCase> {
         line("version_of_another_protocol_is_refused", "GET /chat FTP/1.1"),
         line("version_in_small_letters_is_refused", "GET /chat http/1.1"),
         line("response_is_refused", "HTTP/1.1 200 OK"),
-        raw("nothing_but_an_empty_line_is_refused", b"\r\n\r\n"),
+        raw("empty_line_alone_is_refused", b"\r\n\r\n"),
         raw("nul_bytes_are_refused", b"\0\0\0\0\0\0\0\0\r\n\r\n"),
         raw("client_hello_is_refused", b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03\r\n\r\n"),
         raw("frame_without_a_handshake_is_refused", b"\x81\x82\x37\xfa\x21\x3d\x5f\x93\r\n\r\n"),
@@ -195,31 +195,31 @@ fn request_lines() -> Vec<RequestCase> {
 
 fn line_ends() -> Vec<RequestCase> {
     let rfc = "RFC 9112 2.2";
-    // The good request with `found` spoilt where it first comes.
-    let spoilt = |name, found: &str, by: &str| {
+    // The good request with the first occurrence of `found` replaced.
+    let changed = |name, found: &str, by: &str| {
         let good = std::str::from_utf8(GOOD_REQUEST).expect("the good request is ASCII");
         bad_request(name, rfc, good.replacen(found, by, 1).into_bytes())
     };
     vec![
-        spoilt("empty_lines_first_are_refused", "GET", "\r\n\r\nGET"),
-        spoilt("empty_line_first_that_lacks_its_line_feed", "GET", "\rGET"),
-        spoilt("empty_line_first_then_a_carriage_return", "GET", "\r\n\rGET"),
-        spoilt("empty_line_first_then_a_line_feed", "GET", "\r\n\nGET"),
-        spoilt("empty_line_first_then_a_space", "GET", "\r\n GET"),
-        spoilt("space_in_the_empty_line_first", "GET", " \r\nGET"),
-        spoilt("line_feed_first_is_refused", "GET", "\nGET"),
-        spoilt("line_feed_alone_after_the_request_line", "HTTP/1.1\r\n", "HTTP/1.1\n"),
-        spoilt("line_feed_alone_after_a_header", "websocket\r\n", "websocket\n"),
-        spoilt("line_feed_alone_after_the_last_header", "13\r\n", "13\n"),
-        spoilt("line_feed_alone_as_the_empty_line", "13\r\n\r\n", "13\r\n\n"),
-        spoilt("line_feed_alone_twice_at_the_end", "13\r\n\r\n", "13\n\n"),
-        spoilt("line_feed_inside_a_value", "server.example", "server\nexample"),
-        spoilt("carriage_return_alone_after_the_request_line", "HTTP/1.1\r\n", "HTTP/1.1\r"),
-        spoilt("carriage_return_alone_after_a_header", "websocket\r\n", "websocket\r"),
-        spoilt("carriage_return_inside_a_value", "server.example", "server\rexample"),
-        spoilt("carriage_return_inside_a_name", "Upgrade:", "Up\rgrade:"),
-        spoilt("carriage_return_inside_the_target", "/chat", "/ch\rat"),
-        spoilt("carriage_return_twice_after_a_header", "websocket\r\n", "websocket\r\r\n"),
+        changed("empty_lines_first_are_refused", "GET", "\r\n\r\nGET"),
+        changed("empty_line_first_that_lacks_its_line_feed", "GET", "\rGET"),
+        changed("empty_line_first_then_a_carriage_return", "GET", "\r\n\rGET"),
+        changed("empty_line_first_then_a_line_feed", "GET", "\r\n\nGET"),
+        changed("empty_line_first_then_a_space", "GET", "\r\n GET"),
+        changed("space_in_the_empty_line_first", "GET", " \r\nGET"),
+        changed("line_feed_first_is_refused", "GET", "\nGET"),
+        changed("line_feed_alone_after_the_request_line", "HTTP/1.1\r\n", "HTTP/1.1\n"),
+        changed("line_feed_alone_after_a_header", "websocket\r\n", "websocket\n"),
+        changed("line_feed_alone_after_the_last_header", "13\r\n", "13\n"),
+        changed("line_feed_alone_as_the_empty_line", "13\r\n\r\n", "13\r\n\n"),
+        changed("line_feed_alone_twice_at_the_end", "13\r\n\r\n", "13\n\n"),
+        changed("line_feed_inside_a_value", "server.example", "server\nexample"),
+        changed("carriage_return_alone_after_the_request_line", "HTTP/1.1\r\n", "HTTP/1.1\r"),
+        changed("carriage_return_alone_after_a_header", "websocket\r\n", "websocket\r"),
+        changed("carriage_return_inside_a_value", "server.example", "server\rexample"),
+        changed("carriage_return_inside_a_name", "Upgrade:", "Up\rgrade:"),
+        changed("carriage_return_inside_the_target", "/chat", "/ch\rat"),
+        changed("carriage_return_twice_after_a_header", "websocket\r\n", "websocket\r\r\n"),
         bad_request("line_feeds_alone_everywhere", rfc, {
             GOOD_REQUEST.iter().copied().filter(|byte| *byte != b'\r').collect()
         }),
@@ -518,7 +518,7 @@ fn too_large() -> Vec<RequestCase> {
 fn several_faults() -> Vec<RequestCase> {
     let get = "GET / HTTP/1.1";
     vec![
-        bad_request("get_and_nothing_else_is_refused", "RFC 9112 3.2", head(&[get])),
+        bad_request("get_alone_is_refused", "RFC 9112 3.2", head(&[get])),
         bad_http_version(
             "preface_of_http_2_is_refused",
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
