@@ -1,41 +1,41 @@
-//! The faults of a simulation, each of which can be disabled.
+//! The faults of a simulation. Each kind can be disabled.
 
 use std::fmt;
 
-/// A kind of fault, or of event that the peers do not cause.
+/// A kind of fault, or of an event that no peer causes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Fault {
-    /// An edge is reported some rounds after it happened.
+    /// An edge is reported some rounds late.
     Late,
-    /// An edge without a reason, also of a connection that is gone.
+    /// An edge is reported without a cause, perhaps for an ended connection.
     Spurious,
-    /// An edge is reported again.
+    /// An edge is reported twice.
     Twice,
-    /// EINTR.
+    /// A call fails with EINTR.
     Interrupted,
-    /// EAGAIN although there is something, and an edge later.
+    /// A read fails with EAGAIN although input has arrived, and an edge follows.
     WouldBlock,
-    /// A write takes less than there is room for, and an edge comes later.
+    /// A write takes fewer bytes than fit, and an edge follows.
     ShortWrite,
     /// Bytes arrive while the worker reads.
     MidTurn,
-    /// Urgent data: a read stops at it (tcp(7)).
+    /// Urgent data arrives, at which a read stops (tcp(7)).
     Urgent,
-    /// The n-th call on a socket fails.
+    /// The connection is reset before the n-th call.
     Broken,
     /// Accept fails.
     Accept,
     /// Registration fails.
     Register,
-    /// A worker has its turn later than it asked for.
+    /// A worker has its turn later than requested.
     Stall,
-    /// A worker has a turn that nothing called for.
+    /// A worker has a turn without a cause.
     Idle,
     /// Messages are posted.
     Post,
     /// Closes are posted.
     Close,
-    /// Sockets are handed over.
+    /// Sockets are given to workers for adoption.
     Adopt,
     /// The workers are drained before the end.
     Drain,
@@ -45,7 +45,7 @@ pub(crate) enum Fault {
     Jump,
 }
 
-/// Every kind, in the order in which a failure is tried without them.
+/// Every kind, in the order in which shrinking disables them.
 pub(crate) const ALL: [Fault; 19] = [
     Fault::Late,
     Fault::Spurious,

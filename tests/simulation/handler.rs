@@ -1,4 +1,4 @@
-//! The handler of the simulated servers, as the library calls it and as the model does. It echoes,
+//! The handler of the simulated servers, once for the library and once for the model. It echoes,
 //! and obeys the texts in [`commands`].
 
 use std::cell::Cell;
@@ -10,22 +10,22 @@ use ws_reactor::{
 
 use crate::support::model::Act;
 
-/// Texts that the handler obeys.
+/// Texts that are commands to the handler.
 pub(crate) mod commands {
-    /// With a number: send that many bytes of binary, then echo.
+    /// With a number: send a binary message of that length, then echo.
     pub(crate) const SEND: &str = "!send ";
-    /// Give no reply.
+    /// Send no reply.
     pub(crate) const NOTHING: &str = "!nothing";
     /// Close with [`CLOSE_CODE`] and [`CLOSE_REASON`].
     pub(crate) const CLOSE: &str = "!close";
-    /// Panic in the callback; the server closes with 1011.
+    /// Panic in the callback. The server then closes with 1011.
     pub(crate) const PANIC: &str = "!panic";
 
     pub(crate) const CLOSE_CODE: u16 = 4001;
     pub(crate) const CLOSE_REASON: &str = "as you wish";
 }
 
-/// The most bytes that a peer may command the handler to send.
+/// Maximum length that a command may request.
 pub(crate) const SEND_BYTES_MAX: usize = 40_000;
 
 /// The acts of the handler, for the model.
@@ -49,7 +49,7 @@ fn bytes(count: usize) -> Vec<u8> {
 /// The handler for the library.
 pub(crate) struct SimHandler {
     is_streamed: bool,
-    /// The bytes that it sends.
+    /// The payload of its messages, of which it sends a start.
     bytes: Vec<u8>,
     /// Connections that have been opened and not closed.
     open: Rc<Cell<isize>>,
@@ -79,7 +79,7 @@ impl Handler for SimHandler {
                 let code = CloseCode::new(commands::CLOSE_CODE).expect("applications may use it");
                 peer.close(code, commands::CLOSE_REASON);
             }
-            commands::PANIC => panic!("{}", crate::TOLD_TO),
+            commands::PANIC => panic!("{}", crate::REQUESTED_PANIC),
             _ => {}
         }
         Reply::Echo

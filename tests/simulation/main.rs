@@ -1,15 +1,15 @@
-//! Whole workers over a simulated network, in virtual time, with every fault that a kernel or a peer
-//! can cause. A seed determines a simulation; an independent model of the protocol says what each
-//! peer must receive.
+//! Whole workers over a simulated network, in virtual time, with faults of the kernel and of peers.
+//! A seed determines a simulation. An independent model of the protocol determines the bytes that
+//! each peer must receive.
 //!
 //! ```text
-//! cargo test --test simulation                     a few seconds, other seeds each time
+//! cargo test --test simulation                     for a few seconds, with new seeds
 //! SIMULATION_SECONDS=90 cargo test --release --test simulation -- --nocapture      for 90 seconds
-//! SIMULATION_SEED=1234 cargo test --test simulation -- --nocapture under_faults     one, step by step
+//! SIMULATION_SEED=1234 cargo test --test simulation -- --nocapture under_faults     one seed, traced
 //! ```
 //!
-//! A change to the simulation changes what a seed does, so every failure that it finds gets a test of
-//! its own in `tests/worker`.
+//! A change to the simulation changes the run of a seed, so every failure that it finds gets a test
+//! of its own in `tests/worker`.
 //!
 //! - `plan.rs`: the seed and its parameters; `faults.rs`: the faults; `shrink.rs`: smaller plans
 //! - `run.rs`: the rounds; `support/kernel` and `net.rs`: kernel and network; `peer.rs` and
@@ -42,11 +42,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use plan::Plan;
 use shrink::{attempt, shrink};
 
-/// The message of a panic that a peer has commanded.
-pub(crate) const TOLD_TO: &str = "told to";
+/// The message of a panic that a peer has requested.
+pub(crate) const REQUESTED_PANIC: &str = "as requested";
 
-/// New seeds that every run of the tests tries.
-const FRESH: u64 = 60;
+/// The number of new seeds in each run of the tests.
+const SEEDS_PER_RUN: u64 = 60;
 
 thread_local! {
     /// Panics of this thread are caught, and reported by the code that catches them.
@@ -61,30 +61,30 @@ fn workers_serve_every_peer_correctly_under_faults() {
         let plan: Plan = plan.parse().unwrap_or_else(|error| panic!("SIMULATION_SEED: {error}"));
         match attempt(&plan, true) {
             Ok(done) => println!("{plan}: {done:?}"),
-            Err(what) => fail(&plan, &what, false),
+            Err(failure) => fail(&plan, &failure, false),
         }
         return;
     }
     let seconds: Option<u64> = env::var("SIMULATION_SECONDS")
         .ok()
         .map(|seconds| seconds.parse().expect("SIMULATION_SECONDS is a number"));
-    // New in each run, and a thousand seeds apart from one a millisecond later.
+    // The seeds differ in each run: a run one millisecond later begins a thousand seeds later.
     let first = now.as_millis() as u64 % 1_000_000_000 * 1000;
     println!("seeds from {first}");
     match seconds {
         Some(seconds) => run_for(first, Duration::from_secs(seconds)),
         None => {
-            for seed in first..first + FRESH {
+            for seed in first..first + SEEDS_PER_RUN {
                 try_seed(seed);
             }
         }
     }
 }
 
-/// Tries seeds until the time is up, and reports progress.
+/// Tries seeds for this time, and reports progress.
 fn run_for(first: u64, time: Duration) {
     let start = Instant::now();
-    let (mut turns, mut messages, mut connections, mut said) = (0, 0, 0, Duration::ZERO);
+    let (mut turns, mut messages, mut connections, mut reported) = (0, 0, 0, Duration::ZERO);
     for seed in first.. {
         let done = try_seed(seed);
         turns += done.turns;
@@ -92,8 +92,8 @@ fn run_for(first: u64, time: Duration) {
         connections += done.connections;
         let elapsed = start.elapsed();
         let is_over = elapsed >= time;
-        if is_over || elapsed > said + Duration::from_secs(10) {
-            said = elapsed;
+        if is_over || elapsed > reported + Duration::from_secs(10) {
+            reported = elapsed;
             let (seeds, seconds) = (seed - first + 1, elapsed.as_secs_f64());
             println!(
                 "{seconds:.0} s: {seeds} seeds, {turns} turns ({:.0} a second), {connections} \
@@ -114,43 +114,44 @@ fn try_seed(seed: u64) -> run::Done {
     drop(watchdog);
     match outcome {
         Ok(done) => done,
-        Err(what) => fail(&plan, &what, true),
+        Err(failure) => fail(&plan, &failure, true),
     }
 }
 
-fn fail(plan: &Plan, what: &str, shrinks: bool) -> ! {
-    println!("FAILED {plan}: {what}");
+fn fail(plan: &Plan, failure: &str, shrinks: bool) -> ! {
+    println!("FAILED {plan}: {failure}");
     if shrinks {
         println!("making it smaller ...");
-        let (small, what) = shrink(plan, what);
-        println!("SMALLER {small}: {what}");
+        let (small, failure) = shrink(plan, failure);
+        println!("SMALLER {small}: {failure}");
         println!(
             "SIMULATION_SEED={small} cargo test --test simulation -- --nocapture under_faults"
         );
     }
     IS_QUIET.set(false);
-    panic!("the simulation of seed {} failed: {what}", plan.seed);
+    panic!("the simulation of seed {} failed: {failure}", plan.seed);
 }
 
-/// Ends the process if a simulation spins, and prints its seed.
+/// Prints the seed and ends the process if a simulation does not end.
 struct Watchdog {
-    _ends_it: Sender<()>,
+    _end: Sender<()>,
 }
 
-/// A simulation takes some milliseconds, a second at worst.
+/// Maximum duration of a simulation. The usual one is some milliseconds, and the longest one
+/// second.
 const TIME_MAX: Duration = Duration::from_secs(60);
 
 impl Watchdog {
     fn new(plan: &Plan) -> Self {
-        let (ends_it, end) = channel();
+        let (sender, end) = channel();
         let plan = plan.to_string();
         std::thread::spawn(move || {
             if end.recv_timeout(TIME_MAX) == Err(RecvTimeoutError::Timeout) {
-                println!("SPINS: SIMULATION_SEED={plan}");
+                println!("DOES NOT END: SIMULATION_SEED={plan}");
                 std::process::exit(1);
             }
         });
-        Self { _ends_it: ends_it }
+        Self { _end: sender }
     }
 }
 

@@ -1,28 +1,28 @@
 //! Compares the output of a server to one peer with the model, while it is written.
 //!
 //! Between the frames that answer the peer's input there may be others: posted messages, pings, a
-//! close frame that another thread asked for. The matcher removes them between two frames (posted
-//! messages only between two messages, so never inside a streamed one). The rest must be the model's
-//! bytes. Like the model it is written from the RFC.
+//! close frame on request of another thread. The matcher removes them between two frames (posted
+//! messages only between two messages, so never inside a streamed one). The rest must equal the
+//! model's bytes. Like the model, the matcher is written from the RFC.
 
 use std::collections::VecDeque;
 
 use crate::support::model::Model;
 
-/// The output that is allowed beside the model's bytes.
+/// The output that is allowed in addition to the model's bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Outside {
-    /// Messages that other threads have posted, as they go on the wire, in order.
+    /// The encoded messages of other threads, in order.
     pub(crate) posts: VecDeque<Post>,
-    /// Bytes of the longest of them so far.
+    /// Length of the longest of them so far.
     pub(crate) longest_post: usize,
-    /// Codes of closes that other threads have asked for.
+    /// The codes of close commands of other threads.
     pub(crate) close_codes: Vec<u16>,
-    /// Nothing came from the peer for the ping interval: a ping.
+    /// The number of allowed pings, one for each ping interval of silence.
     pub(crate) pings: usize,
-    /// Nothing came for all of it, or the server is shutting down: 1001.
+    /// Code 1001 is allowed, because the peer is silent or the server is shutting down.
     pub(crate) may_go_away: bool,
-    /// Statuses that a connection may be ended with before it is open.
+    /// Statuses that may end a connection before it is open.
     pub(crate) statuses: Vec<u16>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Outside {
 #[derive(Debug)]
 pub(crate) struct Post {
     pub(crate) bytes: Vec<u8>,
-    /// It was posted before the connection was open, and may have come too early.
+    /// It was posted before the connection was open, so the server may have dropped it.
     pub(crate) is_optional: bool,
 }
 
@@ -39,47 +39,47 @@ pub(crate) struct Post {
 pub(crate) enum End {
     /// With the close frame that the model expects.
     Close,
-    /// With a close frame for a reason from outside: other replies are dropped, and pings that the
-    /// server reads from then on are answered.
+    /// With a close frame for an external reason: other replies are dropped, and only pings that
+    /// the server reads afterwards are answered.
     CloseFromOutside,
 }
 
-/// The comparison so far.
+/// The state of the comparison.
 #[derive(Debug, Default)]
 pub(crate) struct Matcher {
     /// Bytes of the model's output that have been written.
     pos: usize,
-    /// Index of the frame at `pos` among the model's.
+    /// Index of the model's frame at `pos`.
     frame: usize,
     /// `pos` is inside a frame.
     is_within_frame: bool,
-    /// The last frame of the model's did not end a message.
+    /// The model's last frame did not end a message.
     is_within_message: bool,
     /// Written bytes that are not identified yet.
     tail: Vec<u8>,
-    /// Bytes of a response that is not a 101.
+    /// Bytes of a response other than 101.
     refusal: Option<Vec<u8>>,
     /// Bytes that the server has written since the start.
     written: u64,
-    /// The stream offsets behind the last ping, and behind the close frame.
+    /// The stream offsets of the ends of the last ping and of the close frame.
     pub(crate) ping_end: Option<u64>,
     pub(crate) close_end: Option<u64>,
     body: Body,
     pub(crate) end: Option<End>,
 }
 
-/// Whether a response that is not a 101 has a body.
+/// Whether a response other than 101 has a body.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Body {
     #[default]
     Due,
     Absent,
-    /// It depends on whether the server had read the method of a HEAD when it answered.
+    /// Unknown, because the server may have answered before it read the method of a HEAD.
     Either,
 }
 
 impl Matcher {
-    /// The server has written these bytes.
+    /// Compares bytes that the server has written.
     ///
     /// # Errors
     ///
@@ -104,23 +104,23 @@ impl Matcher {
             } else if self.is_within_frame || self.end == Some(End::Close) {
                 self.expected(model)?;
             } else if self.tail.starts_with(b"\x89\x00") {
-                outside.pings = outside.pings.checked_sub(1).ok_or("a ping before its time")?;
+                outside.pings = outside.pings.checked_sub(1).ok_or("an unexpected ping")?;
                 self.tail.drain(..2);
                 self.ping_end = Some(self.offset());
-            } else if !self.border(model, outside)? {
+            } else if !self.boundary(model, outside)? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// The stream offset of the first byte that is not known yet.
+    /// The stream offset of the first byte that is not identified yet.
     const fn offset(&self) -> u64 {
         self.written - self.tail.len() as u64
     }
 
-    /// Between two frames: identifies the next one. `false` if that needs more bytes.
-    fn border(&mut self, model: &Model, outside: &mut Outside) -> Result<bool, String> {
+    /// Identifies the next frame, at a frame boundary. Returns `false` if this needs more bytes.
+    fn boundary(&mut self, model: &Model, outside: &mut Outside) -> Result<bool, String> {
         let expected = &model.expected[self.pos..];
         match self.tail[0] {
             b'H' if self.pos == 0 => return self.response(model, outside),
@@ -131,10 +131,10 @@ impl Matcher {
                 if !expected.starts_with(frame) {
                     let code =
                         frame.get(2..4).map_or(0, |code| u16::from_be_bytes([code[0], code[1]]));
-                    let is_asked = outside.close_codes.contains(&code)
+                    let is_requested = outside.close_codes.contains(&code)
                         || (code == 1001 && outside.may_go_away);
-                    if !is_asked {
-                        return Err(format!("a close frame out of nowhere: {frame:02x?}"));
+                    if !is_requested {
+                        return Err(format!("an unexpected close frame: {frame:02x?}"));
                     }
                     self.end = Some(End::CloseFromOutside);
                     self.tail.drain(..end);
@@ -162,8 +162,9 @@ impl Matcher {
         Ok(true)
     }
 
-    /// After a close from outside: takes a pong, if it has all come. Which pings are answered depends
-    /// on how much of the input the server had seen before, which the model cannot know.
+    /// Takes a complete pong after a close frame for an external reason. The model cannot know
+    /// which pings are answered, because it does not know how much input the server had read
+    /// before.
     fn late_pong(&mut self) -> Result<bool, String> {
         let len = match self.tail[..] {
             [0x8A] => return Ok(false),
@@ -177,7 +178,7 @@ impl Matcher {
         Ok(true)
     }
 
-    /// The first bytes of all: a 101, or another status.
+    /// Identifies the response to the request: a 101, or another status.
     fn response(&mut self, model: &Model, outside: &Outside) -> Result<bool, String> {
         let Some(status) = self.tail.get(9..12) else { return Ok(false) };
         if status == b"101" {
@@ -202,10 +203,10 @@ impl Matcher {
     /// Takes bytes of the frame that the model expects.
     fn expected(&mut self, model: &Model) -> Result<(), String> {
         let end = model.ends.get(self.frame).map(|end| end.0);
-        let owed = &model.expected[self.pos..end.unwrap_or(model.expected.len())];
-        let count = owed.len().min(self.tail.len());
-        if let Some(at) = (0..count).find(|&at| owed[at] != self.tail[at]) {
-            let (is, should) = (&self.tail[at..], &owed[at..]);
+        let expected = &model.expected[self.pos..end.unwrap_or(model.expected.len())];
+        let count = expected.len().min(self.tail.len());
+        if let Some(at) = (0..count).find(|&at| expected[at] != self.tail[at]) {
+            let (is, should) = (&self.tail[at..], &expected[at..]);
             return Err(format!(
                 "byte {} of the replies is wrong: {:02x?}, not {:02x?}",
                 self.pos + at,
@@ -214,7 +215,7 @@ impl Matcher {
             ));
         }
         if count == 0 {
-            return Err(format!("{} bytes that nobody asked for", self.tail.len()));
+            return Err(format!("{} unexpected bytes", self.tail.len()));
         }
         let is_close = self.tail[0] == 0x88 && self.pos == self.frame_start(model);
         self.tail.drain(..count);
@@ -235,7 +236,7 @@ impl Matcher {
         self.frame.checked_sub(1).map_or(0, |before| model.ends[before].0)
     }
 
-    /// Bytes of the model's that have not been written, and need not wait for anything.
+    /// The number of the model's bytes that the server has not written, although it could.
     pub(crate) fn unsent(&self, model: &Model) -> usize {
         if self.end == Some(End::CloseFromOutside) {
             return 0;
@@ -247,7 +248,8 @@ impl Matcher {
         (model.expected.len() + refusal - self.pos).saturating_sub(self.tail.len())
     }
 
-    /// Whether a posted message could go out now: no message is under way, and no close frame.
+    /// Whether a posted message could be sent now: the last message is complete, and no close frame
+    /// has been sent.
     pub(crate) fn takes_posts(&self) -> bool {
         self.end.is_none() && self.is_open() && !self.is_within_frame && !self.is_within_message
     }
@@ -262,7 +264,7 @@ impl Matcher {
         self.is_within_frame
     }
 
-    /// Whether bytes have been written that cannot be identified without the following ones.
+    /// Whether the last written bytes cannot be identified without the following ones.
     pub(crate) const fn is_undecided(&self) -> bool {
         !self.tail.is_empty()
     }
@@ -277,7 +279,7 @@ impl Matcher {
         self.refusal.is_some()
     }
 
-    /// Checks a response that is not a 101, all of which has been written.
+    /// Checks a complete response other than 101.
     ///
     /// # Errors
     ///
@@ -300,13 +302,13 @@ impl Matcher {
             false => "\r\nConnection: close\r\n",
         };
         if !is_whole || !has_date || !text.contains(connection) {
-            return Err(format!("a strange response: {text:?}"));
+            return Err(format!("an invalid response: {text:?}"));
         }
         Ok(())
     }
 }
 
-/// How much of a response is missing at least.
+/// Minimum number of missing bytes of a response.
 fn refusal_rest(refusal: &[u8], body_is: Body) -> usize {
     let text = String::from_utf8_lossy(refusal);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return 1 };

@@ -1,8 +1,8 @@
-//! The memory that the workers hold: an allocator that counts allocations inside a turn.
+//! The memory that the workers hold: an allocator that counts the allocations of turns.
 //!
-//! Each block carries in front of it whether it was counted, so that a message which another
-//! thread made and the worker frees, or the other way round, is counted right. All of a simulation
-//! is on one thread, and so are its counts.
+//! A mark in front of each block records whether it was counted. So the counts stay correct if a
+//! turn frees a block from outside, or the other way round. A simulation runs on one thread, and so
+//! the counts are per thread.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -12,11 +12,11 @@ use std::cell::Cell;
 pub(crate) struct Held {
     /// Bytes in blocks of less than [`LARGE_BYTES`].
     pub(crate) small: isize,
-    /// Bytes in larger blocks: a worker keeps some for the next large message.
+    /// Bytes in larger blocks. A worker keeps some for the next large message.
     pub(crate) large: isize,
 }
 
-/// A worker may keep an unused block from this size on.
+/// Minimum size of an unused block that a worker may keep.
 pub(crate) const LARGE_BYTES: usize = 64 * 1024;
 
 thread_local! {
@@ -24,12 +24,12 @@ thread_local! {
     static HELD: Cell<Held> = const { Cell::new(Held { small: 0, large: 0 }) };
 }
 
-/// Runs a part of a worker, whose allocations count.
+/// Runs code of a worker, whose allocations count.
 pub(crate) fn inside<R>(act: impl FnOnce() -> R) -> R {
     with(true, act)
 }
 
-/// Runs a part of the simulation that a worker has called, whose allocations do not count.
+/// Runs code of the simulation inside a worker's call. Its allocations do not count.
 pub(crate) fn outside<R>(act: impl FnOnce() -> R) -> R {
     with(false, act)
 }
@@ -45,12 +45,12 @@ fn with<R>(counts: bool, act: impl FnOnce() -> R) -> R {
     act()
 }
 
-/// The memory that is held now.
+/// The memory that the workers hold now.
 pub(crate) fn held() -> Held {
     HELD.get()
 }
 
-/// Begins to count from nothing: a simulation that failed may have left something behind.
+/// Resets the counts, because a failed simulation may have left blocks behind.
 pub(crate) fn forget() {
     HELD.set(Held::default());
 }
@@ -60,11 +60,11 @@ struct Counting;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The layout with room for the mark in front, and where the block begins in it.
+/// The layout with space for the mark in front, and the offset of the block in it.
 fn marked(layout: Layout) -> (Layout, usize) {
     let start = layout.align().max(16);
     let all = Layout::from_size_align(layout.size() + start, start);
-    (all.expect("no test asks for half of all memory"), start)
+    (all.expect("no test allocates half of the address space"), start)
 }
 
 fn count(layout: Layout, sign: isize) {
@@ -74,9 +74,9 @@ fn count(layout: Layout, sign: isize) {
     HELD.set(held);
 }
 
-// SAFETY: every block is one of the system's allocator, a few bytes larger than asked for and
-// aligned as asked for, and is given back with the layout that it was taken with. `realloc` is the
-// default one, which calls these two.
+// SAFETY: every block comes from the system's allocator, is larger than requested by `start` bytes
+// and aligned as requested, and is freed with the layout of its allocation. `realloc` is the
+// default implementation, which calls these two functions.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let (all, start) = marked(layout);
@@ -89,7 +89,7 @@ unsafe impl GlobalAlloc for Counting {
         if counts {
             count(layout, 1);
         }
-        // SAFETY: the block has `start` bytes, at least 16, in front of what was asked for.
+        // SAFETY: the block is `start` bytes, at least 16, larger than requested.
         unsafe {
             pointer.write(u8::from(counts));
             pointer.add(start)
@@ -98,7 +98,7 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         let (all, start) = marked(layout);
-        // SAFETY: `alloc` made the block, and wrote the mark.
+        // SAFETY: `alloc` allocated the block, and wrote the mark.
         unsafe {
             let pointer = pointer.sub(start);
             if pointer.read() != 0 {

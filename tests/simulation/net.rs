@@ -1,5 +1,5 @@
-//! The simulated network: a [`Network`] that moves bytes when random numbers say so, delays and
-//! repeats edges, and makes calls fail.
+//! The simulated network: a [`Network`] that at random moves bytes, delays and repeats edges, and
+//! makes calls fail.
 
 use std::io::{self, ErrorKind};
 
@@ -24,21 +24,21 @@ pub(crate) struct NetworkFaults {
     pub(crate) is_traced: bool,
 }
 
-/// The client's end of a socket, and a record of what the worker did.
+/// The client's end of a socket, and a record of the worker's calls.
 #[derive(Debug, Default)]
 pub(crate) struct Client {
-    /// Sent, and still on the network.
+    /// Bytes that are sent and have not arrived.
     sent: Pipe,
     sent_end: Option<SentEnd>,
-    /// The most bytes that may have arrived and not been read.
+    /// Maximum number of unread bytes that have arrived.
     arrived_max: usize,
-    /// Calls of the worker until the connection is reset.
+    /// The number of calls of the worker before the connection is reset.
     resets_after: Option<usize>,
-    /// Read by the worker since `watch.rs` looked.
+    /// Bytes that the worker has read since the last check of `watch.rs`.
     pub(crate) consumed: Vec<u8>,
-    /// Written by the worker since `watch.rs` looked.
+    /// Bytes that the worker has written since the last check of `watch.rs`.
     pub(crate) written: Vec<u8>,
-    /// The most bytes that one read has brought.
+    /// The length of the longest read.
     pub(crate) read_max: usize,
     /// A call that a worker must not make.
     pub(crate) mistake: Option<&'static str>,
@@ -51,14 +51,14 @@ enum SentEnd {
     Reset,
 }
 
-/// The most bytes of a client that the network takes before they arrive.
+/// Maximum number of a client's bytes on the network.
 const SENT_MAX: usize = 300_000;
 
-/// Buffers that make nobody wait.
+/// A size of buffers that never fill.
 const WIDE: usize = 400_000;
 
 impl NetworkFaults {
-    /// Whether a fault happens that happens once in `n` times.
+    /// Whether a fault with probability 1 / `n` happens.
     pub(crate) const fn happens(&mut self, fault: Fault, n: usize) -> bool {
         // A disabled fault draws a number too, so that the others happen as before.
         let happens = self.rng.below(n) == 0;
@@ -70,8 +70,8 @@ impl Network for NetworkFaults {
     type Client = Client;
 
     fn deliver(&mut self, socket: &mut Socket) {
-        let room = socket.client.arrived_max.saturating_sub(socket.arrived());
-        let all = socket.client.sent.len().min(room);
+        let space = socket.client.arrived_max.saturating_sub(socket.arrived());
+        let all = socket.client.sent.len().min(space);
         let count = match self.rng.below(4) {
             0 => self.rng.below(all + 1),
             1 => all.min(self.rng.below(8)),
@@ -178,7 +178,7 @@ impl Network for NetworkFaults {
 }
 
 impl Kernel {
-    /// A connection to `worker` with buffers of random sizes, which nobody has accepted yet.
+    /// A connection to `worker` with buffers of random sizes, which is not accepted yet.
     pub(crate) fn connect(&mut self, worker: usize) -> SocketId {
         let is_narrow = self.network.enabled.has(Fault::Narrow);
         let rng = &mut self.network.rng;
@@ -194,8 +194,8 @@ impl Kernel {
         id
     }
 
-    /// Takes the edges that are reported to a worker now, in a random order and with edges of
-    /// nothing among them, also of connections that are gone.
+    /// Takes the edges that this poll of a worker reports, in random order and with spurious edges,
+    /// some of them for ended connections.
     pub(crate) fn next_batch(&mut self, worker: usize) -> Vec<(Token, Readiness)> {
         let mut ready = self.poll(worker);
         let network = &mut self.network;
@@ -212,7 +212,7 @@ impl Kernel {
         ready
     }
 
-    /// Whether anything will reach a worker by itself.
+    /// Whether any input will reach a worker without a call of the worker.
     pub(crate) fn is_moving(&self, worker: usize) -> bool {
         let mut sockets = self.sockets.iter().filter(|socket| {
             socket.worker == worker && !socket.is_gone() && socket.token.is_some()
@@ -222,7 +222,7 @@ impl Kernel {
 }
 
 impl Socket {
-    /// The client sends `bytes`; returns how many of them the network takes.
+    /// The client sends `bytes`. Returns the number of bytes that the network takes.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> usize {
         if self.is_gone() {
             return bytes.len();
@@ -244,12 +244,12 @@ impl Socket {
         self.client.sent_end = Some(SentEnd::Reset);
     }
 
-    /// The network gets as good as networks are.
+    /// Widens the buffers so that they never fill.
     pub(crate) fn widen(&mut self) {
         (self.client.arrived_max, self.capacity) = (WIDE, WIDE);
     }
 
-    /// Whether an edge is on its way, or will be without a call of the worker.
+    /// Whether an edge is pending, or will be without a call of the worker.
     pub(crate) fn is_moving(&self) -> bool {
         let client = &self.client;
         let is_arriving = client.sent.len() > 0 && self.arrived() < client.arrived_max;

@@ -1,7 +1,7 @@
 //! The peers: small state machines that send, read and leave at random.
 //!
-//! All kinds are one machine with a pace, a script and a way to leave. A peer parses as much of its
-//! input as a client must: it answers pings and closes, and it notices the end.
+//! All kinds are one state machine with a pace, a script and an ending. A peer parses its input
+//! only to answer pings and close frames, and to notice the end.
 
 use std::collections::VecDeque;
 
@@ -15,33 +15,33 @@ use crate::support::rng::Rng;
 /// The behaviour of a peer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
-    /// Sends, reads, answers, closes.
+    /// Sends, reads, answers and closes.
     Polite,
-    /// The same, a few bytes at a time.
+    /// Acts like `Polite`, a few bytes at a time.
     Slow,
-    /// Sends nothing, or not all of a request, and answers nothing.
+    /// Sends at most a request, perhaps incomplete, and answers nothing.
     Silent,
     /// Sends and never reads.
     NeverReads,
-    /// Ends its direction and goes on reading.
+    /// Ends its direction and continues to read.
     HalfClosing,
-    /// Resets the connection in the middle of something.
+    /// Resets the connection, perhaps inside a frame.
     Resetting,
-    /// Announces more than it sends, and then says nothing.
+    /// Announces more bytes than it sends, and then stays silent.
     Truncating,
-    /// Breaks one rule, and goes on.
+    /// Violates the protocol once, and continues.
     Malicious,
-    /// Sends no good request.
+    /// Sends an invalid request.
     Garbage,
-    /// Goes on sending after its close frame.
+    /// Continues to send after its close frame.
     SendsAfterClose,
-    /// Makes the handler close, or panic.
+    /// Makes the handler close or panic.
     Provoking,
     /// Sends a great many small frames at once.
     Flooding,
     /// Sends large messages.
     Large,
-    /// Closes and leaves its end of the connection open.
+    /// Sends a close frame and leaves its end of the connection open.
     Lingering,
 }
 
@@ -71,9 +71,9 @@ pub(crate) struct Peer {
     pub(crate) kind: Kind,
     pub(crate) opening: Opening,
     rng: Rng,
-    /// Frames to come.
+    /// The frames not begun yet.
     script: VecDeque<Vec<u8>>,
-    /// The frame under way.
+    /// The current frame.
     out: Vec<u8>,
     out_sent: usize,
     ending: Ending,
@@ -81,14 +81,14 @@ pub(crate) struct Peer {
     inbox: Inbox,
 }
 
-/// What a peer does at the end of its script.
+/// The action of a peer at the end of its script.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Ending {
-    /// Waits for what the server does.
+    /// Waits for the server.
     Wait,
     Finish,
     Reset,
-    /// It has done it.
+    /// The action is done.
     Done,
 }
 
@@ -129,7 +129,7 @@ impl Peer {
         }
     }
 
-    /// Does a little, or nothing.
+    /// Reads or writes a random amount.
     pub(crate) fn act(&mut self, socket: &mut Socket) {
         let pace = if self.kind == Kind::Slow { 5 } else { 300_000 };
         let pace = match self.rng.below(4) {
@@ -147,17 +147,17 @@ impl Peer {
         }
     }
 
-    /// Sends and reads the rest as fast as it can, and leaves.
+    /// Sends and reads the rest as fast as possible, and ends.
     pub(crate) fn wind_down(&mut self, socket: &mut Socket) {
         self.is_patient = false;
         self.read(socket, usize::MAX);
         self.write(socket, usize::MAX);
-        let is_through = self.script.is_empty() && self.out_sent == self.out.len();
+        let has_sent_all = self.script.is_empty() && self.out_sent == self.out.len();
         let waits = matches!(
             self.kind,
             Kind::Silent | Kind::NeverReads | Kind::Truncating | Kind::Lingering
         );
-        if is_through && !waits && self.ending == Ending::Wait {
+        if has_sent_all && !waits && self.ending == Ending::Wait {
             self.ending = Ending::Finish;
         }
     }
@@ -202,7 +202,7 @@ impl Peer {
         if self.script.is_empty() && self.out_sent == self.out.len() {
             match self.ending {
                 Ending::Wait | Ending::Done => return,
-                // Some give the server the time to answer.
+                // A patient peer gives the server time to answer.
                 Ending::Finish if self.is_patient && self.rng.below(10) > 0 => return,
                 Ending::Finish => socket.finish(),
                 Ending::Reset => socket.reset(),
@@ -212,7 +212,7 @@ impl Peer {
     }
 }
 
-/// What a peer of this kind sends after its request, of which some send only a part.
+/// Appends the frames of a peer of this kind to its request. Some kinds truncate the request.
 fn write_script(
     kind: Kind,
     count: usize,
@@ -233,7 +233,7 @@ fn write_script(
     }
     match kind {
         Kind::HalfClosing | Kind::Resetting => {
-            // In the middle of a frame.
+            // Perhaps inside a frame.
             if let Some(last) = script.back_mut()
                 && generator.rng.below(2) == 0
             {

@@ -1,7 +1,7 @@
-//! A simulation in one line: its seed, and the parts that are left out to make a failure smaller.
+//! A simulation in one line: its seed, and the parts that are removed to make a failure smaller.
 //!
-//! `1234`, or `1234,steps=80,frames=3,peers=0+4,without=late+drain`. Everything else follows from
-//! the seed. Each peer has an Rng of its own, so that it acts the same without the others.
+//! `1234`, or `1234,steps=80,frames=3,peers=0+4,without=late+drain`. The seed determines everything
+//! else. Each peer has an Rng of its own, so that it acts the same without the others.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,20 +12,20 @@ use ws_reactor::Config;
 use crate::faults::{self, Fault, FaultSet};
 use crate::support::rng::Rng;
 
-/// A plan of a simulation.
+/// The parameters of a simulation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
-    /// Rounds before everything calms down.
+    /// Rounds before the faults stop and the peers finish.
     pub(crate) steps: usize,
-    /// Frames that a peer sends at most.
+    /// Maximum number of frames per peer.
     pub(crate) frames: usize,
     /// The peers, by number.
     pub(crate) peers: Vec<usize>,
     pub(crate) faults: FaultSet,
 }
 
-/// The server's settings, which follow from the seed.
+/// The server's settings, which the seed determines.
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
     pub(crate) config: Config,
@@ -42,7 +42,7 @@ const FRAMES_MAX: usize = 24;
 const PEERS_MAX: usize = 12;
 
 impl Plan {
-    /// Everything that follows from the seed.
+    /// The complete plan of a seed.
     pub(crate) fn new(seed: u64) -> Self {
         let peers = 1 + Rng::new(seed ^ 1).below(PEERS_MAX);
         Self {
@@ -117,10 +117,10 @@ impl FromStr for Plan {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number"));
+        let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is not a number"));
         let mut parts = text.split(',');
         let seed = parts.next().unwrap_or_default();
-        let seed = seed.parse().map_err(|_| format!("`{seed}` is no seed"))?;
+        let seed = seed.parse().map_err(|_| format!("`{seed}` is not a seed"))?;
         let mut plan = Self::new(seed);
         for part in parts {
             match part.split_once('=') {
@@ -132,11 +132,11 @@ impl FromStr for Plan {
                 Some(("without", faults)) => {
                     for name in faults.split('+') {
                         let fault = faults::ALL.iter().find(|fault| fault.to_string() == name);
-                        let fault = fault.ok_or_else(|| format!("`{name}` is no fault"))?;
+                        let fault = fault.ok_or_else(|| format!("`{name}` is not a fault"))?;
                         plan.faults = plan.faults.without(*fault);
                     }
                 }
-                _ => return Err(format!("`{part}` is no part of a plan")),
+                _ => return Err(format!("`{part}` is not a part of a plan")),
             }
         }
         Ok(plan)
@@ -144,7 +144,7 @@ impl FromStr for Plan {
 }
 
 #[test]
-fn a_plan_survives_the_trip_through_a_command_line() {
+fn a_plan_is_printed_and_parsed_without_loss() {
     for text in ["7", "7,steps=3,frames=2,peers=0,without=late+drain"] {
         assert_eq!(text.parse::<Plan>().map(|plan| plan.to_string()).as_deref(), Ok(text));
     }

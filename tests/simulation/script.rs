@@ -15,21 +15,21 @@ use crate::support::rng::Rng;
 pub(crate) struct FrameGenerator<'s> {
     pub(crate) rng: &'s mut Rng,
     pub(crate) rules: Rules,
-    /// Payload bytes that are left to it.
+    /// Payload bytes that it may still generate.
     pub(crate) budget: usize,
 }
 
-/// Sizes at which the form of a length, or the server's way with a message, changes.
+/// Sizes at which the encoding of a length changes, or the server's way to handle a message.
 const EDGES: [usize; 13] =
     [0, 1, 2, 125, 126, 127, 700, 4096, 16_384, 16_385, 40_000, 65_535, 65_536];
 
-/// Texts that the handler obeys.
+/// Texts that are commands to the handler.
 const COMMANDS: [&str; 4] = ["!send 10", "!send 3000", "!send 40000", commands::NOTHING];
 
-/// Faults that [`FrameGenerator::fault`] knows.
+/// The numbers of the faults of [`FrameGenerator::fault`].
 pub(crate) const FAULTS: Range<usize> = 0..20;
 
-/// Requests that are refused, with the status.
+/// Requests that are refused, with their statuses.
 const REFUSED: [(&str, u16); 15] = [
     ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 426),
     ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
@@ -69,7 +69,7 @@ pub(crate) fn good_request(rng: &mut Rng) -> (Vec<u8>, Opening) {
     (request, Opening { head_len, status: 101, is_head: false })
 }
 
-/// A request that does not.
+/// A request that is refused.
 pub(crate) fn bad_request(rng: &mut Rng, request_bytes_max: usize) -> (Vec<u8>, Opening) {
     if rng.below(REFUSED.len() + 1) == 0 {
         let request = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(request_bytes_max));
@@ -143,7 +143,7 @@ impl FrameGenerator<'_> {
         self.frame(TEXT, text.as_bytes())
     }
 
-    /// Fault number `which`, in as many frames as it takes.
+    /// The frames of fault number `which`.
     pub(crate) fn fault(&mut self, which: usize) -> Vec<u8> {
         let key = self.key();
         let good = client(TEXT, b"good").key(key);
@@ -175,7 +175,8 @@ impl FrameGenerator<'_> {
             16 => client(CLOSE, &[0; 126]).key(key),
             17 => return self.too_many(),
             18 => {
-                // The limit is on the sum, after a part of a streamed message has gone out.
+                // The limit applies to the sum, even after a part of a streamed message has been
+                // sent.
                 let start = self.bytes(600);
                 let start = client(BINARY, &start).key(key).fin(false).bytes();
                 let end = client(CONTINUATION, b"").key(key);
@@ -195,7 +196,7 @@ impl FrameGenerator<'_> {
             bytes.extend(self.fragment(CONTINUATION, b"", false));
         }
         if max < self.rules.fragments_max {
-            // So many are allowed: something else has to be wrong.
+            // The number is allowed, so add another fault.
             bytes.extend(self.fragment(BINARY, b"", true));
         }
         bytes
@@ -206,7 +207,7 @@ impl FrameGenerator<'_> {
         self.frame(opcode, &payload)
     }
 
-    /// A message in fragments, cut anywhere, with pings in between.
+    /// A message cut into fragments at random, with pings in between.
     fn fragments(&mut self) -> Vec<Vec<u8>> {
         let (opcode, payload) = self.payload();
         let count = 1 + self.rng.below((self.rules.fragments_max as usize).min(7));
@@ -243,7 +244,7 @@ impl FrameGenerator<'_> {
 
     fn bytes(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = self.rng.bytes(len);
-        // A posted message begins with a zero byte, so that the two can be told apart.
+        // Posted messages begin with a zero byte, so that the matcher can distinguish them.
         if let Some(first) = bytes.first_mut() {
             *first |= 1;
         }

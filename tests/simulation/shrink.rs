@@ -1,4 +1,4 @@
-//! Makes a failing plan smaller: fewer steps, peers, frames and kinds of faults, while it still
+//! Makes a failing plan smaller: removes steps, peers, frames and kinds of faults as long as it
 //! fails.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,11 +11,11 @@ use crate::run::{Done, run};
 /// The time limit of shrinking.
 const TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Runs a plan; a panic is a failure too.
+/// Runs a plan. A panic counts as a failure.
 ///
 /// # Errors
 ///
-/// What went wrong.
+/// The description of the failure.
 pub(crate) fn attempt(plan: &Plan, is_traced: bool) -> Result<Done, String> {
     catch_unwind(AssertUnwindSafe(|| run(plan, is_traced))).unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
@@ -24,23 +24,23 @@ pub(crate) fn attempt(plan: &Plan, is_traced: bool) -> Result<Done, String> {
     })
 }
 
-/// The smallest failing plan that was found, and its failure.
-pub(crate) fn shrink(plan: &Plan, what: &str) -> (Plan, String) {
+/// Returns the smallest failing plan found, and its failure.
+pub(crate) fn shrink(plan: &Plan, failure: &str) -> (Plan, String) {
     let start = Instant::now();
-    let mut smallest = (plan.clone(), what.to_owned());
+    let mut smallest = (plan.clone(), failure.to_owned());
     loop {
         let before = smallest.0.clone();
         for candidate in candidates(&before) {
             if start.elapsed() > TIME_MAX {
                 return smallest;
             }
-            // Each is a step from the plan that the round began with: take it to the newest.
+            // The candidates were made for `before`, but apply to the smallest plan so far.
             let candidate = candidate(&smallest.0);
             if candidate != smallest.0
-                && let Err(what) = attempt(&candidate, false)
-                && kind(&what) == kind(&smallest.1)
+                && let Err(failure) = attempt(&candidate, false)
+                && kind(&failure) == kind(&smallest.1)
             {
-                smallest = (candidate, what);
+                smallest = (candidate, failure);
             }
         }
         if smallest.0 == before {
@@ -49,10 +49,10 @@ pub(crate) fn shrink(plan: &Plan, what: &str) -> (Plan, String) {
     }
 }
 
-/// A failure without its numbers, so that two different failures are not confused.
-fn kind(what: &str) -> String {
-    let place = what.rfind(": ").map_or(0, |at| at + 2);
-    what[place..].chars().filter(|c| c.is_alphabetic()).collect()
+/// The words of a failure without its numbers, to tell different failures apart.
+fn kind(failure: &str) -> String {
+    let place = failure.rfind(": ").map_or(0, |at| at + 2);
+    failure[place..].chars().filter(|c| c.is_alphabetic()).collect()
 }
 
 type Step = Box<dyn Fn(&Plan) -> Plan>;
