@@ -1,4 +1,4 @@
-//! Echoes over real sockets: every message comes back unchanged, whatever its size and fragments.
+//! Echoes over real sockets: every message comes back unchanged, for every size and fragmentation.
 //!
 //! The client is tungstenite. A batch larger than the kernel's buffers is written and read by two
 //! threads: a client that writes everything before it reads would deadlock.
@@ -98,11 +98,11 @@ fn read_message(client: &mut Client) -> Message {
 }
 
 #[track_caller]
-fn assert_same(message: &Message, expected: &Message, what: &str) {
+fn assert_same(message: &Message, expected: &Message, name: &str) {
     // Do not print the messages, which may be a mebibyte.
     assert!(
         message == expected,
-        "{what}: {} bytes instead of {}, text: {} instead of {}",
+        "{name}: {} bytes instead of {}, text: {} instead of {}",
         message.len(),
         expected.len(),
         message.is_text(),
@@ -125,8 +125,8 @@ fn thousands_of_random_messages_are_echoed_exactly() {
                 let mut writer = writing_half(&client);
                 let writer = thread::spawn(move || write_messages(&mut writer, seed, MESSAGES));
                 for (index, expected) in messages(seed, MESSAGES).enumerate() {
-                    let what = format!("client {number}, message {index}");
-                    assert_same(&read_message(&mut client), &expected, &what);
+                    let name = format!("client {number}, message {index}");
+                    assert_same(&read_message(&mut client), &expected, &name);
                 }
                 writer.join().expect("everything is written");
                 close(client);
@@ -336,14 +336,14 @@ fn a_peer_that_does_not_read_delays_no_other_and_loses_nothing() {
     }
     close(other);
     let mut reader = slow.try_clone().unwrap();
-    let (whole, begun) = (written / message.len(), written % message.len());
-    let expected = whole + usize::from(begun > 0);
+    let (whole, partial) = (written / message.len(), written % message.len());
+    let expected = whole + usize::from(partial > 0);
     let reader = thread::spawn(move || {
         (0..expected).for_each(|_| expect_bytes(&mut reader, &reply));
     });
-    if begun > 0 {
+    if partial > 0 {
         slow.set_write_timeout(None).unwrap();
-        slow.write_all(&message[begun..]).unwrap();
+        slow.write_all(&message[partial..]).unwrap();
     }
     reader.join().expect("every echo arrives");
     drop(slow);

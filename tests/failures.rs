@@ -150,9 +150,9 @@ fn panics_in_on_open_and_on_close_are_contained() {
 }
 
 /// Echoes, and reports why connections end.
-struct Coroner(Sender<CloseCause>);
+struct CloseReporter(Sender<CloseCause>);
 
-impl Handler for Coroner {
+impl Handler for CloseReporter {
     type State = ();
 
     fn on_message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
@@ -171,7 +171,7 @@ fn a_silent_peer_is_pinged_and_then_closed() {
     // The worker must wait for the shorter of the two.
     let handshake_timeout = Duration::from_secs(3600);
     let config = Config { idle_timeout: IDLE, handshake_timeout, ..Config::default() };
-    let server = serve_with(config, 1, || Coroner(sender.clone()));
+    let server = serve_with(config, 1, || CloseReporter(sender.clone()));
     let start = Instant::now();
     let mut stream = open_raw(address(&server));
     expect_bytes(&mut stream, &frames::server(frames::PING, b"").bytes());
@@ -216,7 +216,7 @@ fn a_peer_that_answers_pings_is_kept() {
 fn a_peer_that_does_not_answer_a_close_frame_is_dropped() {
     let (sender, causes) = channel();
     let config = Config { close_timeout: Duration::from_millis(200), ..Config::default() };
-    let server = serve_with(config, 1, || Coroner(sender.clone()));
+    let server = serve_with(config, 1, || CloseReporter(sender.clone()));
     let mut other = connect(address(&server));
     let mut stream = open_raw(address(&server));
     // An unmasked frame is a protocol error; the peer never ends its direction of TCP.
@@ -260,9 +260,9 @@ fn a_request_that_does_not_end_in_time_is_answered_408() {
     let server = serve_with(config, 1, || Echo);
     let start = Instant::now();
     let mut silent = dial(address(&server));
-    let mut begun = dial(address(&server));
-    begun.write_all(&GOOD_REQUEST[..100]).unwrap();
-    for stream in [&mut silent, &mut begun] {
+    let mut incomplete = dial(address(&server));
+    incomplete.write_all(&GOOD_REQUEST[..100]).unwrap();
+    for stream in [&mut silent, &mut incomplete] {
         let answer = read_all(stream);
         assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
     }

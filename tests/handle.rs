@@ -156,15 +156,15 @@ fn a_close_from_another_thread_follows_earlier_messages() {
 fn an_id_stays_stale_after_its_connection_has_ended() {
     let Registered { server, opened, .. } = registered(1);
     close(connect(address(&server)));
-    let gone = id(&opened);
-    wait_until("the id is stale", || server.send(gone, "hello") == Err(SendError::Stale));
-    assert_eq!(server.close(gone, CloseCode::NORMAL, ""), Err(SendError::Stale));
+    let stale = id(&opened);
+    wait_until("the id is stale", || server.send(stale, "hello") == Err(SendError::Stale));
+    assert_eq!(server.close(stale, CloseCode::NORMAL, ""), Err(SendError::Stale));
     for _ in 0..10 {
         // A new connection in the same slot must not be reached by the old id.
         let mut client = connect(address(&server));
         let peer = id(&opened);
-        assert_ne!(peer, gone);
-        assert_eq!(server.send(gone, "hello"), Err(SendError::Stale));
+        assert_ne!(peer, stale);
+        assert_eq!(server.send(stale, "hello"), Err(SendError::Stale));
         server.send(peer, "to you").unwrap();
         assert_eq!(client.read().unwrap(), Message::text("to you"));
         close(client);

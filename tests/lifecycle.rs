@@ -230,9 +230,9 @@ fn a_subprotocol_that_was_not_offered_is_answered_500() {
 }
 
 /// Accepts pages of one origin, and answers health checks.
-struct Doorkeeper;
+struct OriginCheck;
 
-impl Handler for Doorkeeper {
+impl Handler for OriginCheck {
     type State = ();
 
     fn on_request(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Upgrade<()> {
@@ -258,7 +258,7 @@ impl Handler for Doorkeeper {
 
 #[test]
 fn only_the_allowed_origin_is_accepted() {
-    let server = serve(1, || Doorkeeper);
+    let server = serve(1, || OriginCheck);
     let address = address(&server);
     let from = |origin| request(address, "/", &[("Origin", origin)]);
     assert_eq!(refused(dial(address), from("https://example.com.evil.test")), 403);
@@ -290,7 +290,7 @@ fn undated(response: &str) -> String {
 
 #[test]
 fn a_rejection_has_its_status_headers_and_body() {
-    let server = serve(1, || Doorkeeper);
+    let server = serve(1, || OriginCheck);
     let mut stream = dial(address(&server));
     stream.write_all(GOOD_REQUEST).unwrap();
     assert_eq!(
@@ -304,7 +304,7 @@ fn a_rejection_has_its_status_headers_and_body() {
 
 #[test]
 fn plain_http_is_answered_by_the_handler_or_with_426() {
-    let server = serve(1, || Doorkeeper);
+    let server = serve(1, || OriginCheck);
     let get = |path| {
         exchange(address(&server), &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
     };
@@ -329,8 +329,8 @@ fn frames_sent_with_the_request_are_answered_after_the_greeting() {
     let first = frames::client(frames::TEXT, b"early").bytes();
     let second = frames::client(frames::BINARY, &[7; 300]).bytes();
     // The second frame is incomplete at first.
-    let (begun, rest) = second.split_at(100);
-    stream.write_all(&[GOOD_REQUEST, &first, begun].concat()).unwrap();
+    let (start, rest) = second.split_at(100);
+    stream.write_all(&[GOOD_REQUEST, &first, start].concat()).unwrap();
     expect_bytes(&mut stream, GOOD_RESPONSE);
     expect_bytes(&mut stream, &frames::server(frames::TEXT, b"welcome to /chat").bytes());
     expect_bytes(&mut stream, &frames::server(frames::TEXT, b"early").bytes());

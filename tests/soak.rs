@@ -309,8 +309,8 @@ fn leave(stream: TcpStream, rng: &mut Rng) {
 /// Disconnects before its request is complete.
 fn break_off_the_request(address: SocketAddr, rng: &mut Rng) {
     let mut stream = dial(address);
-    let begun = &GOOD_REQUEST[..rng.below(GOOD_REQUEST.len())];
-    stream.write_all(begun).expect("the server reads");
+    let start = &GOOD_REQUEST[..rng.below(GOOD_REQUEST.len())];
+    stream.write_all(start).expect("the server reads");
     leave(stream, rng);
 }
 

@@ -89,17 +89,17 @@ fn a_worker_panic_is_reported_at_once_and_the_others_continue() {
     let (sender, opened) = channel();
     let server = serve(2, || Named(sender.clone()));
     let client = open_with(&server, 0);
-    let victim_id = opened.recv_timeout(DEADLINE).unwrap();
-    let bystander = open_with(&server, 0);
-    let bystander_id = opened.recv_timeout(DEADLINE).unwrap();
+    let ended_id = opened.recv_timeout(DEADLINE).unwrap();
+    let other = open_with(&server, 0);
+    let open_id = opened.recv_timeout(DEADLINE).unwrap();
     drop(client);
     let error = server.join().expect_err("a worker has failed").to_string();
     assert_eq!(error, "worker 0 panicked: the log is full");
     let logged = errors_with("the log is full");
     assert!(matches!(&logged[..], [line] if line.starts_with(&error)), "{logged:?}");
-    assert_eq!(server.send(victim_id, "hello"), Err(SendError::Stale));
-    assert_eq!(server.send(bystander_id, "hello"), Err(SendError::Stopped));
-    drop(bystander);
+    assert_eq!(server.send(ended_id, "hello"), Err(SendError::Stale));
+    assert_eq!(server.send(open_id, "hello"), Err(SendError::Stopped));
+    drop(other);
     // All new connections go to the other worker.
     for _ in 0..10 {
         let mut client = connect(address(&server));

@@ -5,7 +5,7 @@
 //! ```text
 //! cargo test --test simulation                     for a few seconds, with new seeds
 //! SIMULATION_SECONDS=90 cargo test --release --test simulation -- --nocapture      for 90 seconds
-//! SIMULATION_SEED=1234 cargo test --test simulation -- --nocapture under_faults     one seed, traced
+//! SIMULATION_SEED=1234 cargo test --test simulation -- --nocapture under_faults   one seed, traced
 //! ```
 //!
 //! A change to the simulation changes the run of a seed, so every failure that it finds gets a test

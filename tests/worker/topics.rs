@@ -40,7 +40,7 @@ impl Handler for Commands {
                 ["others", topic, text] => assert!(peer.publish(topic, text)),
                 ["send", text] => peer.send(text),
                 ["echo"] => reply = Reply::Echo,
-                _ => panic!("asked to"),
+                _ => panic!("as requested"),
             }
         }
         reply
