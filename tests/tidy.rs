@@ -1,11 +1,11 @@
-//! The rules of the house that a machine can hold.
+//! Style rules that a test can check.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rooms of `src` from the ground up: a room may name those below it, and itself.
-const FLOORS: [&[&str]; 9] = [
+/// The layers of `src` from the bottom up. A module may import from lower layers only.
+const LAYERS: [&[&str]; 9] = [
     &["protocol"],
     &["config", "stats", "peer_id", "connection_info"],
     &["open_peers", "fanout"],
@@ -17,23 +17,24 @@ const FLOORS: [&[&str]; 9] = [
     &["server"],
 ];
 
-/// What the protocol must not name: it knows no socket, clock, thread or log.
+/// Names that the protocol must not use, since it knows no socket, clock, thread or log.
 const NOT_IN_PROTOCOL: [&str; 8] =
     ["std::io", "std::net", "std::time", "std::thread", "std::sync", "std::{", "mio::", "log::"];
 
-/// The one pause of the tests, between two looks at a condition that nothing announces.
+/// The only pause in the tests, between two checks of a condition that nothing announces.
 const PAUSE: (&str, &str) =
     ("tests/support/client.rs", concat!("std::thread::sl", "eep(CHECK_PAUSE);"));
 
-/// The exceptions: formatting into memory is an `io::Write`, and shared memory is an `Arc`.
+/// The exceptions: `io::Write` for formatting into memory, and `Arc` for shared memory.
 const ALLOWED_IN_PROTOCOL: [(&str, &str); 2] =
     [("/response.rs", "use std::io::Write;"), ("/encoded.rs", "use std::sync::Arc;")];
 
 const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// Phrases that a reader has to decode, or that only this project used. Each has a plain word in the
-/// field: unsent, queued, incomplete, lack of, ended, dropped, continues, handles, faults, worker.
+/// Phrases that a reader has to decode, or that only this project used. The field has a plain word
+/// for each: unsent, queued, incomplete, lack of, ended, dropped, continues, handles, faults,
+/// worker.
 const PHRASES: [&str; 20] = [
     "owed",
     "under way",
@@ -57,7 +58,7 @@ const PHRASES: [&str; 20] = [
     "lanes",
 ];
 
-/// The files whose language this test reads: all that a user or a maintainer reads first.
+/// The folders whose comments must use plain words.
 const PROSE: [&str; 3] = ["src", "examples", "benches"];
 
 #[test]
@@ -91,40 +92,40 @@ fn has_phrase(prose: &str, phrase: &str) -> bool {
 }
 
 #[test]
-fn imports_go_down_only() {
+fn modules_import_from_lower_layers_only() {
     let mut faults = Faults::default();
     for file in sources(&["src"]) {
-        let room = file.room();
-        if room == "lib" {
+        let module = file.top_module();
+        if module == "lib" {
             continue;
         }
-        let Some(floor) = floor(&room) else {
-            faults.add(&file, 1, &format!("`{room}` has no floor: give it one in FLOORS"));
+        let Some(layer) = layer(&module) else {
+            faults.add(&file, 1, &format!("`{module}` has no layer: add it to LAYERS"));
             continue;
         };
         for (number, line) in file.code() {
-            for named in rooms_named(line) {
-                let is_below = self::floor(named).is_some_and(|below| below < floor);
-                if named != room && !is_below {
-                    faults.add(&file, number, &format!("`{room}` must not name `{named}`"));
+            for named in modules_named(line) {
+                let is_below = self::layer(named).is_some_and(|below| below < layer);
+                if named != module && !is_below {
+                    faults.add(&file, number, &format!("`{module}` must not name `{named}`"));
                 }
             }
             if line.contains("super::super::") {
-                faults.add(&file, number, "name the room: `crate::`, not `super::super::`");
+                faults.add(&file, number, "write `crate::`, not `super::super::`");
             }
             if !file.name.trim_start_matches("src/").contains('/') && line.contains("super::") {
-                faults.add(&file, number, "name the room: `crate::`, not `super::`");
+                faults.add(&file, number, "write `crate::`, not `super::`");
             }
         }
     }
-    faults.none("an import goes up, or sideways");
+    faults.none("an import from the same or a higher layer");
 }
 
-/// Inside a folder of `src`, `mod.rs` declares the modules from the top down: a module imports from
-/// those declared after its own, and from the module that defines a name, not from one that
-/// re-exports it.
+/// Inside a folder of `src`, `mod.rs` declares the modules from the top down. A module may import
+/// only from modules declared after its own, and from the module that defines a name, not from one
+/// that re-exports it.
 #[test]
-fn imports_inside_a_folder_go_down_only() {
+fn modules_in_a_folder_import_from_later_modules_only() {
     let files = sources(&["src"]);
     let mut faults = Faults::default();
     for file in &files {
@@ -132,7 +133,8 @@ fn imports_inside_a_folder_go_down_only() {
         for (number, line) in file.code() {
             for named in paths_named(line, &own) {
                 let shared = own.iter().zip(&named).take_while(|(own, named)| own == named).count();
-                // The whole of `src` has its order in FLOORS, and a folder may name what is in it.
+                // LAYERS has the order of the top level, and a folder may import from its own
+                // modules.
                 if shared == 0 || shared == own.len() {
                     continue;
                 }
@@ -150,7 +152,7 @@ fn imports_inside_a_folder_go_down_only() {
             }
         }
     }
-    faults.none("an import goes up inside its folder, or through a re-export");
+    faults.none("an import from an earlier module of the folder, or through a re-export");
 }
 
 #[test]
@@ -170,19 +172,19 @@ fn the_protocol_knows_no_socket_clock_thread_or_log() {
             }
         }
     }
-    faults.none("the protocol takes bytes and gives bytes");
+    faults.none("I/O, time, threads or logging in the protocol");
 }
 
 #[test]
 fn lib_only_declares_and_reexports() {
     let mut faults = Faults::default();
-    // The struct carries the README's examples to the documentation tests.
+    // The struct makes the README's examples documentation tests.
     let starts = ["mod ", "pub mod ", "pub use ", "#[", "#![", "}", "pub struct Readme;"];
     for file in sources(&["src/lib.rs"]) {
         assert!(file.text.contains("#![forbid(unsafe_code)]"), "lib.rs forbids unsafe code");
         for (number, line) in file.code() {
             if !starts.iter().any(|start| line.starts_with(start)) {
-                faults.add(&file, number, "lib.rs holds declarations and exports only");
+                faults.add(&file, number, "lib.rs may only declare and export");
             }
         }
     }
@@ -190,15 +192,15 @@ fn lib_only_declares_and_reexports() {
 }
 
 #[test]
-fn nothing_is_unwrapped_outside_tests() {
+fn only_tests_call_unwrap() {
     let mut faults = Faults::default();
     for file in sources(&["src", "examples"]) {
         for (number, line) in file.code() {
             if line.contains(".unwrap()") {
-                faults.add(&file, number, "`expect` says why it cannot fail");
+                faults.add(&file, number, "use `expect` with the reason why it cannot fail");
             }
             if line.contains(".expect(\"\")") {
-                faults.add(&file, number, "`expect` says nothing");
+                faults.add(&file, number, "`expect` without a reason");
             }
         }
     }
@@ -206,14 +208,14 @@ fn nothing_is_unwrapped_outside_tests() {
 }
 
 #[test]
-fn every_file_says_what_it_is() {
+fn every_file_has_a_module_comment() {
     let mut faults = Faults::default();
     for file in sources(&EVERYWHERE) {
         if !file.text.starts_with("//! ") {
-            faults.add(&file, 1, "a file begins with `//!`");
+            faults.add(&file, 1, "the first line must begin with `//!`");
         }
     }
-    faults.none("a file without its first words");
+    faults.none("a file without a module comment");
 }
 
 #[test]
@@ -236,19 +238,19 @@ fn files_and_functions_are_short() {
 }
 
 #[test]
-fn nothing_is_left_for_later() {
-    // Written apart, so that this file may keep the rule.
+fn no_unfinished_code_remains() {
+    // The words are split so that this file passes its own check.
     let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
     let calls = [concat!("to", "do!("), concat!("unimple", "mented!("), concat!("db", "g!(")];
     let mut faults = Faults::default();
     for file in sources(&EVERYWHERE) {
         for (at, line) in file.text.lines().enumerate() {
             for found in words.iter().chain(&calls).filter(|word| line.contains(**word)) {
-                faults.add(&file, at + 1, &format!("`{found}`: do it, or open an issue"));
+                faults.add(&file, at + 1, &format!("`{found}`: finish it, or open an issue"));
             }
         }
     }
-    faults.none("left for later");
+    faults.none("unfinished code");
 }
 
 #[test]
@@ -265,14 +267,14 @@ fn no_test_is_ignored_or_sleeps() {
             }
         }
     }
-    faults.none("a test that does not run, or waits for time instead of a condition");
+    faults.none("a test that does not run, or waits for a time instead of a condition");
 }
 
-/// `FILE::NAME` in SECURITY.md is a test.
+/// `FILE::NAME` in SECURITY.md must be a test.
 #[test]
 fn every_test_that_security_names_exists() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(top.join("SECURITY.md")).expect("it can be read");
+    let text = fs::read_to_string(top.join("SECURITY.md")).expect("the file can be read");
     let mut missing = Vec::new();
     let mut count = 0;
     for (file, name) in text.split('`').filter_map(|span| span.split_once("::")) {
@@ -285,29 +287,29 @@ fn every_test_that_security_names_exists() {
             missing.push(format!("{file}::{name}"));
         }
     }
-    assert!(count > 0, "it names tests");
+    assert!(count > 0, "SECURITY.md names tests");
     assert!(missing.is_empty(), "no such test:\n{}\n", missing.join("\n"));
 }
 
-/// For each bound that SECURITY.md promises there is a patch that removes it, and the tests that are
-/// named there are those that the patches must fail.
+/// For each bound in SECURITY.md there must be a patch that removes it. The tests named for the
+/// bounds must be those that fail with these patches.
 #[test]
-fn every_bound_of_security_has_a_patch_that_its_tests_notice() {
+fn every_bound_of_security_has_a_patch_with_the_same_tests() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(top.join("SECURITY.md")).expect("it can be read");
-    let (_, bounds) = text.split_once("\n## Bounds\n").expect("a chapter");
-    let (bounds, _) = bounds.split_once("\n## ").expect("another one follows");
+    let text = fs::read_to_string(top.join("SECURITY.md")).expect("the file can be read");
+    let (_, bounds) = text.split_once("\n## Bounds\n").expect("a section for bounds");
+    let (bounds, _) = bounds.split_once("\n## ").expect("another section follows");
     let rows = bounds.lines().filter(|line| line.starts_with("| ")).skip(1);
     let promised: BTreeSet<_> = rows
         .flat_map(|row| row.trim_end_matches(" |").rsplit(" | ").next())
         .flat_map(|cell| cell.split(", ").map(|test| test.trim_matches('`').to_owned()))
         .collect();
     let mut shown = BTreeSet::new();
-    for entry in fs::read_dir(top.join("tests/mutants/bounds")).expect("it can be listed") {
-        let path = entry.expect("it can be listed").path();
-        let patch = fs::read_to_string(&path).expect("it can be read");
+    for entry in fs::read_dir(top.join("tests/mutants/bounds")).expect("the folder can be listed") {
+        let path = entry.expect("the folder can be listed").path();
+        let patch = fs::read_to_string(&path).expect("the file can be read");
         let tests = patch.lines().nth(1).and_then(|line| line.strip_prefix("Shown by "));
-        let tests = tests.unwrap_or_else(|| panic!("{}: shown by what?", path.display()));
+        let tests = tests.unwrap_or_else(|| panic!("{}: no line `Shown by`", path.display()));
         shown.extend(tests.split(", ").map(str::to_owned));
     }
     let differ: Vec<_> = promised.symmetric_difference(&shown).cloned().collect();
@@ -315,7 +317,7 @@ fn every_bound_of_security_has_a_patch_that_its_tests_notice() {
 }
 
 #[test]
-fn the_reader_of_imports_finds_every_path() {
+fn the_import_parser_finds_every_path() {
     let own = ["a", "b"].map(str::to_owned);
     for (line, expected) in [
         ("use crate::c::d::{E, F};", &["c::d"][..]),
@@ -332,7 +334,7 @@ fn the_reader_of_imports_finds_every_path() {
 }
 
 #[test]
-fn the_ruler_measures_functions() {
+fn function_lengths_are_measured_correctly() {
     let text = "    pub(crate) const fn one(&self) -> u32 { 1 }\n    fn two(\n        a: u32,\n    ) \
                 {\n        if a > 1 {\n        }\n    }\n    fn three(\n        a: u32,\n    );\n";
     let lines: Vec<_> = text.lines().collect();
@@ -343,32 +345,32 @@ fn the_ruler_measures_functions() {
     assert_eq!(lengths, [1, 6, 3]);
 }
 
-/// Where a `.rs` file is the project's own.
+/// All folders with source files of the project.
 const EVERYWHERE: [&str; 4] = ["src", "examples", "tests", "benches"];
 
 /// A source file.
 struct Source {
-    /// Its path from the top of the repository.
+    /// Its path in the repository.
     name: String,
     text: String,
 }
 
 impl Source {
-    /// The module of `src` that it belongs to.
-    fn room(&self) -> String {
+    /// The top-level module of `src` that contains it.
+    fn top_module(&self) -> String {
         let inside = self.name.trim_start_matches("src/");
         let end = inside.find(['/', '.']).unwrap_or(inside.len());
         inside[..end].to_owned()
     }
 
-    /// Its path as a module of the crate; a folder's `mod.rs` is the folder.
+    /// Its path as a module of the crate. A folder's `mod.rs` has the path of the folder.
     fn module(&self) -> Vec<String> {
         let inside = self.name.trim_start_matches("src/").trim_end_matches(".rs");
         let inside = inside.strip_suffix("/mod").unwrap_or(inside);
         inside.split('/').map(str::to_owned).collect()
     }
 
-    /// Its lines of code with their numbers: no comments, no tests at its end.
+    /// Its lines of code with their numbers, without comments and without the tests at its end.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let end = self.text.find("#[cfg(test)]\nmod tests {").unwrap_or(self.text.len());
         let lines = self.text[..end].lines().map(without_comment);
@@ -376,7 +378,8 @@ impl Source {
     }
 }
 
-/// A line up to its comment, trimmed. A `//` behind a quote may be text, and is left.
+/// A trimmed line without its comment. A `//` after a quote is kept, because it may be part of a
+/// string.
 fn without_comment(line: &str) -> &str {
     match line.find("//") {
         Some(at) if !line[..at].contains('"') => line[..at].trim(),
@@ -384,16 +387,16 @@ fn without_comment(line: &str) -> &str {
     }
 }
 
-/// The rooms that a line names behind `crate::`.
-fn rooms_named(line: &str) -> impl Iterator<Item = &str> {
+/// The top-level modules that a line names after `crate::`.
+fn modules_named(line: &str) -> impl Iterator<Item = &str> {
     line.split("crate::").skip(1).map(|rest| {
         let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
         &rest[..end]
     })
 }
 
-/// The paths that a line of module `own` names from `crate`, `super` or `self` on, without `crate`:
-/// up to the first part that is not a module's name.
+/// The module paths that a line of module `own` names after `crate::`, `super::` or `self::`. Each
+/// ends before the first part that is not a module.
 fn paths_named(line: &str, own: &[String]) -> Vec<Vec<String>> {
     let parent = &own[..own.len().saturating_sub(1)];
     let mut paths = Vec::new();
@@ -424,8 +427,8 @@ fn declared_modules<'f>(files: &'f [Source], folder: &[String]) -> Vec<&'f str> 
     lines.filter_map(|(_, line)| line.rsplit_once("mod ")?.1.strip_suffix(';')).collect()
 }
 
-fn floor(room: &str) -> Option<usize> {
-    FLOORS.iter().position(|rooms| rooms.contains(&room))
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|modules| modules.contains(&module))
 }
 
 fn begins_function(line: &str) -> bool {
@@ -434,8 +437,8 @@ fn begins_function(line: &str) -> bool {
     words.find(|word| !modifiers.contains(word)) == Some("fn")
 }
 
-/// The lines of the function that begins with the first of `lines`, laid out by rustfmt: its last
-/// is the next with the same indentation that closes it.
+/// The number of lines of the function that begins in the first of `lines`. rustfmt has formatted
+/// it, so it ends at the next closing line with the same indentation.
 fn function_lines(lines: &[&str]) -> usize {
     let first = lines[0];
     if first.ends_with(['}', ';']) {
@@ -450,7 +453,7 @@ fn function_lines(lines: &[&str]) -> usize {
     lines.iter().skip(1).position(closes).map_or(lines.len(), |at| at + 2)
 }
 
-/// The `.rs` files in these folders, or these files themselves.
+/// The given `.rs` files, and those in the given folders.
 fn sources(places: &[&str]) -> Vec<Source> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths = Vec::new();
@@ -460,13 +463,13 @@ fn sources(places: &[&str]) -> Vec<Source> {
     paths.sort();
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).expect("a source file can be read");
-        let inside = path.strip_prefix(top).expect("it was found there");
+        let inside = path.strip_prefix(top).expect("the path begins with `top`");
         Source { name: inside.to_string_lossy().into_owned(), text }
     };
     paths.into_iter().map(read).collect()
 }
 
-/// A document at the top of the tree.
+/// A document in the repository's root folder.
 fn document(name: &str) -> Source {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     let text = fs::read_to_string(path).expect("a document can be read");
@@ -483,13 +486,13 @@ fn collect(path: &Path, paths: &mut Vec<PathBuf>) {
     }
 }
 
-/// What was found, for one message about all of it.
+/// The violations of a rule, reported in one message.
 #[derive(Default)]
 struct Faults(Vec<String>);
 
 impl Faults {
-    fn add(&mut self, file: &Source, line: usize, what: &str) {
-        self.0.push(format!("{}:{line}: {what}", file.name));
+    fn add(&mut self, file: &Source, line: usize, fault: &str) {
+        self.0.push(format!("{}:{line}: {fault}", file.name));
     }
 
     fn none(self, rule: &str) {
