@@ -89,7 +89,7 @@ const PHRASES: [&str; 50] = [
 ];
 
 /// The folders whose comments must use plain words.
-const PROSE: [&str; 3] = ["src", "examples", "benches"];
+const PROSE: [&str; 4] = ["src", "examples", "benches", "tests"];
 
 #[test]
 fn comments_documents_and_test_names_use_plain_words() {
