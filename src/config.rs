@@ -57,7 +57,7 @@ pub struct Config {
     /// 1/32 of `idle_timeout`; without pings, by up to 1/8.
     pub idle_timeout: Duration,
 
-    /// The server sends a ping after receiving nothing for this long, whatever it has sent.
+    /// The server sends a ping after receiving nothing for this long, even if it has sent much.
     /// Default 25 s, because many proxies and load balancers close a connection after 60 s of
     /// silence. A value above half of `idle_timeout` counts as half of it. Zero turns pings off.
     pub ping_interval: Duration,
@@ -195,7 +195,7 @@ impl Config {
         Ok(())
     }
 
-    /// The most bytes of the program that a backlog may hold.
+    /// The limit of the program's bytes in a backlog.
     pub(crate) const fn program_bytes_max(&self) -> usize {
         self.backlog_bytes_max.saturating_add(self.message_bytes_max)
     }

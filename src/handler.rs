@@ -75,7 +75,7 @@ pub trait Handler: 'static {
     /// A message arrived. Messages sent here go out before the returned reply.
     fn on_message(&mut self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Reply;
 
-    /// An open connection has closed, for whatever reason. This is the last call for it. `context`
+    /// An open connection has closed, for any reason. This is the last call for it. `context`
     /// reaches the other connections of this worker.
     fn on_close(
         &mut self,
@@ -139,7 +139,7 @@ pub enum Reply {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct CloseEvent<'e> {
-    /// The code of the peer's close frame, or of ours if the peer was at fault;
+    /// The code of the peer's close frame, or of ours if the peer broke the protocol;
     /// [`CloseCode::NO_STATUS`] if the peer's close frame has no code, [`CloseCode::ABNORMAL`] if the
     /// peer sent no close frame.
     pub code: CloseCode,

@@ -59,7 +59,7 @@ macro_rules! counters {
 counters! {
     /// TCP connections accepted.
     accepted,
-    /// TCP connections ended, for whatever reason.
+    /// TCP connections ended, for any reason.
     ended,
     /// Connections turned away at once, with 503, because of `connections_max`, a shutdown, or lack
     /// of resources.

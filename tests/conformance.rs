@@ -67,7 +67,7 @@ fn requests_as_one_piece() {
         let mut world = world(MESSAGE_MAX_DEFAULT);
         let (id, output) = world.open(&case.input);
         check_answer(&case, &output);
-        assert!(!world.is_gone(id), "{}", case.name);
+        assert!(!world.is_dropped(id), "{}", case.name);
     }
 }
 
@@ -186,11 +186,11 @@ impl Exam {
         let shutdowns = world.socket(id).calls(scripted::Call::Shutdown);
         let sizes = sizes(chunks);
         assert_eq!(shutdowns == 1, self.ends, "{}: ended, reads of {sizes}", self.name);
-        assert!(!world.is_gone(id), "{}: reset, reads of {sizes}", self.name);
+        assert!(!world.is_dropped(id), "{}: reset, reads of {sizes}", self.name);
         world.finish(id);
         world.run_until_quiet();
         self.compare(chunks, &world.take_received(id));
-        assert!(world.is_gone(id), "{}: left open, reads of {sizes}", self.name);
+        assert!(world.is_dropped(id), "{}: left open, reads of {sizes}", self.name);
     }
 
     fn compare(&self, chunks: &[&[u8]], output: &[u8]) {

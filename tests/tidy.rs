@@ -35,7 +35,12 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Phrases that a reader has to decode, or that only this project used. The field has a plain word
 /// for each: unsent, queued, incomplete, lack of, ended, dropped, continues, handles, faults,
 /// worker.
-const PHRASES: [&str; 50] = [
+const PHRASES: [&str; 55] = [
+    "anew",
+    "whatever",
+    "told to",
+    "now and then",
+    "the most bytes",
     "owe",
     "owed",
     "owes",

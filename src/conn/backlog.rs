@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_go_out_in_order_whatever_the_kernel_takes() {
+    fn segments_go_out_in_order_however_much_the_kernel_takes() {
         let large = EncodedMessage::new(&[3; 3000][..]);
         let small = EncodedMessage::new("small");
         let mut expected = vec![1; 500];

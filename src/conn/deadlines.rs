@@ -64,7 +64,7 @@ impl Stage {
     pub(super) fn close_expiry(self, since: Tick, watch: &AckWatch, config: &Config) -> Tick {
         if self == Self::CloseDeferred {
             // The peer has to send the rest of the frame first. A peer that continues has
-            // `idle_timeout` for that in all, so that a byte now and then does not keep the connection.
+            // `idle_timeout` for that in all, so that occasional bytes do not keep the connection.
             let latest = since.after(config.idle_timeout.max(config.close_timeout));
             return watch.expiry(config.close_timeout).min(latest);
         }

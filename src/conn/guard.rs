@@ -19,8 +19,8 @@ pub(super) struct Guard<'t> {
 /// Runs a callback; `None` if it panicked. Then only its own connection ends.
 #[inline]
 pub(super) fn guarded<R>(guard: Guard<'_>, callback: impl FnOnce() -> R) -> Option<R> {
-    // `AssertUnwindSafe`: the handler may see its own state half changed, and is told that the peer's
-    // connection has ended.
+    // `AssertUnwindSafe`: the handler may see its own state half changed, and gets
+    // `on_close` for the connection.
     let result = catch_unwind(AssertUnwindSafe(callback));
     match result {
         Ok(answer) => Some(answer),

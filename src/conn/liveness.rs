@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_extended_watch_does_not_date_earlier_acknowledgements_anew() {
+    fn an_extended_watch_keeps_the_time_of_earlier_acknowledgements() {
         let mut watch = AckWatch::new(Some(100), tick(0));
         watch.look(progress(100, 100), tick(10));
         watch.look(progress(500, 300), tick(20));

@@ -1,8 +1,7 @@
 //! One connection between its socket and the protocol.
 //!
-//! **Architecture invariant:** nothing here knows epoll, tokens or threads. A connection is told
-//! that its transport may be ready, and the time of the turn; it asks for
-//! neither. Only a `Date` header reads the time of day.
+//! **Architecture invariant:** nothing here knows epoll, tokens or threads. A connection gets
+//! the readiness of its transport and the time of the turn as arguments. Only a `Date` header reads the time of day.
 //!
 //! - [`connection`]: a connection and its phases: the hot path, from readiness to the reply's `send`
 //! - [`opening`], [`open`], [`lingering`]: the three phases

@@ -93,7 +93,7 @@ fn judge<H: Handler>(
     if !request.is_upgrade() {
         match guarded(turn.guard(), || turn.handler.on_http(&request, info)) {
             Some(Some(response)) => return Answer::Http(response),
-            // Without an answer the client is told to upgrade: `upgrade_key` fails below.
+            // Without an answer the client gets 426: `upgrade_key` fails below.
             Some(None) => {}
             None => return failed(),
         }

@@ -339,7 +339,7 @@ impl ServerHandle {
     ///
     /// The failure of a worker, as soon as it happens: epoll failed, or the worker panicked outside
     /// of the callbacks. The error contains the worker's number. The connections of that worker are
-    /// lost; the other workers go on. Each failure is returned once: the next call waits for the
+    /// lost; the other workers continue. Each failure is returned once: the next call waits for the
     /// next failure, or until the remaining workers have ended.
     pub fn join(&self) -> io::Result<()> {
         // Concurrent callers wait for this lock.

@@ -215,7 +215,7 @@ impl Kernel {
     /// Whether any input will reach a worker without a call of the worker.
     pub(crate) fn is_moving(&self, worker: usize) -> bool {
         let mut sockets = self.sockets.iter().filter(|socket| {
-            socket.worker == worker && !socket.is_gone() && socket.token.is_some()
+            socket.worker == worker && !socket.is_dropped() && socket.token.is_some()
         });
         self.is_alerted(worker) || sockets.any(Socket::is_moving)
     }
@@ -224,7 +224,7 @@ impl Kernel {
 impl Socket {
     /// The client sends `bytes`. Returns the number of bytes that the network takes.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> usize {
-        if self.is_gone() {
+        if self.is_dropped() {
             return bytes.len();
         }
         let count = bytes.len().min(SENT_MAX - self.client.sent.len().min(SENT_MAX));

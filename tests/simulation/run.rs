@@ -42,7 +42,7 @@ const WIND_DOWN_ROUNDS_MAX: usize = 100_000;
 /// Memory of a worker itself: the receive buffer, the timing wheel, spare memory, tables.
 const WORKER_BYTES_MAX: usize = 5 * 1024 * 1024;
 
-/// Small blocks that a worker may keep when all its connections are gone: tables that have grown.
+/// Small blocks that a worker may keep after its last connection has ended: tables that have grown.
 const REST_BYTES_MAX: isize = 64 * 1024;
 
 /// The step of time if no worker asks for a turn.
@@ -61,7 +61,7 @@ pub(crate) fn run(plan: &Plan, is_traced: bool) -> Result<Done, String> {
     let mut simulation = Simulation::new(plan, is_traced);
     let result = simulation.run();
     let (now, round) = (simulation.net.kernel().now, simulation.round);
-    result.map_err(|what| format!("round {round}, {now:.3?}: {what}"))
+    result.map_err(|fault| format!("round {round}, {now:.3?}: {fault}"))
 }
 
 struct Simulation {
@@ -75,7 +75,7 @@ struct Simulation {
     open: Rc<Cell<isize>>,
     start: Instant,
     peers: Vec<Peer>,
-    /// How many of the plan's peers have come.
+    /// The number of the plan's peers that have connected.
     arrived: usize,
     /// By socket.
     watches: Vec<Watch>,
@@ -337,7 +337,7 @@ impl Simulation {
         }
         let config = &self.setting.config;
         let live = |(id, watch): (usize, &Watch)| {
-            if kernel.sockets[id].is_gone() {
+            if kernel.sockets[id].is_dropped() {
                 0
             } else {
                 watch.bytes_max(&kernel.sockets[id], config)
@@ -357,7 +357,7 @@ impl Simulation {
         let moment = moment(kernel, &self.setting, self.drain, self.plan.faults);
         for (id, watch) in self.watches.iter().enumerate() {
             let checked = watch.check_deadlines(&kernel.sockets[id], &moment);
-            checked.map_err(|what| format!("socket {id}: {what}"))?;
+            checked.map_err(|fault| format!("socket {id}: {fault}"))?;
         }
         let is_late = self.drain.is_some_and(|(_, deadline)| kernel.now > deadline + 2 * STALL_MAX);
         let has_ended = |(index, sim): (usize, &SimWorker)| {
@@ -443,7 +443,7 @@ impl Simulation {
     /// Nothing moves, and no worker asks for another turn.
     fn check_rest(&self) -> Result<(), String> {
         let kernel = self.net.kernel();
-        let left = kernel.sockets.iter().position(|socket| !socket.is_gone());
+        let left = kernel.sockets.iter().position(|socket| !socket.is_dropped());
         match left {
             Some(id) => Err(format!("socket {id} is open, and has no deadline")),
             None => Ok(()),

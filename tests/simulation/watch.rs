@@ -14,8 +14,8 @@ use crate::matcher::{Matcher, Outside};
 use crate::net::Socket;
 use crate::support::model::{Model, Opening, Rules};
 
-/// A ready peer has waited for at most so many turns of its worker: a read of 260 KiB may hold
-/// 43 000 frames that nothing is answered to, and 4096 are taken in a turn.
+/// The longest wait of a ready peer, in turns of its worker: a read of 260 KiB may hold 43 000
+/// frames without a reply, and a turn takes 4096.
 const TURNS_MAX: usize = 16;
 
 /// How late a worker may have its turn here.
@@ -24,7 +24,7 @@ pub(crate) const STALL_MAX: Duration = Duration::from_millis(300);
 /// A deadline may be as late as two ticks of 50 ms and a stalled worker, and some have three steps.
 const SLACK: Duration = Duration::from_millis(3 * (100 + 300) + 50);
 
-/// Acknowledgements are looked for so many times in a timeout.
+/// Looks at acknowledgements in one timeout.
 const LOOKS_PER_TIMEOUT: u32 = 32;
 
 /// The state of the server at this moment.
@@ -38,7 +38,7 @@ pub(crate) struct Moment<'m> {
     pub(crate) may_turn_away: bool,
     /// The worker wants its next turn at once.
     pub(crate) is_busy: bool,
-    /// The worker has seen all that was posted.
+    /// The worker has read all posted commands.
     pub(crate) has_read_mail: bool,
 }
 
@@ -131,7 +131,7 @@ impl Watch {
         if has_ended || is_refused || self.model.is_closing {
             self.closing_since.get_or_insert(now);
         }
-        if socket.is_gone() {
+        if socket.is_dropped() {
             self.is_done = true;
             return self.check_drop(socket, moment);
         }
@@ -266,7 +266,7 @@ impl Watch {
         has_control || is_closing || self.matcher.is_undecided() || self.posted_bytes() > 0
     }
 
-    /// An upper bound of the program's bytes in the queue, while `unsent` bytes of replies are unsent.
+    /// An upper bound of the program's bytes in the queue, with `unsent` bytes of replies.
     /// Echoes do not count, and unless the handler has sent a message, all replies are echoes.
     fn program_bytes(&self, unsent: usize) -> usize {
         self.posted_bytes() + if self.model.handler_has_sent { unsent } else { 0 }
@@ -286,7 +286,7 @@ impl Watch {
         socket: &Socket,
         moment: &Moment<'_>,
     ) -> Result<(), String> {
-        let (Some(accepted_at), false) = (socket.accepted_at, socket.is_gone()) else {
+        let (Some(accepted_at), false) = (socket.accepted_at, socket.is_dropped()) else {
             return Ok(());
         };
         let Moment { now, config, .. } = *moment;
@@ -301,13 +301,13 @@ impl Watch {
             && !socket.is_moving();
         let late = |timeout: Duration| timeout + timeout / LOOKS_PER_TIMEOUT;
         // The last sign of life before the server had to begin to wait for the next. Whether an
-        // acknowledgement behind the ping counts depends on whether reading is paused, which nobody
-        // sees from outside: tests/worker says when it does not.
+        // acknowledgement behind the ping counts depends on whether reading is paused, which is
+        // invisible from outside: tests/worker covers it.
         let alive_at = (self.consumed_at.max(accepted_at) + silence)
             .max(self.acknowledged_at)
             .max(self.pinged_at.unwrap_or_default());
         let closing_at = self.ended_at.max(socket.shutdown_at);
-        // What is queued soon after the close frame may be waited for as if it came before it.
+        // Bytes queued soon after the close frame may extend the wait as if they preceded it.
         let is_quiet = self.is_all_acknowledged && self.consumed_at <= self.acknowledged_at;
         let lingers =
             late(config.idle_timeout) + config.handshake_timeout + 2 * config.close_timeout;
@@ -336,14 +336,14 @@ impl Watch {
                 "the end of an idle connection",
                 after(Some(alive_at).filter(|_| is_open), late(unanswered)),
             ),
-            // A reason to close, such as the end of the stream, may come when all has long been quiet.
+            // A reason to close, such as the end of the stream, may come after a long silence.
             (
                 "the end",
                 after(Some(alive_at.max(self.acknowledged_at)).max(self.closing_since), lingers),
             ),
         ];
         match overdue.iter().find(|(_, is_overdue)| *is_overdue) {
-            Some((what, _)) => Err(format!("{what} is overdue")),
+            Some((deadline, _)) => Err(format!("{deadline} is overdue")),
             None => Ok(()),
         }
     }
@@ -388,12 +388,12 @@ impl Watch {
         Err(format!("dropped for no reason, with {unsent} bytes unsent"))
     }
 
-    /// What the connection may hold by the documentation of `Config`, and a little for itself.
+    /// The memory that the documentation of `Config` allows the connection, and a little for itself.
     pub(crate) fn bytes_max(&self, socket: &Socket, config: &Config) -> usize {
         const ITSELF_BYTES: usize = 1024;
         const GROWTH_FACTOR: usize = 4;
         let request = if self.model.is_open() { 0 } else { config.request_bytes_max };
-        let under_way = GROWTH_FACTOR * (self.model.under_way_bytes() + HEADER_BYTES_MAX);
+        let incomplete = GROWTH_FACTOR * (self.model.incomplete_bytes() + HEADER_BYTES_MAX);
         let handler_sends = if self.model.handler_has_sent { SEND_BYTES_MAX } else { 0 };
         let posts = match self.outside.longest_post {
             0 => 0,
@@ -401,14 +401,14 @@ impl Watch {
         };
         ITSELF_BYTES
             + request
-            + under_way
+            + incomplete
             + self.replies_max(socket, config)
             + handler_sends
             + posts
     }
 
-    /// The most bytes of replies that may be unsent: those to one read, or the high mark and one
-    /// small read, and one message that needed several reads.
+    /// The limit of unsent bytes of replies: those to one read, or the high mark and one small
+    /// read, and one message that needed several reads.
     fn replies_max(&self, socket: &Socket, config: &Config) -> usize {
         const READ_BYTES_MIN: usize = 16 * 1024;
         let most = socket.client.read_max.max(config.backlog_bytes_high + READ_BYTES_MIN);

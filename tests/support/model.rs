@@ -162,7 +162,7 @@ impl Model {
     }
 
     /// Bytes received of an incomplete message that is not streamed.
-    pub fn under_way_bytes(&self) -> usize {
+    pub fn incomplete_bytes(&self) -> usize {
         self.message.as_ref().filter(|message| !message.is_streamed).map_or(0, |m| m.payload.len())
     }
 

@@ -178,8 +178,8 @@ impl<H: Handler> World<H> {
     }
 
     /// Whether the worker has dropped the socket.
-    pub fn is_gone(&self, id: SocketId) -> bool {
-        self.socket(id).is_gone()
+    pub fn is_dropped(&self, id: SocketId) -> bool {
+        self.socket(id).is_dropped()
     }
 
     pub fn stats(&self) -> Stats {

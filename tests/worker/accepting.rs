@@ -143,13 +143,13 @@ fn connections_above_the_limit_are_answered_503() {
     let third = world.connect();
     world.run_until_quiet();
     assert!(has_status(&world.received(third), 503));
-    assert!(world.is_gone(third));
+    assert!(world.is_dropped(third));
     assert_eq!(world.socket(third).calls(Call::Register), 0);
     assert_eq!(ask(&mut world, second, GOOD_REQUEST), GOOD_RESPONSE);
     world.send(first, &close(1000));
     world.finish(first);
     world.run_until_quiet();
-    assert!(world.is_gone(first));
+    assert!(world.is_dropped(first));
     let fourth = open(&mut world);
     assert_echoes(&mut world, fourth);
     let stats = world.stats();
@@ -163,7 +163,7 @@ fn a_connection_that_cannot_be_registered_is_answered_503() {
     world.socket(id).fault(Call::Register, 1, ErrorKind::OutOfMemory);
     world.run_until_quiet();
     assert!(has_status(&world.received(id), 503));
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     let stats = world.stats();
     assert_eq!((stats.accepted, stats.ended, stats.turned_away), (1, 1, 1));
     let next = open(&mut world);
@@ -179,7 +179,7 @@ fn edges_of_an_ended_connection_are_ignored() {
     world.reset(ended);
     // The first edge of the batch ends the connection, and the second one is stale.
     world.turn_with(vec![(token, all), (token, all)]);
-    assert!(world.is_gone(ended));
+    assert!(world.is_dropped(ended));
     let next = open(&mut world);
     assert_ne!(world.token(next), token);
     world.turn_with(vec![(token, all)]);
@@ -197,7 +197,7 @@ fn an_edge_for_a_slot_reused_in_the_same_batch_is_ignored() {
     let next = world.connect();
     world.send(next, GOOD_REQUEST);
     world.turn_with(vec![(token, all), (Token::listener(0), all), (token, all)]);
-    assert!(world.is_gone(ended));
+    assert!(world.is_dropped(ended));
     assert_eq!(
         world.socket(next).calls(Call::Read),
         0,
@@ -221,7 +221,7 @@ fn a_connection_that_ends_while_it_waits_for_its_turn_is_forgotten() {
     let next = world.connect();
     world.send(next, GOOD_REQUEST);
     world.run_until_quiet();
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!(world.take_received(next), GOOD_RESPONSE);
     assert_echoes(&mut world, next);
 }

@@ -173,14 +173,14 @@ fn an_end_of_stream_behind_backpressure_is_not_lost() {
         }
         world.finish(id);
         world.run_until_quiet();
-        assert!(!world.is_gone(id), "its replies are not sent yet");
+        assert!(!world.is_dropped(id), "its replies are not sent yet");
         // The first edges then report little space.
         world.socket(id).drain(drained);
         world.run_until_quiet();
         world.socket(id).client_reads = true;
         world.run_until_quiet();
         assert!(world.take_received(id) == text_reply(&payload()).repeat(200));
-        assert!(world.is_gone(id));
+        assert!(world.is_dropped(id));
         assert_eq!((log.count("text"), log.count("close")), (200, 1));
     }
 }
@@ -211,7 +211,7 @@ fn a_reset_behind_backpressure_is_noticed() {
     world.run_until_quiet();
     world.reset(id);
     world.run_until_quiet();
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!(log.count("close"), 1);
 }
 
@@ -318,7 +318,7 @@ fn edges_that_arrive_while_a_connection_waits_for_its_turn_are_not_lost() {
     world.run_until_quiet();
     let reply = [text_reply(&payload()).repeat(count), close_reply(1000, "")].concat();
     assert!(world.take_received(flood) == reply);
-    assert!(world.is_gone(flood));
+    assert!(world.is_dropped(flood));
 }
 
 /// An edge reports the state at the time of the poll, and later changes raise edges of their own.
@@ -374,7 +374,7 @@ fn a_handler_that_sends_past_max_loses_the_connection() {
     world.send(other, &text("little"));
     world.send(id, &text("much"));
     world.run_until_quiet();
-    assert!(world.is_gone(id) && !world.is_gone(other));
+    assert!(world.is_dropped(id) && !world.is_dropped(other));
     world.socket(other).client_reads = true;
     world.run_until_quiet();
     assert!(world.take_received(other) == text_reply(&payload()).repeat(2000));
@@ -395,7 +395,7 @@ fn a_handler_that_pings_past_max_loses_the_connection() {
     assert!(PINGS * 127 > CAPACITY + config.backlog_bytes_max + config.message_bytes_max);
     world.send(id, &text("ping me"));
     world.run_until_quiet();
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!(world.stats().backlog_overflows, 1);
 }
 
@@ -416,11 +416,11 @@ fn messages_of_a_read_wait_while_the_peer_does_not_read_replies() {
     assert_eq!(log.count("text"), 1);
     world.finish(id);
     world.run_until_quiet();
-    assert!(!world.is_gone(id), "the messages already read are still answered");
+    assert!(!world.is_dropped(id), "the messages already read are still answered");
     world.socket(id).client_reads = true;
     world.run_until_quiet();
     assert!(world.take_received(id) == text_reply(&payload()).repeat(4000));
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!(world.stats().backlog_overflows, 0);
     world.send(neighbour, &text("a"));
     world.run_until_quiet();
@@ -450,12 +450,12 @@ fn another_thread_that_sends_past_max_loses_the_connection() {
     let token = world.token(id);
     // The kernel takes 10 messages and 101 are queued, so message 112 exceeds the limit.
     for round in 1..=112 {
-        assert!(!world.is_gone(id), "before message {round}");
+        assert!(!world.is_dropped(id), "before message {round}");
         let message = Message::from(payload().as_str()).into();
         assert!(world.post(Command::Send(token, message)));
         world.run_until_quiet();
     }
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!(world.stats().backlog_overflows, 1);
     assert_eq!(log.count("close"), 1);
 }
@@ -473,7 +473,7 @@ fn a_send_of_another_thread_after_a_long_echo_drops_no_connection() {
     world.run_until_quiet();
     assert!(world.post(Command::Send(token, Message::from("four").into())));
     world.run_until_quiet();
-    assert!(!world.is_gone(id));
+    assert!(!world.is_dropped(id));
     world.socket(id).client_reads = true;
     world.run_until_quiet();
     assert!(world.take_received(id) == [binary_reply(LEN), text_reply("four")].concat());
@@ -501,7 +501,7 @@ fn a_send_of_a_handler_among_many_echoes_drops_no_connection() {
     let (before, after) = (text(&payload()).repeat(200), text(&payload()).repeat(50));
     world.send(id, &[before, text("news"), after].concat());
     world.run_until_quiet();
-    assert!(!world.is_gone(id));
+    assert!(!world.is_dropped(id));
     world.socket(id).client_reads = true;
     world.run_until_quiet();
     let own = [text_reply("of the handler"), text_reply("news")].concat();
@@ -514,7 +514,7 @@ fn a_send_of_a_handler_among_many_echoes_drops_no_connection() {
 fn sends_until_drop<H: ws_reactor::Handler>(world: &mut World<H>, id: SocketId) -> usize {
     let token = world.token(id);
     let mut sends = 0;
-    while !world.is_gone(id) {
+    while !world.is_dropped(id) {
         assert!(world.post(Command::Send(token, Message::from(payload().as_str()).into())));
         world.run_until_quiet();
         sends += 1;
@@ -552,7 +552,7 @@ fn messages_deferred_by_a_streamed_message_count_after_its_end() {
     world.run_until_quiet();
     world.send(id, &input[10_000..]);
     world.run_until_quiet();
-    assert!(!world.is_gone(id));
+    assert!(!world.is_dropped(id));
     // The kernel's buffer is full, so all sixty are still queued.
     assert_eq!(sends_until_drop(&mut world, id), 42);
 }
@@ -577,7 +577,7 @@ fn a_slow_peer_that_sends_while_reading_is_paused_is_kept() {
     for second in (0..1200).step_by(10) {
         world.send(id, &client(PONG, b"").bytes());
         world.advance(Duration::from_secs(10));
-        assert!(!world.is_gone(id), "after {second} s");
+        assert!(!world.is_dropped(id), "after {second} s");
         send_news(&world);
         for _ in 0..10 {
             world.socket(id).drain(1000);

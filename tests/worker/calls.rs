@@ -54,7 +54,7 @@ fn a_close_costs_one_write_and_one_shutdown() {
     assert_eq!(calls(&world, id), [1, 2, 2, 1]);
     world.finish(id);
     world.run_until_quiet();
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!(calls(&world, id), [1, 3, 2, 1]);
 }
 
@@ -88,7 +88,7 @@ fn interrupted_calls_are_repeated() {
                 ],
                 "{call:?} {nth}"
             );
-            assert!(world.is_gone(id));
+            assert!(world.is_dropped(id));
         }
     }
 }
@@ -101,7 +101,7 @@ fn calls_that_would_block_wait_for_an_edge() {
             let id = world.connect();
             world.socket(id).fault(call, nth, ErrorKind::WouldBlock);
             assert_eq!(converse(&mut world, id), conversation_reply(), "{call:?} {nth}");
-            assert!(world.is_gone(id));
+            assert!(world.is_dropped(id));
         }
     }
 }
@@ -120,7 +120,7 @@ fn a_reset_at_any_call_ends_that_connection_and_notifies_the_handler_once() {
                 let output = converse(&mut world, id);
                 let name = format!("{error} at {call:?} {nth}");
                 assert!(conversation_reply().starts_with(&output), "{name}");
-                assert!(world.is_gone(id), "{name}");
+                assert!(world.is_dropped(id), "{name}");
                 assert_eq!(world.socket(id).calls(call), nth, "{name}: no call after it");
                 assert_eq!(log.count("close"), log.count("open") - 1, "{name}");
                 assert_echoes(&mut world, neighbour);
@@ -142,7 +142,7 @@ fn a_reset_between_turns_ends_that_connection_and_notifies_the_handler_once() {
     let (neighbour, id) = (open(&mut world), open(&mut world));
     world.reset(id);
     world.run_until_quiet();
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!(
         log.lines().last().map(String::as_str),
         Some("close 1006 \"\" TCP failed: connection reset")
@@ -199,7 +199,7 @@ fn short_writes_of_every_length_deliver_the_same_bytes() {
         let id = world.connect();
         world.socket(id).capacity = capacity;
         assert_eq!(converse(&mut world, id), all, "{capacity} bytes at once");
-        assert!(world.is_gone(id), "{capacity} bytes at once");
+        assert!(world.is_dropped(id), "{capacity} bytes at once");
         assert_eq!(world.socket(id).calls(Call::Register), 1);
     }
 }

@@ -29,9 +29,9 @@ fn an_unanswered_close_frame_ends_the_connection_after_5_seconds() {
     let mut world = World::new(probe, Config::default());
     let id = closing(&mut world);
     world.advance(seconds(5) - MOMENT);
-    assert!(!world.is_gone(id));
+    assert!(!world.is_dropped(id));
     world.advance(CHECK_SLACK + MOMENT);
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!(world.stats().close_timeouts, 1);
     assert_eq!(log.count("close 1006 \"\" the peer did not answer the close frame"), 1);
 }
@@ -46,7 +46,7 @@ fn messages_do_not_extend_the_close_timeout() {
         world.advance(seconds(1));
     }
     world.advance(SLACK);
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!((world.stats().close_timeouts, log.count("text")), (1, 0));
 }
 
@@ -76,7 +76,7 @@ fn input_after_a_failure_is_discarded_while_reading_is_paused() {
     assert!(world.take_received(id) == [reply.repeat(count), close_reply(1002, "")].concat());
     world.finish(id);
     world.run_until_quiet();
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
 }
 
 /// The server's kernel accepted all bytes at once, and the peer's TCP acknowledges 10 kB per 30
@@ -96,15 +96,15 @@ fn a_peer_that_acknowledges_bytes_before_our_close_is_not_reset() {
         let mut received = Vec::new();
         while received.len() < binary_reply(50_000).len() + 4 {
             world.advance(seconds(30));
-            assert!(!world.is_gone(id), "after {} bytes", received.len());
+            assert!(!world.is_dropped(id), "after {} bytes", received.len());
             world.socket(id).drain(10_000);
             received.extend(world.take_received(id));
         }
         assert!(received == [binary_reply(50_000), close_reply(1000, "")].concat());
         world.advance(seconds(5) - MOMENT);
-        assert!(!world.is_gone(id));
+        assert!(!world.is_dropped(id));
         world.advance(seconds(120) / 32 + CHECK_SLACK);
-        assert!(world.is_gone(id), "5 s after the close frame was acknowledged");
+        assert!(world.is_dropped(id), "5 s after the close frame was acknowledged");
     }
 }
 
@@ -115,12 +115,12 @@ fn pings_do_not_extend_the_close_timeout() {
     let mut world = World::new(probe, Config::default());
     let id = closing(&mut world);
     for _ in 0..10 {
-        assert!(!world.is_gone(id));
+        assert!(!world.is_dropped(id));
         assert_eq!(ask(&mut world, id, &client(PING, b"").bytes()), server(PONG, b"").bytes());
         world.advance(Duration::from_millis(490));
     }
     world.advance(CHECK_SLACK);
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!(world.stats().close_timeouts, 1);
 }
 
@@ -132,9 +132,9 @@ fn a_peer_that_does_not_acknowledge_our_close_is_dropped_after_the_idle_timeout(
     world.socket(id).client_reads = false;
     assert!(world.post(Command::Close(world.token(id), CloseCode::NORMAL, "".into())));
     world.advance(seconds(120) - MOMENT);
-    assert!(!world.is_gone(id));
+    assert!(!world.is_dropped(id));
     world.advance(CHECK_SLACK);
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!(world.stats().close_timeouts, 1);
 }
 
@@ -147,7 +147,7 @@ fn an_answered_close_frame_ends_the_connection_at_once() {
     assert_eq!(world.socket(id).calls(Call::Shutdown), 1);
     world.finish(id);
     world.run_until_quiet();
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!(log.count("close 1000 \"\" closed by the server"), 1);
     assert_eq!(world.stats().close_timeouts, 0);
 }
@@ -168,15 +168,15 @@ fn a_peer_that_does_not_end_its_stream_is_dropped_after_5_seconds() {
             world.run_until_quiet();
             assert_eq!(world.socket(id).calls(Call::Shutdown), 1);
             for _ in 0..5 {
-                assert!(!world.is_gone(id));
+                assert!(!world.is_dropped(id));
                 if chatters {
                     world.send(id, b"more");
                 }
                 world.advance(seconds(1) - MOMENT);
             }
-            assert!(!world.is_gone(id));
+            assert!(!world.is_dropped(id));
             world.advance(SLACK + 5 * MOMENT);
-            assert!(world.is_gone(id));
+            assert!(world.is_dropped(id));
         }
     }
 }
@@ -187,9 +187,9 @@ fn a_refused_client_that_does_not_end_its_stream_is_dropped_after_5_seconds() {
     let (id, answer) = world.open(b"POST / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(has_status(&answer, 405));
     world.advance(seconds(5) - MOMENT);
-    assert!(!world.is_gone(id));
+    assert!(!world.is_dropped(id));
     world.advance(CHECK_SLACK + MOMENT);
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
 }
 
 #[test]
@@ -200,9 +200,9 @@ fn a_peer_that_does_not_read_the_close_frame_is_dropped() {
     world.socket(id).capacity = 1;
     world.send(id, &close(1000));
     world.advance(seconds(100));
-    assert!(!world.is_gone(id), "unsent bytes may still make progress");
+    assert!(!world.is_dropped(id), "unsent bytes may still make progress");
     world.advance(seconds(20) + SLACK);
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!(world.stats().ended, 1);
 }
 
@@ -221,9 +221,9 @@ fn the_close_timeout_begins_when_a_delayed_close_frame_is_sent() {
     world.run_until_quiet();
     assert_eq!(world.take_received(id), [binary_reply(30_000), close_reply(1000, "")].concat());
     world.advance(seconds(4));
-    assert!(!world.is_gone(id), "the close frame went out 4 s ago");
+    assert!(!world.is_dropped(id), "the close frame went out 4 s ago");
     world.advance(seconds(1) + SLACK);
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
 }
 
 /// The peer has received all bytes and could continue its frame, so `close_timeout` applies.
@@ -237,9 +237,9 @@ fn a_close_frame_waits_for_a_stalled_streamed_frame_for_5_seconds() {
     assert!(binary_reply(30_000).starts_with(&start) && !start.is_empty());
     assert!(world.post(Command::Close(world.token(id), CloseCode::NORMAL, "".into())));
     world.advance(seconds(5) - MOMENT);
-    assert!(!world.is_gone(id));
+    assert!(!world.is_dropped(id));
     world.advance(CHECK_SLACK + MOMENT);
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!(world.take_received(id), b"", "nothing is written into a frame");
     assert_eq!(world.stats().close_timeouts, 1);
 }
@@ -253,9 +253,9 @@ fn pongs_directly_after_our_close_frame_do_not_extend_the_close_timeout() {
     world.socket(id).client_reads = false;
     world.send(id, &client(PING, b"").bytes().repeat(100));
     world.advance(seconds(5) - MOMENT);
-    assert!(!world.is_gone(id));
+    assert!(!world.is_dropped(id));
     world.advance(CHECK_SLACK);
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
 }
 
 /// Our close frame waits for the rest of a streamed frame, which the peer sends slowly.
@@ -274,7 +274,7 @@ fn a_peer_that_continues_a_streamed_frame_has_the_idle_timeout_for_the_rest() {
             if count == 30 && !ends_in_time {
                 break;
             }
-            assert!(!world.is_gone(id), "after {count} pieces");
+            assert!(!world.is_dropped(id), "after {count} pieces");
             world.advance(seconds(4));
             world.send(id, piece);
         }
@@ -284,7 +284,7 @@ fn a_peer_that_continues_a_streamed_frame_has_the_idle_timeout_for_the_rest() {
             assert!(received == [binary_reply(100_000), close_reply(1000, "")].concat());
         } else {
             world.advance(CHECK_SLACK);
-            assert!(world.is_gone(id), "120 s after the close command");
+            assert!(world.is_dropped(id), "120 s after the close command");
         }
     }
 }

@@ -21,10 +21,10 @@ fn ping() -> Vec<u8> {
 
 /// Checks that the server has ended its direction and waits for the end of the peer's.
 fn assert_lingers<H: Handler>(world: &mut World<H>, id: SocketId) {
-    assert!(!world.is_gone(id), "a reset could destroy the last bytes sent to the peer");
+    assert!(!world.is_dropped(id), "a reset could destroy the last bytes sent to the peer");
     world.finish(id);
     world.run_until_quiet();
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_missing_request_is_answered_408_after_10_seconds() {
         let id = world.connect();
         world.send(id, sent);
         world.advance(seconds(10) - MOMENT);
-        assert!(!world.is_gone(id) && world.received(id).is_empty());
+        assert!(!world.is_dropped(id) && world.received(id).is_empty());
         world.advance(SLACK + MOMENT);
         assert!(has_status(&world.received(id), 408), "{} bytes", sent.len());
         assert_lingers(&mut world, id);
@@ -78,7 +78,7 @@ fn an_idle_connection_is_pinged_and_then_closed_with_1001() {
     assert_eq!(world.take_received(id), ping());
     world.advance(seconds(95) - SLACK - MOMENT);
     assert_eq!(world.take_received(id), b"");
-    assert!(!world.is_gone(id));
+    assert!(!world.is_dropped(id));
     world.advance(CHECK_SLACK + MOMENT);
     assert_eq!(world.take_received(id), close_reply(1001, "idle timeout"));
     assert_lingers(&mut world, id);
@@ -98,9 +98,9 @@ fn an_idle_peer_that_cannot_receive_a_close_frame_is_dropped() {
         world.socket(id).capacity = capacity;
         world.socket(id).peer_buffer = peer_buffer;
         world.advance(seconds(120) - MOMENT);
-        assert!(!world.is_gone(id));
+        assert!(!world.is_dropped(id));
         world.advance(CHECK_SLACK + MOMENT);
-        assert!(world.is_gone(id));
+        assert!(world.is_dropped(id));
         world.socket(id).drain(usize::MAX);
         assert_eq!(world.take_received(id), ping());
         assert_eq!(log.count("close 1006 \"\" the peer was silent for too long"), 1);
@@ -154,13 +154,13 @@ fn without_pings_acknowledgements_keep_a_peer_while_others_are_outstanding() {
     world.send(id, &binary(10_000));
     for _ in 0..9 {
         world.advance(seconds(100));
-        assert!(!world.is_gone(id));
+        assert!(!world.is_dropped(id));
         world.socket(id).drain(1000);
     }
     world.advance(seconds(119));
-    assert!(!world.is_gone(id));
+    assert!(!world.is_dropped(id));
     world.advance(seconds(2) + seconds(120) / 32 + CHECK_SLACK);
-    assert!(world.is_gone(id), "no progress for 120 s");
+    assert!(world.is_dropped(id), "no progress for 120 s");
 }
 
 /// The kernel accepts bytes for a peer that has disappeared, so an accepted write is no sign of
@@ -200,7 +200,7 @@ fn a_slow_peer_that_keeps_acknowledging_is_not_closed() {
     let mut received = 0;
     for _ in 0..10 {
         world.advance(seconds(60));
-        assert!(!world.is_gone(id), "after {received} bytes");
+        assert!(!world.is_dropped(id), "after {received} bytes");
         world.socket(id).drain(10_000);
         received += world.take_received(id).len();
     }
@@ -290,7 +290,7 @@ fn a_half_received_frame_does_not_keep_a_connection_open() {
         let id = open(&mut world);
         world.send(id, half);
         world.advance(seconds(125) + CHECK_SLACK + CHECK_SLACK);
-        assert!(world.is_gone(id), "{} bytes", half.len());
+        assert!(world.is_dropped(id), "{} bytes", half.len());
         assert_eq!(world.stats().idle_timeouts, 1);
     }
 }
@@ -302,7 +302,7 @@ fn a_timeout_writes_nothing_into_a_streamed_frame() {
     let half = &binary(20_000)[..9_000];
     world.send(id, half);
     world.advance(seconds(120) + CHECK_SLACK + seconds(95) / 32);
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert!(world.received(id) == binary_reply(20_000)[..9_000 - 4]);
 }
 
@@ -332,9 +332,9 @@ fn progress_of_the_backlog_keeps_a_connection_open() {
         world.socket(id).drain(1000);
         world.run_until_quiet();
     }
-    assert!(!world.is_gone(id));
+    assert!(!world.is_dropped(id));
     world.advance(seconds(121));
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
 }
 
 /// The deadline of an open connection may be earlier than that of its handshake.
@@ -465,7 +465,7 @@ fn deadlines_expire_even_if_every_batch_is_full() {
         world.turn();
         world.skip(Duration::from_millis(100));
     }
-    assert!(world.is_gone(late), "it has not sent its request for 20 s");
+    assert!(world.is_dropped(late), "it has not sent its request for 20 s");
     assert_eq!(world.stats().open(), ids.len() as u64);
 }
 
@@ -478,7 +478,7 @@ fn a_timer_of_an_earlier_connection_in_the_slot_does_not_end_a_later_one() {
         world.run_until_quiet();
         world.reset(earlier);
         world.run_until_quiet();
-        assert!(world.is_gone(earlier));
+        assert!(world.is_dropped(earlier));
         world.advance(gap);
         let later = world.connect();
         world.advance(seconds(10) - MOMENT);

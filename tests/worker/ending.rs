@@ -42,7 +42,7 @@ fn messages_before_the_end_of_the_stream_are_answered() {
     let pong = server(PONG, b"!").bytes();
     let reply = [GOOD_RESPONSE, &text_reply("one"), &pong, &text_reply("two")].concat();
     assert_eq!(world.received(id), reply);
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!(log.count("close 1006 \"\" the peer ended the stream without a close frame"), 1);
 }
 
@@ -53,10 +53,10 @@ fn an_end_of_stream_without_further_bytes_ends_the_connection() {
         let id = world.connect();
         world.send(id, sent);
         world.run_until_quiet();
-        assert!(!world.is_gone(id));
+        assert!(!world.is_dropped(id));
         world.finish(id);
         world.run_until_quiet();
-        assert!(world.is_gone(id), "after {} bytes", sent.len());
+        assert!(world.is_dropped(id), "after {} bytes", sent.len());
     }
 }
 
@@ -72,7 +72,7 @@ fn an_edge_that_reports_only_the_end_of_the_stream_ends_the_connection() {
     let hang_up = Readiness { readable: false, writable: false, reads_to_end: true };
     world.turn_with(vec![(token, hang_up)]);
     world.run_until_quiet();
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
 }
 
 #[test]
@@ -89,12 +89,12 @@ fn all_replies_to_a_half_closed_peer_are_sent_before_the_end() {
     world.send(id, &binary(1000));
     world.finish(id);
     world.run_until_quiet();
-    assert!(!world.is_gone(id));
+    assert!(!world.is_dropped(id));
     assert_eq!(log.count("close"), 1, "no message can arrive or be sent");
     world.socket(id).client_reads = true;
     world.run_until_quiet();
     assert_eq!(world.received(id).len(), 2 * (4 + 1000) + 2 + 3);
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!(log.count("close"), 1);
 }
 
@@ -107,7 +107,7 @@ fn a_half_closed_peer_that_does_not_read_is_dropped() {
     world.send(id, &binary(1000));
     world.finish(id);
     world.advance(Duration::from_secs(121));
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
 }
 
 /// The kernel's buffer is full, and takes no byte until the slow peer reads.
@@ -127,7 +127,7 @@ fn a_half_closed_peer_that_reads_slowly_gets_all_replies() {
         received += world.take_received(id).len();
     }
     assert_eq!(received, 4 + 3000);
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_drain_drops_the_remaining_connections_at_its_deadline() {
     world.advance(DRAIN - Duration::from_millis(1));
     assert!(!world.worker.is_done());
     world.advance(Duration::from_millis(1));
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert!(world.worker.is_done());
     assert_eq!(log.count("close 1006 \"\" the server shut down"), 1);
 }
@@ -313,7 +313,7 @@ fn a_drain_does_not_overtake_earlier_commands() {
     let too_much = Message::from(&[0; 3 << 20]);
     assert!(world.post(Command::Send(world.token(dropped), too_much.into())));
     world.run_until_quiet();
-    assert!(world.is_gone(dropped));
+    assert!(world.is_dropped(dropped));
     world.kernel().wake(0);
     world.run_until_quiet();
     assert_eq!(world.take_received(other), [text_reply("news"), going_away()].concat());
@@ -367,7 +367,7 @@ fn counters_add_up() {
         world.finish(*id);
     }
     world.advance(Duration::from_secs(300));
-    assert!(ids.iter().all(|id| world.is_gone(*id)));
+    assert!(ids.iter().all(|id| world.is_dropped(*id)));
     let stats = world.stats();
     assert_eq!((stats.accepted, stats.ended, stats.opened, stats.closed), (10, 10, 6, 6));
     assert_eq!((log.count("open"), log.count("close")), (6, 6));

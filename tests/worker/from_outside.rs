@@ -158,7 +158,7 @@ fn other_threads_find_a_connection_from_its_open_to_its_close_callback() {
     assert!(world.sender.is_open(token), "the peer has not answered our close frame");
     world.send(id, &peer_close(1000));
     world.run_until_quiet();
-    assert!(!world.is_gone(id), "the peer has not ended its stream");
+    assert!(!world.is_dropped(id), "the peer has not ended its stream");
     assert!(!world.sender.is_open(token));
     let expected = [("request", false), ("open", true), ("message", true), ("close", false)];
     assert_eq!(*seen.borrow(), expected);
@@ -170,7 +170,7 @@ fn other_threads_never_find_a_connection_whose_request_is_refused() {
     let id = world.connect();
     world.send(id, b"BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     world.run_until_quiet();
-    assert!(!world.is_gone(id), "it lingers");
+    assert!(!world.is_dropped(id), "it lingers");
     assert!(!world.sender.is_open(world.token(id)));
 }
 
@@ -212,7 +212,7 @@ fn an_adopted_socket_above_the_limit_is_answered_503() {
     assert!(world.post(Command::Adopt(stream, address(id))));
     world.run_until_quiet();
     assert!(has_status(&world.received(id), 503));
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn a_peer_that_does_not_end_its_message_is_dropped_when_too_much_waits_for_it() 
     world.run_until_quiet();
     let message = "x".repeat(1000);
     let mut waiting = 0;
-    while !world.is_gone(id) {
+    while !world.is_dropped(id) {
         assert!(world.post(send(token, &message)));
         world.run_until_quiet();
         waiting += message.len();
@@ -372,7 +372,7 @@ fn messages_of_other_threads_do_not_extend_the_close_timeout() {
         world.post(send(token, "too late"));
         world.run_until_quiet();
     }
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!(world.stats().close_timeouts, 1);
 }
 

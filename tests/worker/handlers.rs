@@ -222,7 +222,7 @@ fn a_panic_in_on_request_is_answered_500() {
     assert_eq!(world.socket(id).calls(Call::Shutdown), 1);
     world.finish(id);
     world.run_until_quiet();
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_echoes(&mut world, neighbour);
     assert_eq!((world.stats().handler_panics, world.stats().opened), (1, 1));
     assert_eq!((log.count("open"), log.count("close")), (1, 0));
@@ -250,7 +250,7 @@ fn a_panic_in_on_open_closes_with_1011() {
     ask(&mut world, id, &close(1011));
     world.finish(id);
     world.run_until_quiet();
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_echoes(&mut world, neighbour);
     assert_eq!((world.stats().handler_panics, log.count("close"), log.count("text un")), (1, 1, 0));
 }
@@ -267,7 +267,7 @@ fn a_panic_in_on_message_closes_with_1011_after_earlier_replies() {
     assert_eq!(ask(&mut world, id, &close(1011)), b"");
     world.finish(id);
     world.run_until_quiet();
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_echoes(&mut world, neighbour);
     assert_eq!((world.stats().handler_panics, log.count("close"), log.count("text un")), (1, 1, 0));
 }
@@ -382,6 +382,6 @@ fn a_panic_after_a_close_leaves_the_close_timeout_unchanged() {
     let id = open(&mut world);
     assert_eq!(ask(&mut world, id, &text("a")), close_reply(1000, ""));
     world.advance(Duration::from_secs(6));
-    assert!(world.is_gone(id));
+    assert!(world.is_dropped(id));
     assert_eq!((world.stats().close_timeouts, log.count("close 1006")), (1, 1));
 }

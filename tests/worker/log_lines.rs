@@ -88,7 +88,7 @@ fn panics_of_the_handler_are_logged_at_a_limited_rate() {
         world.send(id, &text("panic"));
         world.finish(id);
         world.run_until_quiet();
-        assert!(world.is_gone(id));
+        assert!(world.is_dropped(id));
     });
     assert_eq!(world.stats().handler_panics, TIMES as u64 + 1, "all of them are counted");
 }
@@ -105,7 +105,7 @@ fn backlog_overflows_are_logged_at_a_limited_rate() {
         let message = Message::Binary(&[0; 71_000]).into();
         assert!(world.post(Command::Send(token, message)));
         world.run_until_quiet();
-        assert!(world.is_gone(id));
+        assert!(world.is_dropped(id));
     });
     assert_eq!(world.stats().backlog_overflows, TIMES as u64 + 1);
 }
@@ -133,7 +133,7 @@ fn subprotocols_that_were_not_offered_are_logged_at_a_limited_rate() {
         world.send(id, GOOD_REQUEST);
         world.finish(id);
         world.run_until_quiet();
-        assert!(world.is_gone(id));
+        assert!(world.is_dropped(id));
     });
     assert_eq!(world.stats().refused, TIMES as u64 + 1);
 }
@@ -146,7 +146,7 @@ fn connections_above_the_limit_are_logged_at_a_limited_rate() {
     assert_throttled(&mut world, expected, |world| {
         let id = world.connect();
         world.run_until_quiet();
-        assert!(world.is_gone(id));
+        assert!(world.is_dropped(id));
     });
 }
 
@@ -157,7 +157,7 @@ fn connections_that_cannot_be_registered_are_logged_at_a_limited_rate() {
         let id = world.connect();
         world.socket(id).fault(Call::Register, 1, ErrorKind::OutOfMemory);
         world.run_until_quiet();
-        assert!(world.is_gone(id));
+        assert!(world.is_dropped(id));
     });
 }
 
@@ -187,7 +187,7 @@ fn a_resumed_accept_is_logged_once_for_each_warning() {
         let first = open(&mut world);
         let second = world.connect();
         world.run_until_quiet();
-        assert!(world.is_gone(second));
+        assert!(world.is_dropped(second));
         world.reset(first);
         world.run_until_quiet();
     }

@@ -135,6 +135,6 @@ fn a_503_above_the_limit_has_a_date_and_no_body_for_head() {
         answer.assert_dated();
         assert_eq!(answer.body, body, "{}", request.escape_ascii());
         assert!(answer.head.contains("\r\nContent-Length: 21\r\n"), "{}", answer.head);
-        assert!(world.is_gone(id));
+        assert!(world.is_dropped(id));
     }
 }

@@ -149,7 +149,7 @@ fn a_subscription_ends_with_unsubscribe_and_with_its_connection() {
     world.send(ids[2], &peer_close(1000));
     world.finish(ids[2]);
     world.run_until_quiet();
-    assert!(world.is_gone(ids[2]));
+    assert!(world.is_dropped(ids[2]));
     let next = open(&mut world);
     run(&mut world, ids[0], "publish news one");
     assert_eq!(world.take_received(ids[0]), texts(&["left", "one"]));
@@ -253,7 +253,7 @@ fn a_slow_subscriber_gets_every_message_and_loses_its_connection_above_the_limit
     for number in 0..120 {
         publish(&mut world, publisher, "news", number);
     }
-    assert!(world.is_gone(slow));
+    assert!(world.is_dropped(slow));
     assert_eq!(world.stats().backlog_overflows, 1);
 }
 

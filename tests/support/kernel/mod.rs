@@ -240,7 +240,7 @@ impl<N: Network> Kernel<N> {
 
     /// Lets the network move the clients' bytes, and the clients read.
     pub fn deliver(&mut self) {
-        self.live.retain(|id| !self.sockets[*id].is_gone());
+        self.live.retain(|id| !self.sockets[*id].is_dropped());
         for id in &self.live {
             let socket = &mut self.sockets[*id];
             self.network.deliver(socket);
@@ -268,7 +268,7 @@ impl<N: Network> Kernel<N> {
             let socket = &mut self.sockets[*id];
             if let Some(token) = socket.token
                 && socket.worker == worker
-                && !socket.is_gone()
+                && !socket.is_dropped()
                 && is_reported(&mut socket.edge, &mut self.network)
             {
                 ready.push((token, socket.readiness()));

@@ -99,7 +99,7 @@ impl<C> Socket<C> {
 
     /// Whether the client has read all bytes, and no more can follow.
     pub const fn is_at_end(&self) -> bool {
-        self.unread.len() == 0 && (self.is_gone() || self.shutdown_at.is_some())
+        self.unread.len() == 0 && (self.is_dropped() || self.shutdown_at.is_some())
     }
 
     // The network.
@@ -172,7 +172,7 @@ impl<C> Socket<C> {
     // The worker's end.
 
     /// Whether the worker has dropped its end.
-    pub const fn is_gone(&self) -> bool {
+    pub const fn is_dropped(&self) -> bool {
         self.dropped_at.is_some()
     }
 
