@@ -83,15 +83,13 @@ impl AckWatch {
         self.progressed.after(timeout)
     }
 
-    /// The time of the next look: soon until all bytes are acknowledged, then after `pause`.
+    /// The time of the next look, which is at most `pause` after the last one. Looks continue when
+    /// all bytes that count are acknowledged, because a pause of reading makes later bytes count
+    /// without an event that could bring the next look forward.
     pub(super) fn next_look(&self, timeout: Duration, pause: Duration) -> Tick {
-        let latest = self.looked.after(pause);
-        if self.is_complete() {
-            return latest;
-        }
         let at_most = Tick::count(timeout) / LOOKS_PER_TIMEOUT;
         let grown = self.looked.since(self.started) / LOOK_GROWTH;
-        self.looked.plus(grown.min(at_most).max(1)).min(latest)
+        self.looked.plus(grown.min(at_most).max(1)).min(self.looked.after(pause))
     }
 }
 
@@ -161,14 +159,19 @@ mod tests {
 
     #[test]
     fn looks_come_soon_at_first_and_then_a_fixed_number_in_a_timeout() {
-        let mut watch = AckWatch::new(Some(100), tick(0));
-        let mut looks = Vec::new();
-        while watch.next_look(TIMEOUT, TIMEOUT) < tick(Tick::count(TIMEOUT)) {
-            let now = watch.next_look(TIMEOUT, TIMEOUT);
-            watch.look(progress(100, 40), now);
-            looks.push(now);
+        for acknowledged in [40, 100] {
+            let mut watch = AckWatch::new(Some(100), tick(0));
+            let mut looks = Vec::new();
+            while watch.next_look(TIMEOUT, TIMEOUT) < tick(Tick::count(TIMEOUT)) {
+                let now = watch.next_look(TIMEOUT, TIMEOUT);
+                watch.look(progress(100, acknowledged), now);
+                looks.push(now);
+            }
+            assert_eq!(looks[0], tick(1));
+            assert!(looks.len() < 100, "{} looks", looks.len());
+            let last = looks[looks.len() - 1];
+            let at_most = TIMEOUT / LOOKS_PER_TIMEOUT;
+            assert!(last.after(at_most) >= tick(Tick::count(TIMEOUT)), "{last:?} was the last");
         }
-        assert_eq!(looks[0], tick(1));
-        assert!(looks.len() < 100, "{} looks", looks.len());
     }
 }

@@ -230,6 +230,32 @@ fn acknowledgements_after_the_ping_do_not_keep_a_connection_open() {
     assert_eq!(world.take_received(id), close_reply(1001, "idle timeout"));
 }
 
+/// Reading pauses after the ping is acknowledged, with a pong unread, so the next acknowledgement
+/// counts, and the documentation gives the server 1/32 of the timeout to notice it.
+#[test]
+fn an_acknowledgement_in_a_pause_after_the_ping_is_noticed_in_time() {
+    let mut world = echo_world();
+    let id = open(&mut world);
+    let token = world.token(id);
+    world.advance(seconds(25) + GRAIN);
+    assert_eq!(world.take_received(id), ping());
+    world.advance(seconds(1));
+    world.socket(id).client_reads = false;
+    world.socket(id).capacity = 1000;
+    let news = "n".repeat(100_000);
+    assert!(world.post(Command::Send(token, Message::from(news.as_str()).into())));
+    world.run_until_quiet();
+    world.send(id, &client(PONG, b"").bytes());
+    world.run_until_quiet();
+    world.socket(id).drain(500);
+    world.run_until_quiet();
+    world.advance(seconds(95) - JUST);
+    assert!(!world.is_gone(id), "the acknowledgement counts");
+    world.advance(JUST + seconds(120) / 32 + LOOKED);
+    assert!(world.is_gone(id), "no progress for 95 s");
+    assert_eq!(world.stats().idle_timeouts, 1);
+}
+
 #[test]
 fn a_pong_keeps_a_connection_open() {
     let mut world = echo_world();
