@@ -75,6 +75,20 @@ fn a_prefix_is_added_to_text_echoes() {
 }
 
 #[test]
+fn a_broadcast_reaches_everyone_with_its_opcode() {
+    let (server, address) = server("--workers 3 --broadcast");
+    let mut clients: Vec<_> = (0..8).map(|_| connect(address)).collect();
+    for message in [Message::text("hi"), Message::binary(vec![0xFF; 70_000])] {
+        clients[0].send(message.clone()).unwrap();
+        for client in &mut clients {
+            assert!(client.read().unwrap() == message);
+        }
+    }
+    clients.into_iter().for_each(close);
+    terminate(server);
+}
+
+#[test]
 fn opens_and_closes_are_logged() {
     let (server, address) = server("--workers 1");
     let mut client = connect(address);
@@ -294,6 +308,7 @@ fn a_wrong_command_line_exits_with_2() {
         ("load", "--url wss://127.0.0.1/", "without TLS"),
         ("load", "--connections 0", "--connections"),
         ("load", "--size 1,x", "--size"),
+        ("server", "--broadcast --prefix x", "--broadcast"),
         ("load", "--depth 0", "--depth"),
         ("load", "--duration 0", "--duration"),
         ("load", "--pid 0", "--pid"),
