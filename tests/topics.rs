@@ -8,13 +8,14 @@ use std::thread;
 use std::time::Duration;
 
 use support::client::{
-    Client, DEADLINE, close, dial, expect_close, request, upgrade, wait_until, writing_half,
+    Client, DEADLINE, close, connect, dial, dial_narrow, expect_close, request, upgrade,
+    wait_until, writing_half,
 };
 use support::servers::{LOCAL, serve_with, stop};
 use tungstenite::Message;
 use ws_reactor::{
     CloseEvent, Config, ConnectionInfo, Context, Handler, Peer, PeerId, Reply, SendError,
-    ServerHandle,
+    ServerHandle, SlowConsumer,
 };
 
 const WORKERS: usize = 3;
@@ -242,7 +243,7 @@ fn a_callback_that_publishes_more_than_a_mailbox_holds_is_told_and_counted() {
         .config(config)
         .start(|server, _| Excessive { server: server.clone(), results: sender.clone() })
         .expect("the server starts");
-    let mut client = support::client::connect(support::servers::address(&server));
+    let mut client = connect(support::servers::address(&server));
     client.send(Message::text("go")).unwrap();
     let taken = results.recv_timeout(DEADLINE).unwrap();
     let count = taken.iter().filter(|taken| **taken).count();
@@ -255,4 +256,53 @@ fn a_callback_that_publishes_more_than_a_mailbox_holds_is_told_and_counted() {
     drop(client);
     server.shutdown(Duration::ZERO);
     server.join().unwrap();
+}
+
+/// Subscribes everyone to the latest message of a topic.
+struct Prices;
+
+impl Handler for Prices {
+    type State = ();
+
+    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: ConnectionInfo<'_>) {
+        peer.subscribe_with("prices", SlowConsumer::Latest).expect("one topic");
+    }
+
+    fn on_message(&mut self, _: &mut Peer<'_, ()>, _: ws_reactor::Message<'_>) -> Reply {
+        Reply::Echo
+    }
+}
+
+#[test]
+fn a_slow_subscriber_to_the_latest_message_gets_recent_ones() {
+    const MESSAGES: usize = 20_000;
+    let server = serve_with(Config::default(), 1, || Prices);
+    let address = support::servers::address(&server);
+    let stream = dial_narrow(address, 16 * 1024);
+    let (mut slow, _) = upgrade(stream, request(address, "/", &[]));
+    let mut fast = connect(address);
+    let reader = thread::spawn(move || {
+        while !read(&mut fast).starts_with(&format!("{} ", MESSAGES - 1)) {}
+        fast
+    });
+    for number in 0..MESSAGES {
+        server.blocking_publish("prices", &format!("{number} {}", "x".repeat(1000))).unwrap();
+    }
+    let fast = reader.join().unwrap();
+    let mut numbers = Vec::new();
+    while numbers.last() != Some(&(MESSAGES - 1)) {
+        let text = read(&mut slow);
+        let number = text.split(' ').next().and_then(|it| it.parse().ok()).expect("a number");
+        assert!(numbers.last().is_none_or(|last| *last < number), "{number} after {numbers:?}");
+        numbers.push(number);
+    }
+    // Before the newest message there are the few that the kernel held when the backlog began.
+    let count = numbers.len();
+    assert!(count < 1000, "{count} messages were kept for a peer that did not read");
+    server.shutdown(DEADLINE);
+    for client in [slow, fast] {
+        expect_close(client, 1001, "the server is shutting down");
+    }
+    let stats = stop(&server);
+    assert!(stats.skipped as usize >= MESSAGES - count, "{stats:?}");
 }
