@@ -156,6 +156,7 @@ pub struct Readme;
 pub mod internal {
     pub use crate::conn::transport::{Readiness, SendProgress, Transport};
     pub use crate::connection_info::Endpoint;
+    pub use crate::fanout::Publication;
     pub use crate::reactor::context::WorkerContext;
     pub use crate::reactor::driver::Driver;
     pub use crate::reactor::links::Links;

@@ -61,6 +61,12 @@ pub struct Publication {
 }
 
 impl Publication {
+    /// A message to the subscribers of `topic`.
+    #[must_use]
+    pub fn new(topic: &str, message: EncodedMessage) -> Self {
+        Self { topic: topic.into(), message }
+    }
+
     /// The memory that it holds, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>() + self.topic.len() + self.message.as_frame().len()

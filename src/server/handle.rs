@@ -381,7 +381,7 @@ impl ServerHandle {
 
 /// The commands that publish a message. They share its memory.
 fn publication(topic: &str, message: EncodedMessage) -> impl Fn() -> Command<Stream> {
-    let publications: Arc<[Publication]> = Arc::new([Publication { topic: topic.into(), message }]);
+    let publications: Arc<[Publication]> = Arc::new([Publication::new(topic, message)]);
     move || Command::Publish(Arc::clone(&publications))
 }
 

@@ -25,6 +25,9 @@ pub(crate) mod commands {
     pub(crate) const CLOSE_REASON: &str = "as you wish";
 }
 
+/// The topic that every connection subscribes to.
+pub(crate) const TOPIC: &str = "everyone";
+
 /// Maximum length that a command may request.
 pub(crate) const SEND_BYTES_MAX: usize = 40_000;
 
@@ -64,7 +67,8 @@ impl SimHandler {
 impl Handler for SimHandler {
     type State = ();
 
-    fn on_open(&mut self, _: &mut Peer<'_, ()>, _: ConnectionInfo<'_>) {
+    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: ConnectionInfo<'_>) {
+        peer.subscribe(TOPIC).expect("one topic with a short name");
         self.open.set(self.open.get() + 1);
     }
 

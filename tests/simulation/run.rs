@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use ws_reactor::internal::{Command, Counters, Links, Sender, Worker, WorkerContext, mailbox};
+use ws_reactor::internal::{
+    Command, Counters, Links, Publication, Sender, Worker, WorkerContext, mailbox,
+};
 use ws_reactor::{CloseCode, EncodedMessage, Stats};
 
 use crate::faults::{Fault, FaultSet};
-use crate::handler::{SimHandler, acts};
+use crate::handler::{SimHandler, TOPIC, acts};
 use crate::kernel::{SocketId, address};
-use crate::matcher::Post;
 use crate::memory::{self, Held};
 use crate::net::{Kernel, Net, NetworkFaults, Stream};
 use crate::peer::Peer;
@@ -81,6 +82,8 @@ struct Simulation {
     watches: Vec<Watch>,
     drain: Option<(Duration, Duration)>,
     posts: usize,
+    /// Messages to all connections of a worker that it may not have read.
+    posts_to_all: Vec<(usize, Vec<u8>)>,
     round: usize,
     turns: usize,
 }
@@ -146,6 +149,7 @@ impl Simulation {
             watches: Vec::new(),
             drain: None,
             posts: 0,
+            posts_to_all: Vec::new(),
             round: 0,
             turns: 0,
         }
@@ -206,7 +210,12 @@ impl Simulation {
         let peer = Peer::new(id, rng, self.rules, request_bytes_max, self.plan.frames);
         self.say(|_| format!("peer {number} is {:?}: socket {id}, worker {index}", peer.kind));
         let now = self.net.kernel().now;
-        self.watches.push(Watch::new(self.rules, peer.opening.clone(), now));
+        let mut watch = Watch::new(self.rules, peer.opening.clone(), now);
+        // The worker may open this connection before it reads an earlier command.
+        for (_, bytes) in self.posts_to_all.iter().filter(|(worker, _)| *worker == index) {
+            watch.posted(bytes.clone());
+        }
+        self.watches.push(watch);
         self.peers.push(peer);
     }
 
@@ -250,14 +259,29 @@ impl Simulation {
             0 => (0x1, EncodedMessage::new(text.as_str())),
             _ => (0x2, EncodedMessage::new(text.as_bytes())),
         };
-        let is_posted = self.post(index, Command::Send(token, message));
-        self.say(|s| format!("message {} to socket {id}: {is_posted}", s.posts - 1));
-        if is_posted {
-            let bytes = reply(opcode, text.as_bytes());
-            let watch = &mut self.watches[id];
-            watch.outside.longest_post = watch.outside.longest_post.max(bytes.len());
-            watch.outside.posts.push_back(Post { bytes, is_optional: !watch.model.is_open() });
+        let (command, is_for_all) = match self.rng.below(8) {
+            0 => (Command::Broadcast(message), true),
+            1 => (Command::Publish([Publication::new(TOPIC, message)].into()), true),
+            _ => (Command::Send(token, message), false),
+        };
+        let is_posted = self.post(index, command);
+        self.say(|s| match is_for_all {
+            true => format!("message {} to all of worker {index}: {is_posted}", s.posts - 1),
+            false => format!("message {} to socket {id}: {is_posted}", s.posts - 1),
+        });
+        if !is_posted {
+            return;
         }
+        let bytes = reply(opcode, text.as_bytes());
+        if !is_for_all {
+            return self.watches[id].posted(bytes);
+        }
+        for (id, watch) in self.watches.iter_mut().enumerate() {
+            if self.net.kernel().sockets[id].worker == index {
+                watch.posted(bytes.clone());
+            }
+        }
+        self.posts_to_all.push((index, bytes));
     }
 
     fn post_close(&mut self) {
@@ -324,11 +348,14 @@ impl Simulation {
             has_read_mail: !kernel.is_woken(index),
             ..moment(kernel, &self.setting, self.drain, self.plan.faults)
         };
+        if moment.has_read_mail && !moment.is_busy {
+            self.posts_to_all.retain(|(worker, _)| *worker != index);
+        }
         for (id, watch) in self.watches.iter_mut().enumerate() {
             let socket = &mut kernel.sockets[id];
             if socket.worker == index {
                 let looked = watch.look(socket, &moment);
-                looked.map_err(|what| format!("socket {id}, worker {index}: {what}"))?;
+                looked.map_err(|fault| format!("socket {id}, worker {index}: {fault}"))?;
             }
         }
         if kernel.has_forgotten(index) && worker.wait(at).is_none_or(|wait| wait > ACCEPT_PAUSE_MAX)

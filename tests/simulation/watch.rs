@@ -10,7 +10,7 @@ use std::time::Duration;
 use ws_reactor::Config;
 
 use crate::handler::SEND_BYTES_MAX;
-use crate::matcher::{Matcher, Outside};
+use crate::matcher::{Matcher, Outside, Post};
 use crate::net::Socket;
 use crate::support::model::{Model, Opening, Rules};
 
@@ -86,6 +86,13 @@ impl Watch {
             waiting_turns: 0,
             is_done: false,
         }
+    }
+
+    /// Another thread has posted a message, which is `bytes` on the wire.
+    pub(crate) fn posted(&mut self, bytes: Vec<u8>) {
+        self.outside.longest_post = self.outside.longest_post.max(bytes.len());
+        let is_optional = !self.model.is_open();
+        self.outside.posts.push_back(Post { bytes, is_optional });
     }
 
     /// Another thread has asked for a close.
