@@ -114,7 +114,9 @@ pub struct Config {
     pub tcp_nodelay: bool,
 
     /// Bytes of messages and other commands that may wait for a worker: in its mailbox from other
-    /// threads, and at each other worker from that worker's callbacks. Default 4 MiB.
+    /// threads; at each other worker from that worker's callbacks; and in the worker, until the
+    /// connections that they go to have had their turns. Default 4 MiB. While more waits in a worker,
+    /// it does not read from its peers.
     ///
     /// A command counts about 60 bytes more than its message. Sending to a full mailbox is an error;
     /// [`ServerHandle::blocking_send`](crate::ServerHandle::blocking_send) waits instead. A mailbox

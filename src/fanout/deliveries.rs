@@ -20,6 +20,12 @@ pub(crate) struct Deliveries {
     queues: Vec<Queue>,
     /// Slots whose queue may hold messages, each once.
     listed: VecDeque<u32>,
+    /// Connections of the current round that have not had their turn. A round gives one to each that
+    /// was listed when it began.
+    round: usize,
+    /// Bytes of messages that came in this round, and in the one before it. The others have been
+    /// taken by all connections.
+    bytes: [usize; 2],
 }
 
 /// A linked list of entries.
@@ -90,6 +96,16 @@ impl Deliveries {
         self.entries.is_empty()
     }
 
+    /// Counts a message that is queued for one or more connections.
+    pub(crate) const fn count(&mut self, bytes: usize) {
+        self.bytes[0] += bytes;
+    }
+
+    /// Bytes of messages that may still wait, each counted once.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        if self.is_empty() { 0 } else { self.bytes[0] + self.bytes[1] }
+    }
+
     /// Whether a message waits for the connection in `slot`.
     #[inline]
     pub(crate) fn has(&self, slot: u32) -> bool {
@@ -153,6 +169,11 @@ impl Deliveries {
     /// The next connection that needs a turn to take its messages.
     pub(crate) fn next_slot(&mut self) -> Option<u32> {
         while let Some(slot) = self.listed.pop_front() {
+            if self.round == 0 {
+                self.round = self.listed.len() + 1;
+                self.bytes = [0, self.bytes[0]];
+            }
+            self.round -= 1;
             self.queues[slot as usize].is_listed = false;
             // The queue is empty if the connection has had a turn since.
             if self.first(slot) != END {
@@ -195,6 +216,26 @@ mod tests {
         assert_eq!(texts(&mut deliveries, 2), [a, b], "a turn of its own came first");
         assert_eq!(deliveries.next_slot(), None);
         assert!(deliveries.is_empty());
+    }
+
+    #[test]
+    fn a_message_counts_until_all_connections_have_had_a_turn() {
+        let mut deliveries = Deliveries::default();
+        let frames = SharedFrames::from(EncodedMessage::new("x"));
+        let serve = |deliveries: &mut Deliveries| {
+            let slot = deliveries.next_slot()?;
+            while deliveries.take(slot).is_some() {}
+            Some(slot)
+        };
+        for number in 1..=100 {
+            deliveries.count(frames.len());
+            (0..2).for_each(|slot| deliveries.push(slot, &frames, Source::Direct));
+            assert!(serve(&mut deliveries).is_some(), "one of two, so that a message always waits");
+            let waiting = deliveries.waiting_bytes() / frames.len();
+            assert!((1..=4).contains(&waiting), "{waiting} of {number} messages");
+        }
+        while serve(&mut deliveries).is_some() {}
+        assert_eq!(deliveries.waiting_bytes(), 0);
     }
 
     #[test]

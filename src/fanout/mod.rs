@@ -168,6 +168,7 @@ impl Fanout {
     /// Queues a message for the connections in these slots.
     pub(crate) fn broadcast(&mut self, message: &EncodedMessage, slots: impl Iterator<Item = u32>) {
         let frames = self.everyone.append(message);
+        self.deliveries.count(frames.len());
         slots.for_each(|slot| self.deliveries.push(slot, &frames, Source::Direct));
     }
 }

@@ -155,6 +155,7 @@ impl Topics {
         let Some(key) = self.by_name.get(name) else { return };
         let topic = &mut self.topics[*key as usize];
         let frames = topic.log.append(message);
+        deliveries.count(frames.len());
         for member in &topic.members {
             if Some(member.slot) != except {
                 deliveries.push(member.slot, &frames, Source::Topic(topic.id, member.policy));

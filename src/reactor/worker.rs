@@ -80,7 +80,8 @@ pub struct Worker<D: Driver, H: Handler> {
     throttles: Throttles,
     /// The mailbox may hold commands.
     has_mail: bool,
-    /// Too much waits for other workers: no input is read in this turn.
+    /// Too much waits for other workers or for the turns of connections: no input is read in this
+    /// turn.
     is_congested: bool,
     lifecycle: Lifecycle,
 }
@@ -160,7 +161,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.now = now;
         self.tick = Tick::at(now.saturating_duration_since(self.start));
         let registered = self.slots.len() + self.acceptor.listeners().count() + 1;
-        self.is_congested = self.links.is_congested();
+        self.is_congested = self.links.is_congested()
+            || self.fanout.deliveries.waiting_bytes() > self.context.config.mailbox_bytes_max;
         // Those that become runnable in this turn wait for the next one.
         let mut runnable = std::mem::take(&mut self.runnable);
         let mut batch = 0;
@@ -290,7 +292,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Queues a message of the program for a connection.
     fn send(&mut self, token: Token, message: EncodedMessage) {
         if self.slots.get_mut(token).is_some() {
-            self.fanout.deliveries.push(token.index, &SharedFrames::from(message), Source::Direct);
+            let frames = SharedFrames::from(message);
+            self.fanout.deliveries.count(frames.len());
+            self.fanout.deliveries.push(token.index, &frames, Source::Direct);
         } else {
             self.context.counters.stale_sends.add(1);
         }
@@ -339,7 +343,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             throttles: &self.throttles,
             now: self.tick,
             dates: &mut self.dates,
-            // While too much waits for other workers, no callback may publish more.
+            // While too much waits, no callback may publish more.
             events_left: if self.is_congested { 0 } else { EVENTS_PER_TURN },
             counts: TurnCounts::default(),
             sends: SendState::default(),

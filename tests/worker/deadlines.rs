@@ -237,7 +237,7 @@ fn an_acknowledgement_in_a_pause_after_the_ping_is_noticed_in_time() {
     let mut world = echo_world();
     let id = open(&mut world);
     let token = world.token(id);
-    world.advance(seconds(25) + GRAIN);
+    world.advance(seconds(25) + SLACK);
     assert_eq!(world.take_received(id), ping());
     world.advance(seconds(1));
     world.socket(id).client_reads = false;
@@ -249,10 +249,10 @@ fn an_acknowledgement_in_a_pause_after_the_ping_is_noticed_in_time() {
     world.run_until_quiet();
     world.socket(id).drain(500);
     world.run_until_quiet();
-    world.advance(seconds(95) - JUST);
-    assert!(!world.is_gone(id), "the acknowledgement counts");
-    world.advance(JUST + seconds(120) / 32 + LOOKED);
-    assert!(world.is_gone(id), "no progress for 95 s");
+    world.advance(seconds(95) - MOMENT);
+    assert!(!world.is_dropped(id), "the acknowledgement counts");
+    world.advance(MOMENT + seconds(120) / 32 + CHECK_SLACK);
+    assert!(world.is_dropped(id), "no progress for 95 s");
     assert_eq!(world.stats().idle_timeouts, 1);
 }
 

@@ -347,3 +347,28 @@ fn names_and_numbers_of_subscriptions_are_limited() {
     let expected = texts(&["yes", "too long", "again", "yes", "too many", "again"]);
     assert_eq!(world.take_received(id), expected);
 }
+
+#[test]
+fn no_input_is_read_while_too_much_waits_for_the_turns_of_subscribers() {
+    const MEMBERS: usize = 1000;
+    let config = Config { mailbox_bytes_max: 50_000, ..Config::default() };
+    let mut world = World::new(Commands, config);
+    let ids: Vec<_> = (0..MEMBERS).map(|_| open(&mut world)).collect();
+    ids.iter().for_each(|id| run(&mut world, *id, "subscribe news"));
+    let before = world.stats().messages_in;
+    let message = text(&format!("others news {}", numbered(1)));
+    for id in &ids[..4] {
+        (0..50).for_each(|_| world.send(*id, &message));
+    }
+    // A message to 1000 subscribers takes eight turns, and four peers have a read in each.
+    let mut most = 0;
+    while world.stats().messages_in < before + 200 {
+        world.turn_with(world.poll());
+        let delivered = (world.stats().messages_out / (MEMBERS as u64 - 1)) as usize;
+        let waiting = (world.stats().messages_in - before) as usize - delivered;
+        most = most.max(waiting * 10_000);
+    }
+    assert!(most <= 50_000 + 4 * 10_000 + 10_000, "{most} bytes waited");
+    world.run_until_quiet();
+    assert_eq!(world.stats().messages_out, 200 * (MEMBERS as u64 - 1));
+}
