@@ -1,0 +1,82 @@
+//! A chat: rooms, names, the last messages for newcomers, and the page, all on one port.
+//!
+//! Run `cargo run --example chat` and open <http://127.0.0.1:9003/> in two tabs. `rooms.rs` has the
+//! rooms that the workers share, `handler.rs` the callbacks and the format of the messages,
+//! `page.html` the client.
+
+mod handler;
+mod rooms;
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use nix::sys::signal::{SigSet, Signal};
+use ws_reactor::{Config, Server, ServerHandle, StartError};
+
+use handler::Chat;
+use rooms::Rooms;
+
+/// How long the connections may take to close after a signal.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// A chat server. Open its address in a browser.
+#[derive(Parser)]
+struct Args {
+    /// Address to listen on. Port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9003")]
+    addr: SocketAddr,
+
+    /// Worker threads [default: one for each core]
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    env_logger::init();
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            eprintln!("chat: {error}{cause}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until SIGINT or SIGTERM.
+fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    // Blocked before the first thread starts, so that only `wait` below receives them.
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+    signals.thread_block()?;
+    let server = start(args)?;
+    println!("listening on {} ({} workers)", server.local_addresses()[0], server.workers());
+    thread::spawn({
+        let server = server.clone();
+        move || signals.wait().map(|_| server.shutdown(DRAIN))
+    });
+    Ok(server.join()?)
+}
+
+fn start(args: &Args) -> Result<ServerHandle, StartError> {
+    let config = Config {
+        // The rooms hold at most 100 times 50 messages, each with up to six bytes of JSON for a
+        // byte: 60 MB.
+        message_bytes_max: 2000,
+        connections_max: Some(1000),
+        // A name stays taken until a lost connection is noticed, so notice it soon.
+        ping_interval: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(30),
+        ..Config::default()
+    };
+    let mut builder = Server::builder().bind(args.addr).config(config);
+    if let Some(workers) = args.workers {
+        builder = builder.workers(workers);
+    }
+    let rooms = Arc::new(Mutex::new(Rooms::default()));
+    builder.start(|_, _| Chat::new(Arc::clone(&rooms)))
+}
