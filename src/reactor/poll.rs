@@ -173,3 +173,23 @@ impl Driver for TcpDriver {
         self.listeners.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_never_ends_early() {
+        // epoll_wait(2) counts whole milliseconds. A wait that was rounded down would end before its
+        // deadline, and the worker would spin until then.
+        for busy_poll in [0, 200, 5000].map(Duration::from_micros) {
+            let (mut reactor, _driver, _waker) =
+                Reactor::new(Vec::new(), busy_poll).expect("descriptors are free");
+            for wait in [1, 300, 999, 1000, 1001, 1500, 2999].map(Duration::from_micros) {
+                let since = Instant::now();
+                reactor.poll(Some(wait)).expect("the descriptor is valid");
+                assert!(since.elapsed() >= wait, "{wait:?} with {busy_poll:?} of polling");
+            }
+        }
+    }
+}
