@@ -129,6 +129,11 @@ pub struct Config {
     /// value above the clients' pauses, such as 50 us, halves the round trip. Polling keeps the
     /// core busy, so without a spare core for each worker it only takes time from other threads.
     pub busy_poll: Duration,
+
+    /// How often each worker calls [`Handler::on_tick`]. Default zero: never. At least 1 ms.
+    ///
+    /// [`Handler::on_tick`]: crate::Handler::on_tick
+    pub tick_interval: Duration,
 }
 
 impl Default for Config {
@@ -151,9 +156,13 @@ impl Default for Config {
             tcp_nodelay: true,
             mailbox_bytes_max: 4 * 1024 * 1024,
             busy_poll: Duration::ZERO,
+            tick_interval: Duration::ZERO,
         }
     }
 }
+
+/// The precision of a wait for epoll: shorter intervals could not be met.
+const TICK_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 /// Every valid handshake request is longer than this.
 const REQUEST_BYTES_MIN: usize = 128;
@@ -193,6 +202,9 @@ impl Config {
         }
         if self.backlog_bytes_high > self.backlog_bytes_max {
             return Err(ConfigError::BacklogHighAboveMax);
+        }
+        if !self.tick_interval.is_zero() && self.tick_interval < TICK_INTERVAL_MIN {
+            return Err(ConfigError::TickIntervalTooShort);
         }
         Ok(())
     }
@@ -245,6 +257,8 @@ pub enum ConfigError {
     /// `backlog_bytes_high` is above `backlog_bytes_max`: a peer could lose its connection before
     /// reading pauses.
     BacklogHighAboveMax,
+    /// `tick_interval` is neither zero nor at least 1 ms.
+    TickIntervalTooShort,
 }
 
 impl fmt::Display for ConfigError {
@@ -259,6 +273,9 @@ impl fmt::Display for ConfigError {
             }
             Self::BacklogHighAboveMax => {
                 f.write_str("backlog_bytes_high must not be above backlog_bytes_max")
+            }
+            Self::TickIntervalTooShort => {
+                f.write_str("tick_interval must be zero or at least 1 ms")
             }
         }
     }
@@ -292,5 +309,10 @@ mod tests {
         assert_eq!(with(|c| c.request_bytes_max = 1), Err(ConfigError::RequestBytesTooFew));
         assert_eq!(with(|c| c.backlog_bytes_low = 1 << 20), Err(ConfigError::BacklogLowAboveHigh));
         assert_eq!(with(|c| c.backlog_bytes_high = 2 << 20), Err(ConfigError::BacklogHighAboveMax));
+        assert_eq!(
+            with(|c| c.tick_interval = Duration::from_micros(999)),
+            Err(ConfigError::TickIntervalTooShort)
+        );
+        assert_eq!(with(|c| c.tick_interval = Duration::from_millis(1)), Ok(()));
     }
 }

@@ -15,7 +15,7 @@ use crate::protocol::{Accept, CloseCode, Delivery, Message, ProtocolError, Reque
 /// A callback must not block: every connection of its worker waits for it, and a peer may have up
 /// to 4096 messages delivered before others have their turn. A panic in a callback ends its own
 /// connection (1011, or 500 before the upgrade) and not the worker, unless the program is built with
-/// `panic = "abort"`.
+/// `panic = "abort"`. A panic in [`on_tick`](Self::on_tick) ends nothing.
 ///
 /// ```
 /// use ws_reactor::{Handler, Message, Peer, Reply};
@@ -87,6 +87,44 @@ pub trait Handler: 'static {
         let _ = (context, id, state, event);
     }
 
+    /// A tick of the worker: called at intervals of
+    /// [`tick_interval`](crate::Config::tick_interval), independently of connections. Each worker
+    /// calls its own handler.
+    ///
+    /// Tick number `n` is due at `n * tick_interval` after the start of the worker, and never comes
+    /// early. While the worker is idle, a tick is late by about 1 ms at most. A late tick does not
+    /// delay later ones: ticks that become due before the worker can make the call are skipped, and
+    /// counted in [`TickEvent::missed`].
+    ///
+    /// The worker also skips ticks while too much that its callbacks published waits for other
+    /// workers; see [`Context::publish`]. No tick comes once a shutdown has begun, because the peers
+    /// have then been sent their close frames. After a panic, the requests made through `context`
+    /// are carried out, and later ticks come as usual.
+    ///
+    /// ```
+    /// use ws_reactor::{Context, Handler, Message, Peer, Reply, TickEvent};
+    ///
+    /// /// Publishes a number to each subscriber of "ticks".
+    /// struct Metronome;
+    ///
+    /// impl Handler for Metronome {
+    ///     type State = ();
+    ///
+    ///     fn on_message(&mut self, peer: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
+    ///         // Fails only for a long name, or after many other subscriptions.
+    ///         let _ = peer.subscribe("ticks");
+    ///         Reply::None
+    ///     }
+    ///
+    ///     fn on_tick(&mut self, context: &mut Context<'_>, tick: TickEvent) {
+    ///         context.publish("ticks", &tick.number.to_string()[..]);
+    ///     }
+    /// }
+    /// ```
+    fn on_tick(&mut self, context: &mut Context<'_>, tick: TickEvent) {
+        let _ = (context, tick);
+    }
+
     /// How large binary messages are delivered; asked once for each connection.
     ///
     /// With [`Delivery::StreamedEcho`] they are echoed as they arrive, without
@@ -133,6 +171,17 @@ pub enum Reply {
     /// The message itself. A message in one frame is not copied: its reply is laid out where it was
     /// received.
     Echo,
+}
+
+/// A tick of a worker.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct TickEvent {
+    /// The number of this tick, counted from 1. Skipped ticks count, so the tick was due at
+    /// `number * tick_interval` after the start of the worker.
+    pub number: u64,
+    /// The ticks that were skipped between the previous call and this one.
+    pub missed: u64,
 }
 
 /// The end of a connection.

@@ -138,7 +138,7 @@ pub use connection_info::{Address, ConnectionInfo};
 pub use context::Context;
 pub use fanout::slow_consumer::SlowConsumer;
 pub use fanout::topics::SubscribeError;
-pub use handler::{CloseCause, CloseEvent, Echo, Handler, Reply, Upgrade};
+pub use handler::{CloseCause, CloseEvent, Echo, Handler, Reply, TickEvent, Upgrade};
 pub use peer::Peer;
 pub use peer_id::PeerId;
 pub use protocol::{Accept, CloseCode, Delivery, EncodedMessage};

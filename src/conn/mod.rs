@@ -26,7 +26,7 @@ mod wire;
 mod backlog;
 mod liveness;
 pub(crate) mod turn;
-mod guard;
+pub(crate) mod guard;
 pub(crate) mod transport;
 pub(crate) mod schedule;
 pub(crate) mod throttle;

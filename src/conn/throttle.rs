@@ -12,8 +12,10 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// A worker's throttles, one for each kind of line.
 #[derive(Debug, Default)]
 pub(crate) struct Throttles {
-    /// A callback panicked.
+    /// A callback of a peer panicked.
     pub(crate) panics: Throttle,
+    /// The callback of a tick panicked.
+    pub(crate) tick_panics: Throttle,
     /// The handler chose a subprotocol that the client did not offer.
     pub(crate) protocols: Throttle,
     /// A connection was dropped because too many bytes from the program were queued for it.

@@ -1,7 +1,7 @@
 //! The context that a worker lends to a connection for one turn.
 
 use super::date::Dates;
-use super::guard::Guard;
+use super::guard::{Guard, Subject};
 use super::throttle::Throttles;
 use super::tick::Tick;
 use crate::config::Config;
@@ -49,7 +49,12 @@ impl<'t, H> TurnContext<'t, H> {
     /// The report of a panic in a callback of this turn.
     #[inline]
     pub(super) const fn guard(&self) -> Guard<'t> {
-        Guard { id: self.id, now: self.now, counters: self.counters, throttles: self.throttles }
+        Guard {
+            subject: Subject::Peer(self.id),
+            now: self.now,
+            counters: self.counters,
+            throttle: &self.throttles.panics,
+        }
     }
 
     /// Counts requests of a callback as `events` of the turn, which ends when too many messages wait

@@ -8,6 +8,7 @@
 //! - [`poll`]: epoll, the clock, TCP sockets
 //! - [`tcp_info`]: the acknowledgements of a peer's TCP
 //! - [`timers`]: deadlines of connections, in a timing wheel
+//! - [`ticker`]: the times of the handler's ticks
 //! - [`links`]: messages to the other workers
 //! - [`mailbox`]: commands from other threads
 //! - [`driver`]: the sockets, as a worker sees them
@@ -23,6 +24,7 @@ mod tcp_info;
 pub(crate) mod worker;
 mod acceptor;
 mod timers;
+mod ticker;
 pub(crate) mod links;
 pub(crate) mod mailbox;
 pub(crate) mod driver;

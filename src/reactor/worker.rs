@@ -16,18 +16,21 @@ use super::driver::Driver;
 use super::links::Links;
 use super::mailbox::{Command, Mailbox};
 use super::slots::{Slots, Token};
+use super::ticker::Ticker;
 use super::timers::Timers;
 use crate::conn::connection::{Connection, EVENTS_PER_TURN};
 use crate::conn::date::Dates;
+use crate::conn::guard::{Guard, Subject, guarded};
 use crate::conn::throttle::Throttles;
 use crate::conn::tick::Tick;
 use crate::conn::transport::Readiness;
 use crate::conn::turn::{Outcome, TurnContext};
 use crate::connection_info::Address;
+use crate::context::Context;
 use crate::fanout::deliveries::Source;
 use crate::fanout::log::SharedFrames;
 use crate::fanout::{Effect, Fanout};
-use crate::handler::{CloseCause, Handler};
+use crate::handler::{CloseCause, Handler, TickEvent};
 use crate::peer::{SendState, TurnCounts};
 use crate::protocol::{CloseCode, EncodedMessage, HEADROOM_BYTES, Workspace};
 
@@ -61,6 +64,7 @@ pub struct Worker<D: Driver, H: Handler> {
     links: Links<D::Stream>,
     slots: Slots<Connection<D::Stream, H>>,
     timers: Timers,
+    ticker: Ticker,
     /// Connections and listeners that continue in the next turn without another edge.
     runnable: Vec<Token>,
     /// The receive buffer of all connections. Most replies are laid out in it and sent from it.
@@ -130,6 +134,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     ) -> Self {
         let dates = Dates::new(context.time_of_day);
         let fanout = Fanout::new(&context.config, links.is_empty());
+        let ticker = Ticker::new(now, context.config.tick_interval);
         Self {
             acceptor: Acceptor::new(driver, context.clone()),
             handler,
@@ -138,6 +143,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             links,
             slots: Slots::new(),
             timers: Timers::new(),
+            ticker,
             runnable: Vec::new(),
             scratch: vec![0; HEADROOM_BYTES + READ_BYTES].into_boxed_slice(),
             workspace: Workspace::default(),
@@ -235,7 +241,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// stopped since.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Option<Duration> {
-        let can_run = !self.runnable.is_empty() && !self.links.is_congested();
+        let is_congested = self.links.is_congested();
+        let can_run = !self.runnable.is_empty() && !is_congested;
         if can_run || self.has_mail || !self.fanout.deliveries.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -243,6 +250,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let due = ticks
             .map(|tick| self.start + tick.elapsed())
             .chain(self.lifecycle.drain_deadline())
+            // A worker with space for messages wakes this one.
+            .chain(self.ticker.due().filter(|_| !is_congested))
             .min();
         due.map(|due| due.saturating_duration_since(now))
     }
@@ -463,6 +472,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.accept(listener, self.context.config.listen_backlog as usize);
         }
         self.acceptor.stop_listening();
+        self.ticker.stop();
         for token in self.slots.tokens() {
             self.run_turn(token, |connection, _, turn| {
                 connection.close(CloseCode::GOING_AWAY, "the server is shutting down", turn)
@@ -499,12 +509,18 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// Handles the worker's own deadlines: the end of a pause of accepting, and of a drain.
+    /// Handles the worker's own deadlines: the end of a pause of accepting, a tick, and the end of a
+    /// drain.
     fn expire(&mut self) {
         if self.acceptor.resume(self.tick) {
             for listener in self.acceptor.listeners() {
                 self.accept(listener, ACCEPTS_PER_TURN);
             }
+        }
+        if self.may_publish()
+            && let Some(event) = self.ticker.take(self.now)
+        {
+            self.call_on_tick(event);
         }
         if self.lifecycle.drain_deadline().is_some_and(|deadline| deadline <= self.now) {
             for token in self.slots.tokens() {
@@ -512,6 +528,28 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                     connection.terminate(CloseCause::Shutdown, turn)
                 });
             }
+        }
+    }
+
+    /// Whether a callback may start that no message of a peer causes. While too much waits for other
+    /// workers it may not, or it could add to that without bound.
+    fn may_publish(&self) -> bool {
+        !self.is_congested && !self.fanout.is_congested()
+    }
+
+    /// Calls the handler for a tick.
+    fn call_on_tick(&mut self, event: TickEvent) {
+        let (server, worker) = (self.context.server, self.context.index);
+        let guard = Guard {
+            subject: Subject::Tick(worker),
+            now: self.tick,
+            counters: &self.context.counters,
+            throttle: &self.throttles.tick_panics,
+        };
+        let mut context = Context::of_worker(server, worker, &mut self.fanout);
+        guarded(guard, || self.handler.on_tick(&mut context, event));
+        if self.fanout.has_effects() {
+            self.carry_out_effects();
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ws_reactor::internal::{
     Command, Counters, Links, Readiness, Sender, Token, Worker, WorkerContext, mailbox,
 };
-use ws_reactor::{Config, Handler, Stats};
+use ws_reactor::{Config, Echo, Handler, Stats};
 
 use crate::scripted::{Kernel, Net, Script, Socket, SocketId, Stream};
 
@@ -28,22 +28,31 @@ pub struct World<H: Handler> {
 
 impl<H: Handler> World<H> {
     pub fn new(handler: H, config: Config) -> Self {
-        config.validate().expect("a test's settings make sense");
         let net = Net::new(Script::default(), 1).remove(0);
-        let now = Instant::now();
-        let counters = Arc::new(Counters::default());
         let (sender, mailbox) = mailbox(config.mailbox_bytes_max);
         let links = Links::new(0, &[], config.mailbox_bytes_max);
-        let shared = WorkerContext {
-            config: Arc::new(config),
-            counters: Arc::clone(&counters),
-            connections: Arc::new(AtomicUsize::new(0)),
-            server: 0,
-            index: 0,
-            time_of_day,
-        };
+        let shared = worker_context(0, config);
+        let counters = Arc::clone(&shared.counters);
+        let now = Instant::now();
         let worker = Worker::new(net.clone(), handler, shared, mailbox, links, now);
         Self { worker, sender: Rc::new(sender), net, counters, now }
+    }
+
+    /// A world with a second worker, which has turns only when the test gives it one.
+    pub fn with_second_worker(handler: H, config: Config) -> (Self, Worker<Net, Echo>) {
+        let [net, second_net] = Net::new(Script::default(), 2).try_into().expect("two drivers");
+        let bytes_max = config.mailbox_bytes_max;
+        let (sender, first_mailbox) = mailbox(bytes_max);
+        let (second_sender, second_mailbox) = mailbox(bytes_max);
+        let senders = [sender.clone(), second_sender];
+        let [links, second_links] = [0, 1].map(|own| Links::new(own, &senders, bytes_max));
+        let [shared, second_shared] = [0, 1].map(|index| worker_context(index, config.clone()));
+        let counters = Arc::clone(&shared.counters);
+        let now = Instant::now();
+        let worker = Worker::new(net.clone(), handler, shared, first_mailbox, links, now);
+        let second =
+            Worker::new(second_net, Echo, second_shared, second_mailbox, second_links, now);
+        (Self { worker, sender: Rc::new(sender), net, counters, now }, second)
     }
 
     /// A client connects, and waits to be accepted.
@@ -193,6 +202,19 @@ impl<H: Handler> World<H> {
     /// A socket, for a test that changes it.
     pub fn socket(&self, id: SocketId) -> RefMut<'_, Socket> {
         RefMut::map(self.kernel(), |kernel| &mut kernel.sockets[id])
+    }
+}
+
+/// The context of worker number `index`.
+fn worker_context(index: u32, config: Config) -> WorkerContext {
+    config.validate().expect("a test's settings make sense");
+    WorkerContext {
+        config: Arc::new(config),
+        counters: Arc::default(),
+        connections: Arc::new(AtomicUsize::new(0)),
+        server: 0,
+        index,
+        time_of_day,
     }
 }
 

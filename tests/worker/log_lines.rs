@@ -1,15 +1,17 @@
 //! Log lines that a peer can provoke: one of each kind per ten seconds, with a count of the
 //! suppressed ones.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
+use std::rc::Rc;
 use std::sync::Once;
 use std::time::Duration;
 
 use log::{LevelFilter, Log, Metadata, Record};
 use ws_reactor::internal::Command;
 use ws_reactor::{
-    Accept, Config, ConnectionInfo, Echo, Handler, Message, Peer, Reply, Request, Upgrade,
+    Accept, Config, ConnectionInfo, Context, Echo, Handler, Message, Peer, Reply, Request,
+    TickEvent, Upgrade,
 };
 
 use crate::probe::{Probe, binary, echo_world, open, text};
@@ -215,4 +217,30 @@ fn a_line_of_one_kind_does_not_suppress_one_of_another() {
     let lines = take_lines();
     assert_eq!(lines.len(), 2, "{lines:#?}");
     assert!(lines.iter().zip(starts).all(|(line, start)| line.starts_with(start)), "{lines:#?}");
+}
+
+/// Panics in the next tick.
+struct PanicsInTick(Rc<Cell<bool>>);
+
+impl Handler for PanicsInTick {
+    type State = ();
+
+    fn on_message(&mut self, _: &mut Peer<'_, ()>, _: Message<'_>) -> Reply {
+        Reply::Echo
+    }
+
+    fn on_tick(&mut self, _: &mut Context<'_>, _: TickEvent) {
+        assert!(!self.0.take(), "as requested");
+    }
+}
+
+#[test]
+fn panics_in_ticks_are_logged_at_a_limited_rate() {
+    let panics = Rc::new(Cell::new(false));
+    let config = Config { tick_interval: Duration::from_millis(5), ..Config::default() };
+    let mut world = World::new(PanicsInTick(Rc::clone(&panics)), config.clone());
+    assert_throttled(&mut world, "ERROR the handler panicked in a tick of worker 0", |world| {
+        panics.set(true);
+        world.advance(config.tick_interval);
+    });
 }

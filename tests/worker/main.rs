@@ -19,6 +19,7 @@ mod accepting;
 mod from_outside;
 mod context;
 mod topics;
+mod timers;
 mod ending;
 mod handlers;
 mod plain;
