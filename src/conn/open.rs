@@ -17,7 +17,7 @@ use crate::fanout::slow_consumer::SlowConsumer;
 use crate::handler::{CloseCause, CloseEvent, Handler, Reply};
 use crate::peer::{Outbox, Peer};
 use crate::protocol::{
-    CloseCode, CloseFrame, Event, Limits, ProtocolError, ReceivedMessage, Session, Window,
+    CloseCode, CloseFrame, Event, Limits, ProtocolError, ReceivedMessage, Run, Session, Window,
 };
 
 /// A connection after its opening handshake: the protocol's state and the handler's.
@@ -102,24 +102,55 @@ impl<H: Handler> Open<H> {
         wire: &Wire<T>,
         turn: &mut TurnContext<'_, H>,
     ) -> Result<(), CloseCause> {
+        self.notify(window, wire, turn, |handler, peer| handler.on_open(peer, info))
+    }
+
+    /// Makes a call that no message causes. A panic in it closes the connection.
+    fn notify<T: Transport>(
+        &mut self,
+        window: &mut Window<'_>,
+        wire: &Wire<T>,
+        turn: &mut TurnContext<'_, H>,
+        callback: impl FnOnce(&mut H, &mut Peer<'_, H::State>),
+    ) -> Result<(), CloseCause> {
         let guard = turn.guard();
+        let result = guarded(guard, || self.call(window.split().1, wire, turn, callback));
+        if result.is_none() {
+            self.send_own_copies(turn);
+            self.close_after_panic(turn);
+        }
+        if turn.sends.overflowed { Err(CloseCause::BacklogOverflow) } else { Ok(()) }
+    }
+
+    /// Calls the handler with this connection as its peer. `run` holds the replies so far.
+    #[inline(always)]
+    fn call<T: Transport, R>(
+        &mut self,
+        run: Run<'_>,
+        wire: &Wire<T>,
+        turn: &mut TurnContext<'_, H>,
+        callback: impl FnOnce(&mut H, &mut Peer<'_, H::State>) -> R,
+    ) -> R {
         let outbox = Outbox {
             session: &mut self.session,
-            run: window.split().1,
+            run,
             workspace: turn.workspace,
             backlog: wire.backlog_bytes(),
             backlog_bytes_max: turn.config.backlog_bytes_max,
             sends: &mut turn.sends,
             counts: &mut turn.counts,
         };
+        let events_before = turn.fanout.events;
         let context = Context::new(turn.id, turn.fanout);
         let mut peer = Peer::new(turn.id, &mut self.state, outbox, context);
-        let result = guarded(guard, || turn.handler.on_open(&mut peer, info));
+        let result = callback(turn.handler, &mut peer);
         peer.send_own_copies();
-        if result.is_none() {
-            self.close_after_panic(turn);
+        // Requests count as events, so that a turn of many messages cannot collect them unbounded.
+        let events = turn.fanout.events - events_before;
+        if events > 0 {
+            turn.charge(events);
         }
-        if turn.sends.overflowed { Err(CloseCause::BacklogOverflow) } else { Ok(()) }
+        result
     }
 
     /// Takes the events of `window` and lays out the replies. Returns how the session ended, if it
@@ -220,25 +251,7 @@ impl<H: Handler> Open<H> {
         let len = message.as_bytes().len();
         turn.counts.messages_in += 1;
         turn.counts.bytes_in += len as u64;
-        let outbox = Outbox {
-            session: &mut self.session,
-            run,
-            workspace: turn.workspace,
-            backlog: wire.backlog_bytes(),
-            backlog_bytes_max: turn.config.backlog_bytes_max,
-            sends: &mut turn.sends,
-            counts: &mut turn.counts,
-        };
-        let events_before = turn.fanout.events;
-        let context = Context::new(turn.id, turn.fanout);
-        let mut peer = Peer::new(turn.id, &mut self.state, outbox, context);
-        let reply = turn.handler.on_message(&mut peer, message);
-        peer.send_own_copies();
-        // Requests count as events, so that a turn of many messages cannot collect them unbounded.
-        let events = turn.fanout.events - events_before;
-        if events > 0 {
-            turn.charge(events);
-        }
+        let reply = self.call(run, wire, turn, |handler, peer| handler.on_message(peer, message));
         // The callback may have closed the connection: then the echo would follow the close frame.
         if reply == Reply::Echo && self.session.is_open() {
             turn.counts.messages_out += 1;
