@@ -75,6 +75,20 @@ pub trait Handler: 'static {
     /// A message arrived. Messages sent here go out before the returned reply.
     fn on_message(&mut self, peer: &mut Peer<'_, Self::State>, message: Message<'_>) -> Reply;
 
+    /// The deadline that [`Peer::set_deadline`] set for this peer has passed. It is removed before the
+    /// call, which may set another one.
+    ///
+    /// The call also comes while reading from the peer is paused. It does not come once a close frame
+    /// has been sent, or the connection has closed. Input that the worker finds together with the
+    /// passed deadline is delivered first.
+    ///
+    /// While too much that callbacks published waits for other workers, the call waits; see
+    /// [`Context::publish`]. In one turn a worker calls at most 128 peers, and serves others before it
+    /// continues.
+    fn on_deadline(&mut self, peer: &mut Peer<'_, Self::State>) {
+        let _ = peer;
+    }
+
     /// An open connection has closed, for any reason. This is the last call for it. `context`
     /// reaches the other connections of this worker.
     fn on_close(

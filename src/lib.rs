@@ -96,6 +96,14 @@
 //! nothing. `conn/deadlines.rs` has the table of all deadlines, `conn/liveness.rs` the rule for
 //! acknowledgements.
 //!
+//! # Timers
+//!
+//! Timeouts and pings are due in ticks of 50 ms (`conn/tick.rs`), and wait in a timing wheel that no
+//! message touches. The handler's own timers are exact to about 1 ms: [`Handler::on_tick`] is due at
+//! multiples of [`Config::tick_interval`] (`reactor/ticker.rs`), and [`Handler::on_deadline`] at the
+//! time that [`Peer::set_deadline`] chose for a peer (`peer_deadlines.rs`). `Worker::wait` returns
+//! the time to the earliest of all.
+//!
 //! # Backpressure
 //!
 //! The server stops reading from a peer that does not read its replies: above
@@ -116,7 +124,7 @@
 //! | Unix sockets | a variant of [`Address`], of the stream in `reactor/poll.rs` and of the listeners in `reactor/listener.rs` |
 //! | the PROXY protocol | a step of `Opening` before the request, which replaces the peer's address |
 //! | metrics | counters in `stats.rs`; a second `Server` of the program answers with them |
-//! | timers | a per-peer deadline in `conn/deadlines.rs`; a per-worker tick in `Worker::wait` and `Worker::expire`, which acts through [`Context`] |
+//! | another timer | its time in `Worker::wait`, its action in `Worker::expire`; for a timer of a peer, see `peer_deadlines.rs` |
 #![forbid(unsafe_code)]
 
 pub mod protocol;
@@ -125,6 +133,7 @@ mod stats;
 mod peer_id;
 mod open_peers;
 mod connection_info;
+mod peer_deadlines;
 mod fanout;
 mod context;
 mod peer;

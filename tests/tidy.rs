@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 9] = [
     &["protocol"],
     &["config", "stats", "peer_id", "connection_info"],
-    &["open_peers", "fanout"],
+    &["open_peers", "peer_deadlines", "fanout"],
     &["context"],
     &["peer"],
     &["handler"],

@@ -255,7 +255,18 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         self.outcome(result, turn)
     }
 
-    /// The deadline has come.
+    /// The deadline that the handler set has passed.
+    pub(crate) fn on_deadline(&mut self, turn: &mut TurnContext<'_, H>) -> Outcome {
+        let result = match &mut self.phase {
+            Phase::Open(open) if open.is_open() => {
+                open.on_deadline(&self.wire, turn).and_then(|()| self.flush(&[], turn))
+            }
+            _ => Ok(()),
+        };
+        self.outcome(result, turn)
+    }
+
+    /// The deadline of the current stage has come.
     pub(crate) fn expire(&mut self, turn: &mut TurnContext<'_, H>) -> Outcome {
         let result = match &mut self.phase {
             Phase::Handshake(opening) => {

@@ -105,6 +105,16 @@ impl<H: Handler> Open<H> {
         self.notify(window, wire, turn, |handler, peer| handler.on_open(peer, info))
     }
 
+    /// Tells the handler that the peer's deadline has passed.
+    pub(super) fn on_deadline<T: Transport>(
+        &mut self,
+        wire: &Wire<T>,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<(), CloseCause> {
+        let mut window = Window::new(&mut [], 0);
+        self.notify(&mut window, wire, turn, Handler::on_deadline)
+    }
+
     /// Makes a call that no message causes. A panic in it closes the connection.
     fn notify<T: Transport>(
         &mut self,
@@ -142,7 +152,7 @@ impl<H: Handler> Open<H> {
         };
         let events_before = turn.fanout.events;
         let context = Context::new(turn.id, turn.fanout);
-        let mut peer = Peer::new(turn.id, &mut self.state, outbox, context);
+        let mut peer = Peer::new(turn.id, &mut self.state, outbox, context, turn.deadlines);
         let result = callback(turn.handler, &mut peer);
         peer.send_own_copies();
         // Requests count as events, so that a turn of many messages cannot collect them unbounded.
@@ -410,6 +420,7 @@ impl<H: Handler> Open<H> {
         log::debug!("peer {} closed with {}: {}", turn.id, event.code, event.cause);
         let (guard, id) = (turn.guard(), turn.id);
         turn.fanout.topics.unsubscribe_all(id.slot);
+        turn.deadlines.remove(id.slot);
         let mut context = Context::of_worker(id.server, id.worker, turn.fanout);
         guarded(guard, || turn.handler.on_close(&mut context, id, self.state, event));
     }

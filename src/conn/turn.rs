@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::fanout::Fanout;
 use crate::open_peers::OpenPeers;
 use crate::peer::{SendState, TurnCounts};
+use crate::peer_deadlines::PeerDeadlines;
 use crate::peer_id::PeerId;
 use crate::protocol::Workspace;
 use crate::stats::Counters;
@@ -23,6 +24,8 @@ pub(crate) struct TurnContext<'t, H> {
     /// Topics, messages for other connections, and requests of callbacks, which the worker carries
     /// out after the turn.
     pub(crate) fanout: &'t mut Fanout,
+    /// The deadlines that callbacks have set.
+    pub(crate) deadlines: &'t mut PeerDeadlines,
     pub(crate) config: &'t Config,
     pub(crate) counters: &'t Counters,
     pub(crate) throttles: &'t Throttles,

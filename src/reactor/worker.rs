@@ -32,6 +32,7 @@ use crate::fanout::log::SharedFrames;
 use crate::fanout::{Effect, Fanout};
 use crate::handler::{CloseCause, Handler, TickEvent};
 use crate::peer::{SendState, TurnCounts};
+use crate::peer_deadlines::PeerDeadlines;
 use crate::protocol::{CloseCode, EncodedMessage, HEADROOM_BYTES, Workspace};
 
 /// The size of the largest read. Smaller reads need more calls for pipelined frames; larger ones
@@ -54,6 +55,9 @@ const COMMANDS_PER_TURN: usize = 1024;
 /// a message to many subscribers does not delay the others.
 const DELIVERIES_PER_TURN: usize = 128;
 
+/// Peers whose passed deadlines are reported to the handler in a turn.
+const DEADLINES_PER_TURN: usize = 128;
+
 /// One thread's share of a server.
 #[derive(Debug)]
 pub struct Worker<D: Driver, H: Handler> {
@@ -65,6 +69,8 @@ pub struct Worker<D: Driver, H: Handler> {
     slots: Slots<Connection<D::Stream, H>>,
     timers: Timers,
     ticker: Ticker,
+    /// The deadlines that the handler set for its peers.
+    deadlines: PeerDeadlines,
     /// Connections and listeners that continue in the next turn without another edge.
     runnable: Vec<Token>,
     /// The receive buffer of all connections. Most replies are laid out in it and sent from it.
@@ -114,8 +120,8 @@ impl Lifecycle {
 /// Consecutive full batches of edges.
 #[derive(Debug)]
 struct FullBatches {
-    /// The tick of the first.
-    since: Tick,
+    /// The time of the first.
+    since: Instant,
     /// Edges in all of them.
     edges: usize,
     /// The descriptors registered with epoll at the first.
@@ -144,6 +150,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             slots: Slots::new(),
             timers: Timers::new(),
             ticker,
+            deadlines: PeerDeadlines::new(now),
             runnable: Vec::new(),
             scratch: vec![0; HEADROOM_BYTES + READ_BYTES].into_boxed_slice(),
             workspace: Workspace::default(),
@@ -165,7 +172,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     pub fn turn(&mut self, ready: impl Iterator<Item = (Token, Readiness)>, now: Instant) {
         debug_assert!(now >= self.now, "the clock is monotonic");
         self.now = now;
-        self.tick = Tick::at(now.saturating_duration_since(self.start));
+        self.deadlines.begin_turn(now);
+        self.tick = self.tick_at(now);
         let registered = self.slots.len() + self.acceptor.listeners().count() + 1;
         self.is_congested = self.links.is_congested()
             || self.fanout.deliveries.waiting_bytes() > self.context.config.mailbox_bytes_max;
@@ -202,7 +210,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.read_mail();
         }
         if let Some(until) = self.readiness_complete_until(batch, registered) {
-            self.expire_connections(until);
+            self.expire_connections(self.tick_at(until));
+            self.call_on_deadline(until);
         }
         self.expire();
         self.deliver();
@@ -213,19 +222,24 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         );
     }
 
-    /// After a batch of `batch` edges, the tick up to which every edge has been handled; `None` if
+    /// The tick that has begun at this time.
+    fn tick_at(&self, time: Instant) -> Tick {
+        Tick::at(time.saturating_duration_since(self.start))
+    }
+
+    /// After a batch of `batch` edges, the time up to which every edge has been handled; `None` if
     /// that is unknown. Deadlines after it must wait, since the next batch may hold the peer's
     /// answer.
     ///
     /// A batch that is not full empties epoll's queue. epoll reports edges in order and queues each
     /// descriptor at most once. So after as many edges as descriptors were `registered` at the first
     /// full batch, everything that was queued then has been handled.
-    fn readiness_complete_until(&mut self, batch: usize, registered: usize) -> Option<Tick> {
+    fn readiness_complete_until(&mut self, batch: usize, registered: usize) -> Option<Instant> {
         if batch < READY_PER_TURN {
             self.full_batches = None;
-            return Some(self.tick);
+            return Some(self.now);
         }
-        let first = FullBatches { since: self.tick, edges: 0, registered };
+        let first = FullBatches { since: self.now, edges: 0, registered };
         let mut batches = self.full_batches.take().unwrap_or(first);
         batches.edges += batch;
         if batches.edges >= batches.registered {
@@ -250,8 +264,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let due = ticks
             .map(|tick| self.start + tick.elapsed())
             .chain(self.lifecycle.drain_deadline())
-            // A worker with space for messages wakes this one.
+            // While congested, a wake-up of the other worker ends the wait.
             .chain(self.ticker.due().filter(|_| !is_congested))
+            .chain(self.deadlines.next().filter(|_| !is_congested))
             .min();
         due.map(|due| due.saturating_duration_since(now))
     }
@@ -347,6 +362,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             peers: self.mailbox.peers(),
             workspace: &mut self.workspace,
             fanout: &mut self.fanout,
+            deadlines: &mut self.deadlines,
             config: &self.context.config,
             counters: &self.context.counters,
             throttles: &self.throttles,
@@ -535,6 +551,21 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// workers it may not, or it could add to that without bound.
     fn may_publish(&self) -> bool {
         !self.is_congested && !self.fanout.is_congested()
+    }
+
+    /// Calls the handler for peers whose deadlines have passed at `until`.
+    fn call_on_deadline(&mut self, until: Instant) {
+        for _ in 0..DEADLINES_PER_TURN {
+            if !self.may_publish() {
+                return;
+            }
+            let Some(slot) = self.deadlines.pop(until) else { return };
+            let token = self.slots.token_at(slot);
+            debug_assert!(token.is_some(), "the deadline of a connection ends with it");
+            if let Some(token) = token {
+                self.run_turn(token, |connection, _, turn| connection.on_deadline(turn));
+            }
+        }
     }
 
     /// Calls the handler for a tick.
