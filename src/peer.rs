@@ -57,30 +57,32 @@ impl<'p, S> Peer<'p, S> {
         self.outbox.queued_bytes()
     }
 
-    /// Sends a message. Nothing happens once the connection is closing.
+    /// Sends a message. Returns whether it was taken: `false` once the connection is closing, or if
+    /// the first of these limits is exceeded.
     ///
     /// The connection is dropped if more than [`backlog_bytes_max`] that the program sent is queued
     /// already, or if more than `backlog_bytes_max + message_bytes_max` is still queued when the
     /// callback has returned and the kernel has taken all it can. One large message can exceed the
-    /// second limit, however fast the peer reads. Echoes do not count.
+    /// second limit, however fast the peer reads. Echoes do not count. A message that was taken is
+    /// lost if the connection ends before the peer has received it.
     ///
     /// [`backlog_bytes_max`]: crate::Config::backlog_bytes_max
-    pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {
+    pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> bool {
         self.send_own_copies();
-        self.outbox.send(message.into());
+        self.outbox.send(message.into())
     }
 
     /// Sends a message that is encoded already, as [`send`](Self::send) does.
-    pub fn send_encoded(&mut self, message: &EncodedMessage) {
+    pub fn send_encoded(&mut self, message: &EncodedMessage) -> bool {
         self.send_own_copies();
-        self.outbox.send_encoded(message);
+        self.outbox.send_encoded(message)
     }
 
-    /// Sends a ping; of a longer payload the first 125 bytes. Nothing happens once the connection
-    /// is closing. It counts against the limits of [`send`](Self::send).
-    pub fn ping(&mut self, payload: &[u8]) {
+    /// Sends a ping; of a longer payload the first 125 bytes (RFC 6455 5.5). It counts against the
+    /// limits of [`send`](Self::send), and returns the same.
+    pub fn ping(&mut self, payload: &[u8]) -> bool {
         self.send_own_copies();
-        self.outbox.ping(payload);
+        self.outbox.ping(payload)
     }
 
     /// Closes the connection; of a longer reason the first 123 bytes are sent. Only pongs follow the
@@ -220,43 +222,55 @@ pub(crate) struct SendState {
 }
 
 impl Outbox<'_> {
-    fn send(&mut self, message: Message<'_>) {
-        if !self.admit() {
-            return;
-        }
-        self.run.move_to(self.workspace);
-        self.workspace.reserve(message.as_bytes().len());
-        let before = self.workspace.out.len();
-        if self.session.send(message, self.workspace) {
-            self.sends.bytes += self.workspace.out.len() - before;
-            self.counts.messages_out += 1;
-            self.counts.bytes_out += message.as_bytes().len() as u64;
-        }
+    fn send(&mut self, message: Message<'_>) -> bool {
+        let payload_len = message.as_bytes().len();
+        let is_taken = self.append(payload_len, |session, workspace| {
+            session.send(message, workspace);
+        });
+        self.count_message(is_taken, payload_len);
+        is_taken
     }
 
-    fn send_encoded(&mut self, message: &EncodedMessage) {
-        if !self.admit() || !self.session.is_open() {
-            return;
-        }
-        self.run.move_to(self.workspace);
-        let frame = message.as_frame();
-        self.workspace.reserve(message.payload_len());
-        if !self.session.defer(frame) {
-            self.workspace.out.extend_from_slice(frame);
-            self.sends.bytes += frame.len();
-        }
-        self.counts.messages_out += 1;
-        self.counts.bytes_out += message.payload_len() as u64;
+    fn send_encoded(&mut self, message: &EncodedMessage) -> bool {
+        let payload_len = message.payload_len();
+        let is_taken = self.append(payload_len, |session, workspace| {
+            if !session.defer(message.as_frame()) {
+                workspace.out.extend_from_slice(message.as_frame());
+            }
+        });
+        self.count_message(is_taken, payload_len);
+        is_taken
     }
 
-    fn ping(&mut self, payload: &[u8]) {
-        if !self.admit() {
-            return;
+    fn ping(&mut self, payload: &[u8]) -> bool {
+        self.append(payload.len(), |session, workspace| {
+            session.ping(payload, workspace);
+        })
+    }
+
+    /// Appends a frame behind all earlier replies, if it may be sent.
+    #[inline]
+    fn append(
+        &mut self,
+        payload_len: usize,
+        write: impl FnOnce(&mut Session, &mut Workspace),
+    ) -> bool {
+        if !self.admits() {
+            return false;
         }
         self.run.move_to(self.workspace);
+        self.workspace.reserve(payload_len);
         let before = self.workspace.out.len();
-        self.session.ping(payload, self.workspace);
+        write(self.session, self.workspace);
         self.sends.bytes += self.workspace.out.len() - before;
+        true
+    }
+
+    fn count_message(&mut self, is_taken: bool, payload_len: usize) {
+        if is_taken {
+            self.counts.messages_out += 1;
+            self.counts.bytes_out += payload_len as u64;
+        }
     }
 
     fn close(&mut self, code: CloseCode, reason: &str) {
@@ -271,11 +285,61 @@ impl Outbox<'_> {
             + self.session.deferred_bytes()
     }
 
-    /// Whether few enough bytes of earlier callbacks are queued. Bytes that this callback sends do
-    /// not count, because the kernel may take them at once.
-    fn admit(&mut self) -> bool {
+    /// Whether a frame may be sent: the session is open, and few enough bytes of earlier callbacks
+    /// are queued. Bytes that this callback sends do not count, because the kernel may take them at
+    /// once.
+    fn admits(&mut self) -> bool {
+        if !self.session.is_open() {
+            return false;
+        }
         let refused_bytes = self.backlog.program + self.session.deferred_bytes();
         self.sends.overflowed |= refused_bytes > self.backlog_bytes_max;
         !self.sends.overflowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::fanout::Fanout;
+    use crate::protocol::{Delivery, Window};
+
+    /// Sends in each of three ways to a peer with `queued` bytes of earlier callbacks, where 100 are
+    /// allowed. Returns the results, and whether the connection must be dropped.
+    fn sends(queued: usize, is_closing: bool) -> ([bool; 3], bool) {
+        let mut session = Session::new(Delivery::Whole);
+        let mut workspace = Workspace::default();
+        if is_closing {
+            session.close(CloseCode::NORMAL, "", &mut workspace);
+        }
+        let (mut sends, mut counts) = (SendState::default(), TurnCounts::default());
+        let mut window = Window::new(&mut [], 0);
+        let outbox = Outbox {
+            session: &mut session,
+            run: window.split().1,
+            workspace: &mut workspace,
+            backlog: BacklogBytes { total: queued, program: queued },
+            backlog_bytes_max: 100,
+            sends: &mut sends,
+            counts: &mut counts,
+        };
+        let id = PeerId { server: 0, worker: 0, slot: 0, generation: 1 };
+        let mut fanout = Fanout::new(&Config::default(), true);
+        let mut state = ();
+        let mut peer = Peer::new(id, &mut state, outbox, Context::new(id, &mut fanout));
+        let taken = [peer.send("a"), peer.send_encoded(&EncodedMessage::new("b")), peer.ping(b"c")];
+        assert_eq!(counts.messages_out, if taken[0] { 2 } else { 0 });
+        (taken, sends.overflowed)
+    }
+
+    #[test]
+    fn a_send_returns_whether_the_frame_was_taken() {
+        assert_eq!(sends(0, false), ([true; 3], false));
+        assert_eq!(sends(100, false), ([true; 3], false));
+        assert_eq!(sends(101, false), ([false; 3], true));
+        // A send that has no effect must not drop a connection that is closing.
+        assert_eq!(sends(0, true), ([false; 3], false));
+        assert_eq!(sends(101, true), ([false; 3], false));
     }
 }

@@ -386,7 +386,7 @@ fn a_handler_that_sends_past_max_loses_the_connection() {
 fn a_handler_that_pings_past_max_loses_the_connection() {
     const PINGS: usize = 20_000;
     let (probe, _) = Probe::new(|peer, _| {
-        (0..PINGS).for_each(|_| peer.ping(&[b'x'; 125]));
+        (0..PINGS).for_each(|_| assert!(peer.ping(&[b'x'; 125])));
         Reply::None
     });
     let mut world = World::new(probe, Config::default());

@@ -92,14 +92,14 @@ fn mixture_handler() -> Probe {
     let (probe, _) = Probe::new(move |peer, _| {
         count += 1;
         match (count - 1) % 7 {
-            2 => peer.send("before"),
+            2 => assert!(peer.send("before")),
             3 => {
                 peer.send("instead");
                 peer.send("twice");
                 return Reply::None;
             }
-            4 => peer.ping(b"?"),
-            5 => peer.send("y".repeat(70_000).as_str()),
+            4 => assert!(peer.ping(b"?")),
+            5 => assert!(peer.send("y".repeat(70_000).as_str())),
             6 => return Reply::None,
             _ => {}
         }
@@ -158,11 +158,11 @@ fn messages_sent_in_on_open_come_first() {
 fn an_echo_after_a_close_is_not_sent() {
     let (probe, log) = Probe::new(|peer, message| {
         if message.as_bytes() == b"b" {
-            peer.send("last");
+            assert!(peer.send("last"));
             peer.close(CloseCode::NORMAL, "done");
             assert!(!peer.is_open());
-            peer.send("too late");
-            peer.ping(b"too late");
+            assert!(!peer.send("too late"));
+            assert!(!peer.ping(b"too late"));
             peer.close(CloseCode::GOING_AWAY, "too late");
         }
         Reply::Echo

@@ -38,7 +38,7 @@ impl Handler for Commands {
                 ["unsubscribe", topic] => assert!(peer.unsubscribe(topic)),
                 ["publish", topic, text] => assert!(peer.context().publish(topic, text)),
                 ["others", topic, text] => assert!(peer.publish(topic, text)),
-                ["send", text] => peer.send(text),
+                ["send", text] => assert!(peer.send(text)),
                 ["echo"] => reply = Reply::Echo,
                 _ => panic!("as requested"),
             }
