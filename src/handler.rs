@@ -89,6 +89,17 @@ pub trait Handler: 'static {
         let _ = peer;
     }
 
+    /// The peer reads again: more than [`backlog_bytes_high`] bytes were queued for it, and now fewer
+    /// than [`backlog_bytes_low`] are. A handler that sends much to a peer stops when
+    /// [`Peer::backlog_bytes`] is high, and continues here. Not called once the connection is
+    /// closing.
+    ///
+    /// [`backlog_bytes_high`]: crate::Config::backlog_bytes_high
+    /// [`backlog_bytes_low`]: crate::Config::backlog_bytes_low
+    fn on_drained(&mut self, peer: &mut Peer<'_, Self::State>) {
+        let _ = peer;
+    }
+
     /// An open connection has closed, for any reason. This is the last call for it. `context`
     /// reaches the other connections of this worker.
     fn on_close(

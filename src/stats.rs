@@ -98,6 +98,9 @@ counters! {
     /// Messages to a topic that a subscriber did not get because it did not read: see
     /// [`SlowConsumer`](crate::SlowConsumer).
     skipped,
+    /// Calls of [`Handler::on_drained`](crate::Handler::on_drained): peers that read again after too
+    /// many bytes were queued for them.
+    drained,
     /// Messages to a topic that were not sent, because one callback published more than
     /// [`mailbox_bytes_max`](crate::Config::mailbox_bytes_max).
     refused_publications,

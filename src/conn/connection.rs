@@ -209,8 +209,9 @@ impl<T: Transport, H: Handler> Connection<T, H> {
 
     /// A writable edge: sends the backlog.
     fn write_backlog(&mut self, turn: &mut TurnContext<'_, H>) -> Result<(), CloseCause> {
-        self.wire.write_backlog(turn)?;
+        let has_drained = self.wire.write_backlog(turn)?;
         match &mut self.phase {
+            Phase::Open(open) if has_drained => open.on_drained(&mut self.wire, turn),
             Phase::Handshake(_) | Phase::Open(_) => Ok(()),
             Phase::Lingering(lingering) => lingering.finish_if_flushed(&mut self.wire),
         }

@@ -115,6 +115,22 @@ impl<H: Handler> Open<H> {
         self.notify(&mut window, wire, turn, Handler::on_deadline)
     }
 
+    /// Tells the handler that the backlog is below the low mark again.
+    #[cold]
+    pub(super) fn on_drained<T: Transport>(
+        &mut self,
+        wire: &mut Wire<T>,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<(), CloseCause> {
+        if !self.session.is_open() {
+            return Ok(());
+        }
+        turn.counters.drained.add(1);
+        let mut window = Window::new(&mut [], 0);
+        self.notify(&mut window, wire, turn, Handler::on_drained)?;
+        self.flush_out(wire, turn)
+    }
+
     /// Makes a call that no message causes. A panic in it closes the connection.
     fn notify<T: Transport>(
         &mut self,

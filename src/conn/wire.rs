@@ -279,11 +279,13 @@ impl<T: Transport> Wire<T> {
         Ok(())
     }
 
-    /// A writable edge: sends the backlog. Below the low mark reading resumes.
+    /// A writable edge: sends the backlog. Below the low mark reading resumes. Returns whether that
+    /// happened now.
     pub(super) fn write_backlog<H>(
         &mut self,
         turn: &mut TurnContext<'_, H>,
-    ) -> Result<(), CloseCause> {
+    ) -> Result<bool, CloseCause> {
+        let was_paused = self.paused;
         if let Some(pending) = &mut self.pending {
             pending
                 .backlog
@@ -292,7 +294,7 @@ impl<T: Transport> Wire<T> {
             self.paused &= pending.backlog.bytes().total >= turn.config.backlog_bytes_low.max(1);
             self.release_if_idle();
         }
-        Ok(())
+        Ok(was_paused && !self.paused)
     }
 
     /// Pauses reading if the backlog, together with the `arrived` bytes of an incomplete message

@@ -13,6 +13,7 @@ mod probe;
 
 mod calls;
 mod backpressure;
+mod flow;
 mod deadlines;
 mod closing;
 mod accepting;
