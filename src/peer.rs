@@ -300,6 +300,8 @@ impl Outbox<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::config::Config;
     use crate::fanout::Fanout;
@@ -327,7 +329,9 @@ mod tests {
         let id = PeerId { server: 0, worker: 0, slot: 0, generation: 1 };
         let mut fanout = Fanout::new(&Config::default(), true);
         let mut state = ();
-        let mut peer = Peer::new(id, &mut state, outbox, Context::new(id, &mut fanout));
+        let mut deadlines = PeerDeadlines::new(Instant::now());
+        let context = Context::new(id, &mut fanout);
+        let mut peer = Peer::new(id, &mut state, outbox, context, &mut deadlines);
         let taken = [peer.send("a"), peer.send_encoded(&EncodedMessage::new("b")), peer.ping(b"c")];
         assert_eq!(counts.messages_out, if taken[0] { 2 } else { 0 });
         (taken, sends.overflowed)

@@ -312,7 +312,7 @@ fn a_panic_in_a_deadline_closes_its_connection_behind_its_messages() {
 
 #[test]
 fn a_deadline_comes_while_reading_is_paused() {
-    let (mut world, calls) = deadline_world(|peer| peer.send("late"));
+    let (mut world, calls) = deadline_world(|peer| assert!(peer.send("late")));
     let id = open(&mut world);
     say(&mut world, id, "100");
     world.socket(id).client_reads = false;
