@@ -82,9 +82,9 @@ pub trait Handler: 'static {
     /// has been sent, or the connection has closed. Input that the worker finds together with the
     /// passed deadline is delivered first.
     ///
-    /// While too much that callbacks published waits for other workers, the call waits; see
-    /// [`Context::publish`]. In one turn a worker calls at most 128 peers, and serves others before it
-    /// continues.
+    /// The call waits while more than [`mailbox_bytes_max`](crate::Config::mailbox_bytes_max) waits for
+    /// another worker, or for the turns of other peers. In one turn, a worker makes at most 128 such
+    /// calls, so that other peers are not kept waiting.
     fn on_deadline(&mut self, peer: &mut Peer<'_, Self::State>) {
         let _ = peer;
     }
@@ -121,10 +121,11 @@ pub trait Handler: 'static {
     /// delay later ones: ticks that become due before the worker can make the call are skipped, and
     /// counted in [`TickEvent::missed`].
     ///
-    /// The worker also skips ticks while too much that its callbacks published waits for other
-    /// workers; see [`Context::publish`]. No tick comes once a shutdown has begun, because the peers
-    /// have then been sent their close frames. After a panic, the requests made through `context`
-    /// are carried out, and later ticks come as usual.
+    /// The worker also skips ticks while more than
+    /// [`mailbox_bytes_max`](crate::Config::mailbox_bytes_max) waits for another worker, or for the
+    /// turns of its own peers. No tick comes once a shutdown has begun, because the peers have then
+    /// been sent their close frames. After a panic, the requests made through `context` are carried
+    /// out, and later ticks come as usual.
     ///
     /// ```
     /// use ws_reactor::{Context, Handler, Message, Peer, Reply, TickEvent};

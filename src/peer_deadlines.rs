@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_beyond_the_clock_is_none() {
+    fn a_deadline_beyond_the_range_of_the_clock_never_comes() {
         let mut deadlines = PeerDeadlines::new(Instant::now());
         deadlines.set(0, Some(MS));
         deadlines.set(0, Some(Duration::MAX));

@@ -548,7 +548,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     /// Whether a callback may start that no message of a peer causes. While too much waits for other
-    /// workers it may not, or it could add to that without bound.
+    /// workers or for the turns of connections it may not, or it could add to that without bound.
     fn may_publish(&self) -> bool {
         !self.is_congested && !self.fanout.is_congested()
     }
