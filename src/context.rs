@@ -113,6 +113,18 @@ impl<'c> Context<'c> {
         is_ours
     }
 
+    /// Ends a pause of reading from a connection of this worker; see
+    /// [`Peer::pause_reading`](crate::Peer::pause_reading). Returns `false`, and does nothing, if
+    /// `peer` belongs to another worker or server. Has no effect if reading is not paused, or the
+    /// connection has closed.
+    pub fn resume_reading(&mut self, peer: PeerId) -> bool {
+        let is_ours = self.is_ours(peer);
+        if is_ours {
+            self.fanout.ask(Effect::ResumeReading(peer));
+        }
+        is_ours
+    }
+
     const fn is_ours(&self, peer: PeerId) -> bool {
         peer.server == self.id.server && peer.worker == self.id.worker
     }
@@ -137,6 +149,7 @@ mod tests {
         for other in [PeerId { server: 9, ..id }, PeerId { worker: 9, ..id }] {
             assert!(!context.send(other, &message));
             assert!(!context.close(other, CloseCode::NORMAL, ""));
+            assert!(!context.resume_reading(other));
         }
         assert!(context.send(PeerId { slot: 9, ..id }, &message));
         assert!(context.close(id, CloseCode::NORMAL, ""));

@@ -85,6 +85,26 @@ impl<'p, S> Peer<'p, S> {
         self.outbox.ping(payload)
     }
 
+    /// Stops reading from this peer until [`resume_reading`](Self::resume_reading) or
+    /// [`Context::resume_reading`]. Messages that were received already wait: at most one read
+    /// (260 KiB) in memory, the others in the kernel, so that TCP slows the peer down. Has no effect
+    /// once the connection is closing, and ends when it closes.
+    ///
+    /// Pings continue. While input waits, the peer's answer may be part of it, so the peer counts as
+    /// alive while its TCP acknowledges everything that it was sent. The end of its stream and its
+    /// close frame wait too, and an error of the connection is only noticed by a send.
+    pub fn pause_reading(&mut self) {
+        if self.is_open() {
+            self.outbox.pauses.set(ReadPauses::HANDLER);
+        }
+    }
+
+    /// Ends a pause of [`pause_reading`](Self::pause_reading). The messages that wait are delivered
+    /// after the callback.
+    pub fn resume_reading(&mut self) {
+        self.outbox.pauses.clear(ReadPauses::HANDLER);
+    }
+
     /// Closes the connection; of a longer reason the first 123 bytes are sent. Only pongs follow the
     /// close frame, and input that this handler has not seen is dropped. Nothing happens once the
     /// connection is closing.
@@ -191,6 +211,35 @@ pub(crate) struct Outbox<'o> {
     pub(crate) backlog_bytes_max: usize,
     pub(crate) sends: &'o mut SendState,
     pub(crate) counts: &'o mut TurnCounts,
+    pub(crate) pauses: &'o mut ReadPauses,
+}
+
+/// The reasons why a connection is not read. They share a byte, because every connection has one.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct ReadPauses(u8);
+
+impl ReadPauses {
+    /// The backlog exceeded its high mark, and is not below the low mark yet.
+    pub(crate) const BACKLOG: u8 = 1;
+    /// The handler has paused reading.
+    pub(crate) const HANDLER: u8 = 2;
+
+    #[inline]
+    pub(crate) const fn any(self) -> bool {
+        self.0 != 0
+    }
+
+    pub(crate) const fn has(self, reason: u8) -> bool {
+        self.0 & reason != 0
+    }
+
+    pub(crate) const fn set(&mut self, reason: u8) {
+        self.0 |= reason;
+    }
+
+    pub(crate) const fn clear(&mut self, reason: u8) {
+        self.0 &= !reason;
+    }
 }
 
 /// Bytes that the kernel has refused so far.
@@ -276,6 +325,8 @@ impl Outbox<'_> {
     fn close(&mut self, code: CloseCode, reason: &str) {
         self.run.move_to(self.workspace);
         self.session.close(code, reason, self.workspace);
+        // The rest of the input is skipped up to the peer's close frame.
+        self.pauses.clear(ReadPauses::HANDLER);
     }
 
     fn queued_bytes(&self) -> usize {
@@ -317,6 +368,7 @@ mod tests {
         }
         let (mut sends, mut counts) = (SendState::default(), TurnCounts::default());
         let mut window = Window::new(&mut [], 0);
+        let mut pauses = ReadPauses::default();
         let outbox = Outbox {
             session: &mut session,
             run: window.split().1,
@@ -325,6 +377,7 @@ mod tests {
             backlog_bytes_max: 100,
             sends: &mut sends,
             counts: &mut counts,
+            pauses: &mut pauses,
         };
         let id = PeerId { server: 0, worker: 0, slot: 0, generation: 1 };
         let mut fanout = Fanout::new(&Config::default(), true);

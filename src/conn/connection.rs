@@ -20,7 +20,7 @@ use super::transport::{Readiness, Transport};
 use super::turn::{Outcome, TurnContext};
 use super::wire::{Input, Wire};
 use crate::config::Config;
-use crate::connection_info::{Address, ConnectionInfo};
+use crate::connection_info::Address;
 use crate::handler::{CloseCause, CloseEvent, Handler};
 use crate::protocol::{CloseCode, CloseFrame, HEADROOM_BYTES, Response, Window};
 
@@ -98,7 +98,18 @@ impl<T: Transport, H: Handler> Connection<T, H> {
                 return self.terminate(cause, turn);
             }
         }
+        self.next_turn()
+    }
+
+    /// Whether another turn is needed to read.
+    fn next_turn(&self) -> Outcome {
         if self.wire.wants_read() { Outcome::Again } else { Outcome::Wait }
+    }
+
+    /// Ends a pause of the handler.
+    pub(crate) fn resume_reading(&mut self) -> Outcome {
+        self.wire.resume_for_handler();
+        self.next_turn()
     }
 
     /// Reads once, and processes the bytes.
@@ -183,9 +194,8 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         turn.counters.opened.add(1);
         // Before the callback, which may pass the id to other threads.
         turn.peers.insert(turn.id);
-        let info = ConnectionInfo::new(peer, self.wire.transport());
         let result = open
-            .on_open(info, &mut window, &self.wire, turn)
+            .on_open(peer, &mut window, &mut self.wire, turn)
             .and_then(|()| open.serve(&mut window, &mut self.wire, turn));
         // Set after an error too, because every `on_open` is followed by an `on_close`.
         self.phase = Phase::Open(open);
@@ -248,7 +258,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
                 self.linger_after_response(turn)
             }
             Phase::Open(open) => {
-                open.close(code, reason, turn);
+                open.close(code, reason, self.wire.split().1, turn);
                 self.flush(&[], turn)
             }
             Phase::Lingering(_) => Ok(()),
@@ -260,7 +270,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
     pub(crate) fn on_deadline(&mut self, turn: &mut TurnContext<'_, H>) -> Outcome {
         let result = match &mut self.phase {
             Phase::Open(open) if open.is_open() => {
-                open.on_deadline(&self.wire, turn).and_then(|()| self.flush(&[], turn))
+                open.on_deadline(&mut self.wire, turn).and_then(|()| self.flush(&[], turn))
             }
             _ => Ok(()),
         };
@@ -347,6 +357,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         let phase = std::mem::replace(&mut self.phase, Phase::Lingering(Lingering::default()));
         if let Phase::Open(open) = phase {
             open.end(event, turn);
+            self.wire.resume_for_handler();
         }
     }
 
@@ -376,7 +387,8 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         turn: &mut TurnContext<'_, H>,
     ) -> Outcome {
         match result {
-            Ok(()) => Outcome::Wait,
+            // The turn may have ended a pause of the handler.
+            Ok(()) => self.next_turn(),
             Err(cause) => self.terminate(cause, turn),
         }
     }

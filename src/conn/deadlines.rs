@@ -7,6 +7,7 @@
 //! | open, ping not acknowledged by TCP | `idle_timeout - ping_interval` after the ping, or after the last acknowledged progress | dropped |
 //! | open, ping acknowledged | `idle_timeout - ping_interval` after the acknowledgement | close 1001, lingering |
 //! | open, ping acknowledged, bytes unread since reading is paused | `idle_timeout - ping_interval` after the last acknowledged progress | dropped |
+//! | open, ping acknowledged, bytes unread since the handler has paused reading | `ping_interval` after the ping | another ping |
 //! | open, no pings | `idle_timeout` after the last byte received, or after the last progress while bytes are unacknowledged | close 1001 if all is acknowledged, otherwise dropped |
 //! | close frame deferred to the end of a streamed frame | `close_timeout` after it was asked for, or after the last acknowledged progress; at the latest `idle_timeout` after it was asked for | dropped |
 //! | close frame sent, or lingering; bytes unacknowledged | `idle_timeout` after it began, or after the last acknowledged progress | dropped |

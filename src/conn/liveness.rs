@@ -73,6 +73,16 @@ impl AckWatch {
         self.looked = now;
     }
 
+    /// Counts this moment as progress.
+    pub(super) const fn restart_timeout(&mut self, now: Tick) {
+        self.progressed = now;
+    }
+
+    /// Whether all bytes that count have been acknowledged, and the watch began at least `pause` ago.
+    pub(super) fn is_answered_for(&self, pause: Duration, now: Tick) -> bool {
+        self.is_complete() && self.started.after(pause) <= now
+    }
+
     /// Whether all bytes that count have been acknowledged.
     pub(super) fn is_complete(&self) -> bool {
         self.end.is_some_and(|end| self.acknowledged >= end)

@@ -10,12 +10,12 @@ use super::transport::Transport;
 use super::turn::TurnContext;
 use super::wire::Wire;
 use crate::config::Config;
-use crate::connection_info::ConnectionInfo;
+use crate::connection_info::{Address, ConnectionInfo};
 use crate::context::Context;
 use crate::fanout::deliveries::Delivery;
 use crate::fanout::slow_consumer::SlowConsumer;
 use crate::handler::{CloseCause, CloseEvent, Handler, Reply};
-use crate::peer::{Outbox, Peer};
+use crate::peer::{BacklogBytes, Outbox, Peer, ReadPauses};
 use crate::protocol::{
     CloseCode, CloseFrame, Event, Limits, ProtocolError, ReceivedMessage, Run, Session, Window,
 };
@@ -97,22 +97,25 @@ impl<H: Handler> Open<H> {
     /// Tells the handler that the connection is open.
     pub(super) fn on_open<T: Transport>(
         &mut self,
-        info: ConnectionInfo<'_>,
+        address: &Address,
         window: &mut Window<'_>,
-        wire: &Wire<T>,
+        wire: &mut Wire<T>,
         turn: &mut TurnContext<'_, H>,
     ) -> Result<(), CloseCause> {
-        self.notify(window, wire, turn, |handler, peer| handler.on_open(peer, info))
+        let (backlog, (transport, pauses)) = (wire.backlog_bytes(), wire.split());
+        let info = ConnectionInfo::new(address, transport);
+        self.notify(window, backlog, pauses, turn, |handler, peer| handler.on_open(peer, info))
     }
 
     /// Tells the handler that the peer's deadline has passed.
     pub(super) fn on_deadline<T: Transport>(
         &mut self,
-        wire: &Wire<T>,
+        wire: &mut Wire<T>,
         turn: &mut TurnContext<'_, H>,
     ) -> Result<(), CloseCause> {
         let mut window = Window::new(&mut [], 0);
-        self.notify(&mut window, wire, turn, Handler::on_deadline)
+        let (backlog, (_, pauses)) = (wire.backlog_bytes(), wire.split());
+        self.notify(&mut window, backlog, pauses, turn, Handler::on_deadline)
     }
 
     /// Tells the handler that the backlog is below the low mark again.
@@ -127,33 +130,38 @@ impl<H: Handler> Open<H> {
         }
         turn.counters.drained.add(1);
         let mut window = Window::new(&mut [], 0);
-        self.notify(&mut window, wire, turn, Handler::on_drained)?;
+        let (backlog, (_, pauses)) = (wire.backlog_bytes(), wire.split());
+        self.notify(&mut window, backlog, pauses, turn, Handler::on_drained)?;
         self.flush_out(wire, turn)
     }
 
     /// Makes a call that no message causes. A panic in it closes the connection.
-    fn notify<T: Transport>(
+    fn notify(
         &mut self,
         window: &mut Window<'_>,
-        wire: &Wire<T>,
+        backlog: BacklogBytes,
+        pauses: &mut ReadPauses,
         turn: &mut TurnContext<'_, H>,
         callback: impl FnOnce(&mut H, &mut Peer<'_, H::State>),
     ) -> Result<(), CloseCause> {
         let guard = turn.guard();
-        let result = guarded(guard, || self.call(window.split().1, wire, turn, callback));
+        let result =
+            guarded(guard, || self.call(window.split().1, backlog, pauses, turn, callback));
         if result.is_none() {
+            window.move_run(turn.workspace);
             self.send_own_copies(turn);
-            self.close_after_panic(turn);
+            self.close_after_panic(pauses, turn);
         }
         if turn.sends.overflowed { Err(CloseCause::BacklogOverflow) } else { Ok(()) }
     }
 
     /// Calls the handler with this connection as its peer. `run` holds the replies so far.
     #[inline(always)]
-    fn call<T: Transport, R>(
+    fn call<R>(
         &mut self,
         run: Run<'_>,
-        wire: &Wire<T>,
+        backlog: BacklogBytes,
+        pauses: &mut ReadPauses,
         turn: &mut TurnContext<'_, H>,
         callback: impl FnOnce(&mut H, &mut Peer<'_, H::State>) -> R,
     ) -> R {
@@ -161,10 +169,11 @@ impl<H: Handler> Open<H> {
             session: &mut self.session,
             run,
             workspace: turn.workspace,
-            backlog: wire.backlog_bytes(),
+            backlog,
             backlog_bytes_max: turn.config.backlog_bytes_max,
             sends: &mut turn.sends,
             counts: &mut turn.counts,
+            pauses,
         };
         let events_before = turn.fanout.events;
         let context = Context::new(turn.id, turn.fanout);
@@ -194,7 +203,7 @@ impl<H: Handler> Open<H> {
                 // Every reply and message before the panic goes out, then 1011.
                 window.move_run(turn.workspace);
                 self.send_own_copies(turn);
-                self.close_after_panic(turn);
+                self.close_after_panic(wire.split().1, turn);
                 // After the close frame messages are skipped, so the handler is not called again.
                 self.take_events(window, wire, turn)
             }
@@ -277,7 +286,9 @@ impl<H: Handler> Open<H> {
         let len = message.as_bytes().len();
         turn.counts.messages_in += 1;
         turn.counts.bytes_in += len as u64;
-        let reply = self.call(run, wire, turn, |handler, peer| handler.on_message(peer, message));
+        let (backlog, (_, pauses)) = (wire.backlog_bytes(), wire.split());
+        let reply = self
+            .call(run, backlog, pauses, turn, |handler, peer| handler.on_message(peer, message));
         // The callback may have closed the connection: then the echo would follow the close frame.
         if reply == Reply::Echo && self.session.is_open() {
             turn.counts.messages_out += 1;
@@ -336,7 +347,7 @@ impl<H: Handler> Open<H> {
                 continue;
             }
             let Delivery { frames, source } = delivery;
-            if wire.is_paused() && source.policy() == SlowConsumer::Skip {
+            if wire.is_slow() && source.policy() == SlowConsumer::Skip {
                 turn.counters.skipped.add(frames.messages().into());
                 continue;
             }
@@ -381,18 +392,29 @@ impl<H: Handler> Open<H> {
     }
 
     /// Starts the closing handshake: the close frame goes to the workspace.
-    pub(super) fn close(&mut self, code: CloseCode, reason: &str, turn: &mut TurnContext<'_, H>) {
+    /// A pause of the handler ends, because the peer's close frame has to be read.
+    pub(super) fn close(
+        &mut self,
+        code: CloseCode,
+        reason: &str,
+        pauses: &mut ReadPauses,
+        turn: &mut TurnContext<'_, H>,
+    ) {
         self.session.close(code, reason, turn.workspace);
+        pauses.clear(ReadPauses::HANDLER);
     }
 
-    fn close_after_panic(&mut self, turn: &mut TurnContext<'_, H>) {
-        // Does nothing if the callback had closed the connection before it panicked.
-        self.session.close(CloseCode::INTERNAL_ERROR, "", turn.workspace);
+    fn close_after_panic(&mut self, pauses: &mut ReadPauses, turn: &mut TurnContext<'_, H>) {
+        // Sends nothing if the callback had closed the connection before it panicked.
+        self.close(CloseCode::INTERNAL_ERROR, "", pauses, turn);
     }
 
     /// The peer has been silent, at least since `since`: sends a ping, and checks for
     /// acknowledgements. If they too have stopped for long enough, the connection ends: after a
     /// close frame if the peer's TCP has acknowledged everything before it, otherwise at once.
+    ///
+    /// If the handler has paused reading, an answer may be among the unread bytes. Then the peer is
+    /// pinged again and again, and acknowledgements of all bytes are enough.
     pub(super) fn check_idle<T: Transport>(
         &mut self,
         since: Tick,
@@ -400,6 +422,11 @@ impl<H: Handler> Open<H> {
         turn: &mut TurnContext<'_, H>,
     ) -> Result<Option<End>, CloseCause> {
         let sends_pings = turn.config.sends_pings();
+        let is_held = wire.handler_holds_back_input();
+        let pause = turn.config.silence_before_look();
+        if is_held && wire.watch().is_some_and(|watch| watch.is_answered_for(pause, turn.now)) {
+            wire.unwatch();
+        }
         if wire.watch().is_none() && sends_pings {
             self.session.ping(b"", turn.workspace);
             self.flush_out(wire, turn)?;
@@ -415,6 +442,9 @@ impl<H: Handler> Open<H> {
             watch.extend(progress);
         }
         watch.look(progress, turn.now);
+        if is_held && progress.is_complete() {
+            watch.restart_timeout(turn.now);
+        }
         if watch.expiry(turn.config.unanswered_timeout()) > turn.now {
             return Ok(None);
         }

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::fanout::deliveries::Source;
 use crate::fanout::log::SharedFrames;
 use crate::handler::CloseCause;
-use crate::peer::BacklogBytes;
+use crate::peer::{BacklogBytes, ReadPauses};
 use crate::protocol::{HEADROOM_BYTES, Workspace};
 use crate::stats::Counters;
 
@@ -29,8 +29,7 @@ pub(super) struct Wire<T> {
     readable: bool,
     /// A short read does not mean that the socket is empty: see [`Readiness::reads_to_end`].
     reads_to_end: bool,
-    /// Reading is paused: the backlog exceeded its high mark, and is not below the low mark yet.
-    paused: bool,
+    pauses: ReadPauses,
     /// The kernel holds few unsent bytes: see [`limit_unsent`](Self::limit_unsent).
     limits_unsent: bool,
 }
@@ -64,13 +63,13 @@ pub(super) enum Input {
 }
 
 impl<T: Transport> Wire<T> {
-    pub(super) const fn new(transport: T) -> Self {
+    pub(super) fn new(transport: T) -> Self {
         Self {
             transport,
             pending: None,
             readable: false,
             reads_to_end: false,
-            paused: false,
+            pauses: ReadPauses::default(),
             limits_unsent: false,
         }
     }
@@ -88,12 +87,17 @@ impl<T: Transport> Wire<T> {
     /// Whether there may be input, and reading is not paused.
     #[inline]
     pub(super) fn wants_read(&self) -> bool {
-        (self.readable || self.has_unread()) && !self.paused
+        (self.readable || self.has_unread()) && !self.pauses.any()
     }
 
     /// Whether the kernel may hold input that a pause keeps there.
     pub(super) const fn holds_back_input(&self) -> bool {
-        self.paused && self.readable
+        self.pauses.any() && self.readable
+    }
+
+    /// Whether the kernel may hold input because the handler has paused reading.
+    pub(super) const fn handler_holds_back_input(&self) -> bool {
+        self.pauses.has(ReadPauses::HANDLER) && self.readable
     }
 
     fn has_unread(&self) -> bool {
@@ -250,12 +254,12 @@ impl<T: Transport> Wire<T> {
         sent: usize,
         counters: &Counters,
     ) {
-        let paused = self.paused;
+        let is_slow = self.is_slow();
         let backlog = self.backlog_mut();
         let len = frames.len() - sent;
         let topic = source.replaces();
         if let Some(topic) = topic
-            && paused
+            && is_slow
         {
             counters.skipped.add(backlog.remove_unsent(topic).into());
         }
@@ -285,28 +289,48 @@ impl<T: Transport> Wire<T> {
         &mut self,
         turn: &mut TurnContext<'_, H>,
     ) -> Result<bool, CloseCause> {
-        let was_paused = self.paused;
+        let was_slow = self.is_slow();
         if let Some(pending) = &mut self.pending {
             pending
                 .backlog
                 .write_to(&mut self.transport, turn.workspace)
                 .map_err(CloseCause::transport)?;
-            self.paused &= pending.backlog.bytes().total >= turn.config.backlog_bytes_low.max(1);
+            if pending.backlog.bytes().total < turn.config.backlog_bytes_low.max(1) {
+                self.pauses.clear(ReadPauses::BACKLOG);
+            }
             self.release_if_idle();
         }
-        Ok(was_paused && !self.paused)
+        Ok(was_slow && !self.is_slow())
     }
 
     /// Pauses reading if the backlog, together with the `arrived` bytes of an incomplete message
     /// (whose echo will be queued), is above the high mark.
     pub(super) fn pause_if_above_high_mark(&mut self, arrived: usize, config: &Config) {
         debug_assert!(self.has_backlog(), "a writable edge ends the pause");
-        self.paused |= self.backlog_bytes().total + arrived > config.backlog_bytes_high;
+        if self.backlog_bytes().total + arrived > config.backlog_bytes_high {
+            self.pauses.set(ReadPauses::BACKLOG);
+        }
     }
 
     #[inline]
     pub(super) const fn is_paused(&self) -> bool {
-        self.paused
+        self.pauses.any()
+    }
+
+    /// Whether the backlog has exceeded its high mark, and is not below the low mark yet.
+    pub(super) const fn is_slow(&self) -> bool {
+        self.pauses.has(ReadPauses::BACKLOG)
+    }
+
+    /// The transport, and the pauses, which a callback may change.
+    #[inline]
+    pub(super) const fn split(&mut self) -> (&T, &mut ReadPauses) {
+        (&self.transport, &mut self.pauses)
+    }
+
+    /// Ends a pause of the handler.
+    pub(super) const fn resume_for_handler(&mut self) {
+        self.pauses.clear(ReadPauses::HANDLER);
     }
 
     pub(super) fn shutdown_write(&mut self) -> Result<(), CloseCause> {

@@ -78,6 +78,8 @@ impl Publication {
 pub(crate) enum Effect {
     Send(PeerId, EncodedMessage),
     Close(PeerId, CloseCode, Box<str>),
+    /// End the handler's pause of reading.
+    ResumeReading(PeerId),
     /// Send to all subscribers of the topic, except to the connection in this slot.
     Publish(Publication, Option<u32>),
 }

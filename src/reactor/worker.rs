@@ -307,6 +307,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                             connection.close(code, &reason, turn)
                         });
                     }
+                    Effect::ResumeReading(peer) => {
+                        self.run_own_turn(Token::of_peer(peer), |connection, _, _| {
+                            connection.resume_reading()
+                        });
+                    }
                 }
             }
             self.fanout.recycle(effects);

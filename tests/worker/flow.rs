@@ -2,13 +2,18 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
+use ws_reactor::internal::Command;
 use ws_reactor::{
     CloseCode, CloseEvent, Config, ConnectionInfo, Context, Handler, Message, Peer, PeerId, Reply,
 };
 
-use crate::probe::{close_reply, open, text, text_reply};
-use crate::scripted::SocketId;
+use crate::probe::{
+    CHECK_SLACK, close as peer_close, close_reply, open, seconds, text, text_reply,
+};
+use crate::scripted::{Call, SocketId};
+use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 use crate::world::World;
 
 /// Carries out the commands of a text message, and logs its callbacks.
@@ -19,6 +24,8 @@ struct Flow {
     peers: Vec<PeerId>,
     /// The command for the next `on_drained`.
     when_drained: String,
+    /// `on_open` pauses reading.
+    pauses_when_open: bool,
 }
 
 impl Flow {
@@ -37,6 +44,20 @@ impl Flow {
                 ["drained", ..] => {
                     self.when_drained = command["drained ".len()..].replace(',', ";")
                 }
+                ["for", ms] => {
+                    let ms = ms.parse().expect("a number");
+                    peer.set_deadline(Some(Duration::from_millis(ms)));
+                }
+                ["pause"] => peer.pause_reading(),
+                ["resume"] => peer.resume_reading(),
+                ["resume", at] => {
+                    let id = self.peers[at.parse::<usize>().expect("a number")];
+                    assert!(peer.context().resume_reading(id));
+                }
+                ["close", at] => {
+                    let id = self.peers[at.parse::<usize>().expect("a number")];
+                    assert!(peer.context().close(id, CloseCode::NORMAL, "done"));
+                }
                 ["close"] => peer.close(CloseCode::NORMAL, "done"),
                 ["panic"] => panic!("as requested"),
                 _ => {}
@@ -54,6 +75,9 @@ impl Handler for Flow {
 
     fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: ConnectionInfo<'_>) {
         self.peers.push(peer.id());
+        if self.pauses_when_open {
+            peer.pause_reading();
+        }
     }
 
     fn on_message(&mut self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Reply {
@@ -69,6 +93,10 @@ impl Handler for Flow {
         self.carry_out(peer, &commands);
     }
 
+    fn on_deadline(&mut self, peer: &mut Peer<'_, ()>) {
+        peer.resume_reading();
+    }
+
     fn on_close(&mut self, _: &mut Context<'_>, _: PeerId, (): (), event: &CloseEvent<'_>) {
         self.note(format!("close {}", event.code));
     }
@@ -82,8 +110,13 @@ fn chunk() -> String {
 }
 
 fn world() -> (World<Flow>, Log) {
+    world_with(Config::default(), false)
+}
+
+fn world_with(config: Config, pauses_when_open: bool) -> (World<Flow>, Log) {
     let log = Log::default();
-    (World::new(Flow { log: Rc::clone(&log), ..Flow::default() }, Config::default()), log)
+    let handler = Flow { log: Rc::clone(&log), pauses_when_open, ..Flow::default() };
+    (World::new(handler, config), log)
 }
 
 /// The lines of the log since the last call.
@@ -217,4 +250,221 @@ fn a_closing_connection_is_not_reported_as_drained() {
     assert!(world.take_received(id).ends_with(&close_reply(1000, "done")));
     assert_eq!(take(&log), ["fill 100;close"]);
     assert_eq!(world.stats().drained, 0);
+}
+
+#[test]
+fn messages_wait_while_the_handler_pauses_reading() {
+    let (mut world, log) = world();
+    let (id, other) = (open(&mut world), open(&mut world));
+    world.send(id, &[text("pause"), text("send a"), text("send b")].concat());
+    world.run_until_quiet();
+    assert_eq!(take(&log), ["pause"], "messages of the same read wait too");
+    let reads = world.socket(id).calls(Call::Read);
+    run(&mut world, id, "send c");
+    assert_eq!(world.socket(id).calls(Call::Read), reads, "the kernel keeps later messages");
+    assert_ne!(world.wait(), Some(Duration::ZERO), "the worker waits");
+    run(&mut world, other, "send fine;resume 0;send too");
+    assert_eq!(world.take_received(other), [text_reply("fine"), text_reply("too")].concat());
+    assert_eq!(take(&log), ["send fine;resume 0;send too", "send a", "send b", "send c"]);
+    assert_eq!(world.take_received(id), ["a", "b", "c"].map(text_reply).concat());
+    run(&mut world, id, "send d");
+    assert_eq!(world.take_received(id), text_reply("d"), "the pause has ended");
+}
+
+#[test]
+fn a_pause_that_ends_in_the_same_callback_delays_no_message() {
+    let (mut world, log) = world();
+    let id = open(&mut world);
+    world.send(id, &[text("pause;resume"), text("pause;resume 0"), text("send a")].concat());
+    world.run_until_quiet();
+    assert_eq!(take(&log), ["pause;resume", "pause;resume 0", "send a"]);
+}
+
+#[test]
+fn a_connection_can_begin_with_a_pause() {
+    let (mut world, log) = world_with(Config::default(), true);
+    let (id, output) = world.open(&[GOOD_REQUEST, &text("send a")].concat());
+    assert_eq!(output, GOOD_RESPONSE);
+    assert_eq!(take(&log), [""; 0]);
+    world.post(Command::Close(world.token(id), CloseCode::NORMAL, "done".into()));
+    world.run_until_quiet();
+    assert_eq!(world.take_received(id), close_reply(1000, "done"));
+    assert_eq!(take(&log), [""; 0], "no message follows our close frame");
+}
+
+#[test]
+fn a_callback_after_a_backlog_can_resume_reading() {
+    let (mut world, log) = world();
+    let id = slow_peer(&mut world);
+    world.send(id, &[text("fill 100;pause;drained resume"), text("send a")].concat());
+    world.run_until_quiet();
+    assert_eq!(take(&log).len(), 1);
+    world.socket(id).client_reads = true;
+    world.run_until_quiet();
+    assert!(world.take_received(id).ends_with(&text_reply("a")));
+}
+
+#[test]
+fn a_deadline_can_end_a_pause() {
+    let (mut world, log) = world();
+    let id = open(&mut world);
+    world.send(id, &[text("pause;for 70"), text("send a"), text("send b")].concat());
+    world.advance(Duration::from_millis(69));
+    assert_eq!(take(&log), ["pause;for 70"]);
+    world.advance(Duration::from_millis(1));
+    assert_eq!(take(&log), ["send a", "send b"]);
+}
+
+#[test]
+fn the_end_of_a_backlog_does_not_end_a_pause_of_the_handler() {
+    let (mut world, log) = world();
+    let id = slow_peer(&mut world);
+    world.send(id, &[text("fill 100;pause"), text("send a")].concat());
+    world.run_until_quiet();
+    world.socket(id).client_reads = true;
+    world.run_until_quiet();
+    let lines = take(&log);
+    assert!(lines.len() == 2 && lines[1].starts_with("drained at "), "{lines:?}");
+}
+
+#[test]
+fn resuming_does_not_end_the_pause_of_a_backlog() {
+    let (mut world, log) = world();
+    let id = slow_peer(&mut world);
+    world.send(id, &[text("pause;fill 100;resume"), text("send a")].concat());
+    world.run_until_quiet();
+    assert_eq!(take(&log), ["pause;fill 100;resume"]);
+}
+
+/// The number of pings in `bytes`, which hold nothing else.
+fn pings(mut bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while let [0x89, len, rest @ ..] = bytes {
+        bytes = &rest[usize::from(*len)..];
+        count += 1;
+    }
+    assert_eq!(bytes, b"", "only pings");
+    count
+}
+
+/// Its answers to pings are among the bytes that are not read.
+#[test]
+fn a_peer_that_the_handler_does_not_read_is_pinged_and_kept() {
+    let (mut world, log) = world();
+    let (id, other) = (open(&mut world), open(&mut world));
+    run(&mut world, id, "pause");
+    run(&mut world, id, "send a");
+    for _ in 0..120 {
+        world.advance(seconds(10));
+        run(&mut world, other, "");
+    }
+    let count = pings(&world.take_received(id));
+    assert!((40..=48).contains(&count), "{count} pings in 1200 s, not one each 25 s");
+    assert!(!world.is_dropped(id));
+    assert_eq!(world.stats().idle_timeouts, 0);
+    take(&log);
+    run(&mut world, other, "resume 0");
+    assert_eq!(take(&log), ["resume 0", "send a"]);
+    assert_eq!(world.take_received(id), text_reply("a"));
+    world.take_received(other);
+    world.advance(seconds(120) + CHECK_SLACK);
+    assert_eq!(world.stats().idle_timeouts, 2, "from now on silence counts again");
+}
+
+#[test]
+fn without_pings_a_peer_that_the_handler_does_not_read_is_kept() {
+    let config = Config { ping_interval: Duration::ZERO, ..Config::default() };
+    let (mut world, _) = world_with(config, false);
+    let id = open(&mut world);
+    run(&mut world, id, "pause");
+    run(&mut world, id, "send a");
+    world.advance(seconds(1200));
+    assert_eq!(world.take_received(id), b"");
+    assert_eq!(world.stats().idle_timeouts, 0);
+}
+
+#[test]
+fn a_peer_whose_tcp_is_silent_is_dropped_during_a_pause() {
+    for interval in [0, 25] {
+        let config = Config { ping_interval: seconds(interval), ..Config::default() };
+        let (mut world, log) = world_with(config, false);
+        let id = open(&mut world);
+        run(&mut world, id, "pause;send unread");
+        world.take_received(id);
+        run(&mut world, id, "send a");
+        world.advance(seconds(300));
+        assert!(!world.is_dropped(id), "it acknowledges");
+        world.socket(id).client_reads = false;
+        run(&mut world, id, "send b");
+        if interval == 0 {
+            // Without a ping only unacknowledged bytes show that the peer does not answer.
+            let message = Message::from("unread").into();
+            assert!(world.post(Command::Send(world.token(id), message)));
+        }
+        world.advance(seconds(120 + 25) + CHECK_SLACK);
+        assert!(world.is_dropped(id), "pings each {interval} s");
+        assert!(take(&log).contains(&"close 1006".to_owned()));
+        assert_eq!(world.stats().idle_timeouts, 1);
+    }
+}
+
+#[test]
+fn a_silent_peer_is_closed_during_a_pause_if_no_input_waits() {
+    let (mut world, _) = world();
+    let id = open(&mut world);
+    run(&mut world, id, "pause");
+    world.advance(seconds(120) + CHECK_SLACK);
+    assert!(world.take_received(id).ends_with(&close_reply(1001, "idle timeout")));
+    world.finish(id);
+    world.run_until_quiet();
+    assert!(world.is_dropped(id), "input is discarded up to the end of the stream");
+}
+
+#[test]
+fn closing_ends_a_pause() {
+    for commands in ["pause;close", "close;pause", "pause;panic", "pause"] {
+        let (mut world, log) = world();
+        let (id, other) = (open(&mut world), open(&mut world));
+        world.send(id, &[text(commands), text("send a")].concat());
+        world.run_until_quiet();
+        if commands == "pause" {
+            run(&mut world, other, "close 0");
+        }
+        let (code, reason) = if commands == "pause;panic" { (1011, "") } else { (1000, "done") };
+        assert_eq!(world.take_received(id), close_reply(code, reason), "{commands}");
+        world.send(id, &peer_close(code));
+        world.finish(id);
+        world.run_until_quiet();
+        assert!(world.is_dropped(id), "{commands}");
+        assert!(!take(&log).contains(&"send a".to_owned()), "{commands}");
+        assert_eq!(world.stats().close_timeouts, 0);
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_answer_the_close_frame_is_dropped_despite_a_pause() {
+    for drains in [false, true] {
+        let (mut world, log) = world();
+        let id = open(&mut world);
+        run(&mut world, id, "pause");
+        if drains {
+            world.drain(seconds(60));
+        } else {
+            world.post(Command::Close(world.token(id), CloseCode::NORMAL, "done".into()));
+        }
+        world.advance(seconds(5) + CHECK_SLACK);
+        assert!(world.is_dropped(id));
+        assert_eq!(world.stats().close_timeouts, 1);
+        assert_eq!(take(&log), ["pause", "close 1006"]);
+    }
+}
+
+#[test]
+fn a_drain_deadline_ends_a_paused_connection() {
+    let (mut world, _) = world();
+    let id = open(&mut world);
+    run(&mut world, id, "pause");
+    world.drain(seconds(1));
+    world.advance(seconds(1));
+    assert!(world.is_dropped(id) && world.worker.is_done());
 }
