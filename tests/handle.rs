@@ -190,6 +190,7 @@ fn an_id_is_stale_once_the_close_callback_has_been_called() {
     assert!(peer == second && matches!(cause, CloseCause::Protocol(_)), "{peer}: {cause}");
     assert_eq!(server.send(second, "hello"), Err(SendError::Stale));
     assert_eq!(server.close(second, CloseCode::NORMAL, ""), Err(SendError::Stale));
+    assert_eq!(server.backlog_bytes(second), Err(SendError::Stale));
     drop((closes, breaks));
     assert_eq!(stop(&server).stale_sends, 0, "nothing was posted");
 }
@@ -204,6 +205,7 @@ fn an_id_of_another_server_is_stale() {
     assert_ne!(first_id, second_id);
     assert_eq!(two.server.send(first_id, "hello"), Err(SendError::Stale));
     assert_eq!(two.server.close(first_id, CloseCode::NORMAL, ""), Err(SendError::Stale));
+    assert_eq!(two.server.backlog_bytes(first_id), Err(SendError::Stale));
     assert_eq!(one.server.send(second_id, "hello"), Err(SendError::Stale));
     for (server, peer, client) in
         [(&one.server, first_id, &mut first), (&two.server, second_id, &mut second)]
@@ -415,6 +417,29 @@ fn commands_sent_before_the_last_handle_is_dropped_are_executed() {
         expect_close(client, 1001, "the server is shutting down");
         assert_eq!(closed.recv_timeout(DEADLINE).unwrap(), (peer, CloseCause::Local));
     }
+}
+
+#[test]
+fn another_thread_sees_how_much_a_peer_has_not_received() {
+    let Registered { server, opened, .. } = registered(1);
+    let mut client = connect(address(&server));
+    let peer = id(&opened);
+    assert_eq!(server.backlog_bytes(peer), Ok(0));
+    let chunk = vec![7; 64 * 1024];
+    let mut sent = 0;
+    wait_until("the kernel takes no more", || {
+        if server.stats().messages_out == sent && server.backlog_bytes(peer) == Ok(0) {
+            server.send(peer, &chunk[..]).expect("the mailbox is empty");
+            sent += 1;
+        }
+        server.backlog_bytes(peer).expect("the peer is open") > 0
+    });
+    for _ in 0..sent {
+        assert!(client.read().expect("a message").into_data() == chunk);
+    }
+    wait_until("all is received", || server.backlog_bytes(peer) == Ok(0));
+    close(client);
+    stop(&server);
 }
 
 #[test]

@@ -227,6 +227,15 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         }
     }
 
+    /// Bytes of messages and replies that the kernel has not taken yet.
+    #[inline]
+    pub(crate) fn queued_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Open(open) => self.wire.backlog_bytes().total + open.deferred_bytes(),
+            Phase::Handshake(_) | Phase::Lingering(_) => 0,
+        }
+    }
+
     /// Whether the handshake has succeeded, and messages can still be sent.
     pub(crate) fn is_open(&self) -> bool {
         matches!(&self.phase, Phase::Open(open) if open.is_open())

@@ -290,6 +290,12 @@ impl<T> Sender<T> {
     pub fn is_open(&self, token: Token) -> bool {
         self.common.peers.contains(token.index, token.generation)
     }
+
+    /// Bytes that are queued for this connection, if it is open now.
+    #[must_use]
+    pub fn backlog_bytes(&self, token: Token) -> Option<usize> {
+        self.common.peers.backlog(token.index, token.generation)
+    }
 }
 
 /// Appends a command to the mailboxes of all workers that have not ended, or to none. Returns the

@@ -378,6 +378,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             counts: TurnCounts::default(),
             sends: SendState::default(),
         };
+        let queued_before = connection.queued_bytes();
         let outcome = match turn.fanout.deliveries.has(token.index) {
             true => connection.take_deliveries(&mut turn),
             false => Outcome::Wait,
@@ -387,6 +388,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             Outcome::Wait | Outcome::Again => act(connection, &mut self.scratch, &mut turn),
         };
         turn.count();
+        let queued = connection.queued_bytes();
+        if queued != queued_before {
+            turn.peers.set_backlog(turn.id, queued);
+        }
         debug_assert!(self.workspace.out.is_empty(), "a turn sends or queues all of its output");
         match outcome {
             Outcome::Wait => {}

@@ -283,6 +283,18 @@ impl ServerHandle {
         self.post_to_all(true, &|| Command::Broadcast(message.clone()))
     }
 
+    /// Bytes queued for a peer that the kernel has not taken yet, including echoes, at the end of the
+    /// connection's last turn; see [`Peer::backlog_bytes`](crate::Peer::backlog_bytes). Messages in
+    /// the mailbox of the worker are not included.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Stale`], as for [`send`](Self::send).
+    pub fn backlog_bytes(&self, peer: PeerId) -> Result<usize, SendError> {
+        let worker = self.worker_of(peer)?;
+        worker.sender.backlog_bytes(Token::of_peer(peer)).ok_or(SendError::Stale)
+    }
+
     /// Starts the closing handshake of a connection, from any thread. A reason longer than 123
     /// bytes is truncated (RFC 6455 5.5). The call has no effect if a close frame has already been
     /// sent.
@@ -370,12 +382,14 @@ impl ServerHandle {
 
     /// The worker of `peer`, if the connection is open.
     fn find(&self, peer: PeerId) -> Result<(&WorkerRef, Token), SendError> {
-        if peer.server != self.inner.number {
-            return Err(SendError::Stale);
-        }
-        let token = Token::of_peer(peer);
-        let worker = self.inner.workers.get(peer.worker as usize).ok_or(SendError::Stale)?;
+        let (worker, token) = (self.worker_of(peer)?, Token::of_peer(peer));
         if worker.sender.is_open(token) { Ok((worker, token)) } else { Err(SendError::Stale) }
+    }
+
+    /// The worker of `peer`, unless it belongs to another server.
+    fn worker_of(&self, peer: PeerId) -> Result<&WorkerRef, SendError> {
+        let worker = self.inner.workers.get(peer.worker as usize);
+        worker.filter(|_| peer.server == self.inner.number).ok_or(SendError::Stale)
     }
 }
 

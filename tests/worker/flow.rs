@@ -336,6 +336,33 @@ fn resuming_does_not_end_the_pause_of_a_backlog() {
     assert_eq!(take(&log), ["pause;fill 100;resume"]);
 }
 
+#[test]
+fn other_threads_see_the_size_of_a_backlog() {
+    let (mut world, _) = world();
+    let id = slow_peer(&mut world);
+    let token = world.token(id);
+    let size = |world: &World<Flow>| world.sender.backlog_bytes(token);
+    assert_eq!(size(&world), Some(0));
+    run(&mut world, id, "fill 10");
+    assert_eq!(size(&world), Some(0), "the kernel has taken all");
+    run(&mut world, id, "fill 50");
+    assert_eq!(size(&world), Some(50_000));
+    read(&mut world, id, 7000);
+    assert_eq!(size(&world), Some(43_000));
+    let message = Message::from(chunk().as_str()).into();
+    assert!(world.post(Command::Send(token, message)));
+    world.run_until_quiet();
+    assert_eq!(size(&world), Some(44_000));
+    world.socket(id).client_reads = true;
+    world.run_until_quiet();
+    assert_eq!(size(&world), Some(0));
+    world.socket(id).client_reads = false;
+    run(&mut world, id, "fill 50");
+    world.reset(id);
+    world.run_until_quiet();
+    assert_eq!(size(&world), None, "it has closed");
+}
+
 /// The number of pings in `bytes`, which hold nothing else.
 fn pings(mut bytes: &[u8]) -> usize {
     let mut count = 0;
