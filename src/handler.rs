@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use crate::connection_info::ConnectionInfo;
 use crate::context::Context;
@@ -98,6 +99,18 @@ pub trait Handler: 'static {
     /// [`backlog_bytes_low`]: crate::Config::backlog_bytes_low
     fn on_drained(&mut self, peer: &mut Peer<'_, Self::State>) {
         let _ = peer;
+    }
+
+    /// The peer has answered the server's last keepalive ping (see
+    /// [`ping_interval`](crate::Config::ping_interval)). Only a pong with the payload of that ping
+    /// counts, 8 random bytes, so a peer cannot answer early (RFC 6455 5.5.3). Not called for a ping of
+    /// [`Peer::ping`], nor once the connection is closing.
+    ///
+    /// `round_trip` is the time between the starts of the worker's turns in which the ping was sent
+    /// and the pong read. It includes the time that the ping waited behind other bytes, and that the
+    /// worker was busy or did not read from the peer.
+    fn on_pong(&mut self, peer: &mut Peer<'_, Self::State>, round_trip: Duration) {
+        let _ = (peer, round_trip);
     }
 
     /// An open connection has closed, for any reason. This is the last call for it. `context`

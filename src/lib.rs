@@ -94,7 +94,8 @@
 //! A silent peer is pinged after [`Config::ping_interval`]. It is alive if it sends bytes, or if its
 //! TCP acknowledges bytes that were sent before the ping; bytes that the local kernel accepts prove
 //! nothing. `conn/deadlines.rs` has the table of all deadlines, `conn/liveness.rs` the rule for
-//! acknowledgements.
+//! acknowledgements. The ping's payload is unpredictable, so that the pong with the same payload gives
+//! the round trip, for [`Handler::on_pong`].
 //!
 //! # Timers
 //!
@@ -110,6 +111,10 @@
 //! [`Config::backlog_bytes_high`] reading pauses, below [`Config::backlog_bytes_low`] it resumes. So
 //! an echo loses nothing and holds little memory. A peer has at most four reads and 4096 frames in a
 //! turn, so that one that floods does not delay the others for long.
+//!
+//! A handler controls the flow too: it sees [`Peer::backlog_bytes`], learns from
+//! [`Handler::on_drained`] that the backlog is below the low mark again, and stops reading from a peer
+//! with [`Peer::pause_reading`]. Other threads see [`ServerHandle::backlog_bytes`].
 //!
 //! A client that writes a whole message before it reads any of the echo must keep the message below
 //! the size of the kernel's socket buffers (a few megabytes). Above that, any server with bounded

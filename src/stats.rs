@@ -101,6 +101,10 @@ counters! {
     /// Calls of [`Handler::on_drained`](crate::Handler::on_drained): peers that read again after too
     /// many bytes were queued for them.
     drained,
+    /// Calls of [`Handler::on_pong`](crate::Handler::on_pong): keepalive pings that were answered.
+    round_trips,
+    /// The sum of their round trips in microseconds. Divided by `round_trips` it is the mean.
+    round_trip_us,
     /// Messages to a topic that were not sent, because one callback published more than
     /// [`mailbox_bytes_max`](crate::Config::mailbox_bytes_max).
     refused_publications,

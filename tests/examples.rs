@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use support::client::{
-    ask, close, connect, dial, exchange, expect_bytes, expect_close, open_raw, read_all, refused,
-    request, upgrade, wait_until,
+    ask, close, connect, dial, exchange, expect_bytes, expect_close, expect_keepalive_ping,
+    open_raw, read_all, refused, request, upgrade, wait_until,
 };
 use support::frames;
 use support::programs::{Ended, Program, full_pipe, listening, run, server, terminate};
@@ -233,7 +233,7 @@ fn limits_on_the_command_line_take_effect() {
 fn an_idle_timeout_on_the_command_line_takes_effect() {
     let (server, address) = server("--workers 1 --idle-timeout 0.2 --handshake-timeout 60");
     let mut stream = open_raw(address);
-    expect_bytes(&mut stream, &frames::server(frames::PING, b"").bytes());
+    expect_keepalive_ping(&mut stream);
     let payload = frames::close_payload(1001, b"idle timeout");
     expect_bytes(&mut stream, &frames::server(frames::CLOSE, &payload).bytes());
     assert_eq!(read_all(&mut stream), "");

@@ -8,8 +8,8 @@ use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use support::client::{dial_narrow, expect_bytes, open_on, wait_until};
-use support::frames::{BINARY, PING, PONG, TEXT, client, server};
+use support::client::{dial_narrow, expect_bytes, expect_keepalive_ping, open_on, wait_until};
+use support::frames::{BINARY, PONG, TEXT, client, server};
 use support::servers::{address, serve_with, stop};
 use ws_reactor::{
     CloseCause, CloseEvent, Config, ConnectionInfo, Context, Echo, Handler, Message, Peer, PeerId,
@@ -116,7 +116,7 @@ fn assert_slow_peer_is_kept(ping_interval: Duration) {
     let rest = echo.strip_prefix(&*received).expect("a prefix of the echo");
     expect_bytes(&mut stream, rest);
     if !ping_interval.is_zero() {
-        expect_bytes(&mut stream, &server_frame(PING, b""));
+        expect_keepalive_ping(&mut stream);
     }
     let input = [client(PONG, b""), client(TEXT, b"still here")].map(|frame| frame.bytes());
     stream.write_all(&input.concat()).expect("the server reads");

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use support::client::{
-    ask, close, connect, exchange, expect_bytes, expect_close, open_raw, read_all, wait_until,
+    ask, close, connect, exchange, expect_bytes, expect_close, expect_keepalive_ping, open_raw,
+    read_all, wait_until,
 };
 use support::frames;
 use support::programs::{Program, full_pipe, listening, server, terminate};
@@ -285,7 +286,7 @@ fn refusals_and_errors_are_totals_since_the_start() {
 fn a_ping_interval_on_the_command_line_takes_effect() {
     let (server, address) = server("--workers 1 --ping-interval 0.1 --idle-timeout 3600");
     let mut stream = open_raw(address);
-    expect_bytes(&mut stream, &frames::server(frames::PING, b"").bytes());
+    expect_keepalive_ping(&mut stream);
     drop(stream);
     terminate(server);
 }

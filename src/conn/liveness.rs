@@ -4,9 +4,11 @@
 //! peer. Bytes that the peer's TCP acknowledged are proof. The kernel counts them
 //! ([`SendProgress`](super::transport::SendProgress)), but reading the count is a system call, made only when a deadline comes up.
 
-use std::time::Duration;
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
 
 use super::tick::Tick;
+use crate::peer_id::PeerId;
 
 /// Looks per timeout, at least: progress is noticed at most this fraction of the timeout late.
 const LOOKS_PER_TIMEOUT: u32 = 32;
@@ -100,6 +102,23 @@ impl AckWatch {
         let at_most = Tick::count(timeout) / LOOKS_PER_TIMEOUT;
         let grown = self.looked.since(self.started) / LOOK_GROWTH;
         self.looked.plus(grown.min(at_most).max(1)).min(self.looked.after(pause))
+    }
+}
+
+/// The last keepalive ping that was sent, until its pong arrives (RFC 6455 5.5.3).
+#[derive(Debug)]
+pub(super) struct SentPing {
+    /// Unpredictable, so that a peer has to read it before it can answer.
+    pub(super) payload: [u8; 8],
+    pub(super) sent: Instant,
+}
+
+impl SentPing {
+    /// A ping with a payload that the peer cannot predict.
+    pub(super) fn new(id: PeerId, now: Instant) -> Self {
+        // Its keys come from the operating system's random numbers.
+        let keys = RandomState::new();
+        Self { payload: keys.hash_one((id, now)).to_be_bytes(), sent: now }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::guard::guarded;
-use super::liveness::AckWatch;
+use super::liveness::{AckWatch, SentPing};
 use super::tick::Tick;
 use super::transport::Transport;
 use super::turn::TurnContext;
@@ -135,6 +135,28 @@ impl<H: Handler> Open<H> {
         self.flush_out(wire, turn)
     }
 
+    /// Tells the handler the round trip, if this pong answers the last keepalive ping.
+    #[cold]
+    fn take_pong<T: Transport>(
+        &mut self,
+        payload: &Range<usize>,
+        window: &mut Window<'_>,
+        wire: &mut Wire<T>,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<(), CloseCause> {
+        let Some(ping) = wire.take_ping(window.bytes(payload)) else { return Ok(()) };
+        if !self.session.is_open() {
+            return Ok(());
+        }
+        let round_trip = turn.instant.saturating_duration_since(ping.sent);
+        turn.counters.round_trips.add(1);
+        turn.counters.round_trip_us.add(round_trip.as_micros() as u64);
+        let (backlog, (_, pauses)) = (wire.backlog_bytes(), wire.split());
+        self.notify(window, backlog, pauses, turn, |handler, peer| {
+            handler.on_pong(peer, round_trip)
+        })
+    }
+
     /// Makes a call that no message causes. A panic in it closes the connection.
     fn notify(
         &mut self,
@@ -245,7 +267,8 @@ impl<H: Handler> Open<H> {
                     turn.counts.bytes_in += payload_len as u64;
                     turn.counts.bytes_out += payload_len as u64;
                 }
-                Ok(Some(Event::Fragment | Event::Ping | Event::Pong(_))) => {}
+                Ok(Some(Event::Pong(payload))) => self.take_pong(&payload, window, wire, turn)?,
+                Ok(Some(Event::Fragment | Event::Ping)) => {}
                 Ok(Some(Event::Close { code, reason, answers_ours })) => {
                     let code = code.unwrap_or(CloseCode::NO_STATUS);
                     let cause = if answers_ours { CloseCause::Local } else { CloseCause::Peer };
@@ -428,7 +451,9 @@ impl<H: Handler> Open<H> {
             wire.unwatch();
         }
         if wire.watch().is_none() && sends_pings {
-            self.session.ping(b"", turn.workspace);
+            let ping = SentPing::new(turn.id, turn.instant);
+            self.session.ping(&ping.payload, turn.workspace);
+            wire.expect_pong(ping);
             self.flush_out(wire, turn)?;
         }
         let progress = wire.progress(self.session.deferred_bytes())?;

@@ -1,5 +1,7 @@
 //! The context that a worker lends to a connection for one turn.
 
+use std::time::Instant;
+
 use super::date::Dates;
 use super::guard::{Guard, Subject};
 use super::throttle::Throttles;
@@ -30,6 +32,8 @@ pub(crate) struct TurnContext<'t, H> {
     pub(crate) counters: &'t Counters,
     pub(crate) throttles: &'t Throttles,
     pub(crate) now: Tick,
+    /// The moment at which the worker's turn began.
+    pub(crate) instant: Instant,
     pub(crate) dates: &'t mut Dates,
     /// The events that the connection may still take in this turn.
     pub(crate) events_left: u32,

@@ -1,7 +1,7 @@
 //! The transport of a connection, with the bytes that wait in either direction.
 
 use super::backlog::Backlog;
-use super::liveness::{AckWatch, Progress};
+use super::liveness::{AckWatch, Progress, SentPing};
 use super::transport::{self, ReadResult, Readiness, Transport};
 use super::turn::TurnContext;
 use crate::config::Config;
@@ -45,6 +45,8 @@ struct Pending {
     unread: Vec<u8>,
     /// Acknowledgements that a deadline depends on.
     watch: Option<AckWatch>,
+    /// The last keepalive ping, while its pong may arrive.
+    ping: Option<SentPing>,
 }
 
 /// The result of [`Wire::receive`].
@@ -364,6 +366,20 @@ impl<T: Transport> Wire<T> {
         }
     }
 
+    /// Expects the pong to this ping, and to no earlier one.
+    pub(super) fn expect_pong(&mut self, ping: SentPing) {
+        self.pending.get_or_insert_default().ping = Some(ping);
+    }
+
+    /// Takes the ping that a pong with this payload answers. A pong without a ping or with another
+    /// payload is unsolicited, and ignored (RFC 6455 5.5.3).
+    #[cold]
+    pub(super) fn take_ping(&mut self, payload: &[u8]) -> Option<SentPing> {
+        let ping = self.pending.as_mut()?.ping.take_if(|ping| ping.payload == payload);
+        self.release_if_idle();
+        ping
+    }
+
     fn backlog_mut(&mut self) -> &mut Backlog {
         &mut self.pending.get_or_insert_default().backlog
     }
@@ -371,7 +387,10 @@ impl<T: Transport> Wire<T> {
     #[cold]
     fn release_if_idle(&mut self) {
         if self.pending.as_ref().is_some_and(|pending| {
-            pending.backlog.is_empty() && pending.unread.is_empty() && pending.watch.is_none()
+            pending.backlog.is_empty()
+                && pending.unread.is_empty()
+                && pending.watch.is_none()
+                && pending.ping.is_none()
         }) {
             self.pending = None;
         }

@@ -372,6 +372,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             counters: &self.context.counters,
             throttles: &self.throttles,
             now: self.tick,
+            instant: self.now,
             dates: &mut self.dates,
             // While too much waits, no callback may publish more.
             events_left: if self.is_congested { 0 } else { EVENTS_PER_TURN },

@@ -9,6 +9,9 @@ use std::collections::VecDeque;
 
 use crate::support::model::Model;
 
+/// The payload of a keepalive ping, which the server chooses at random.
+const PING_PAYLOAD_BYTES: u8 = 8;
+
 /// The output that is allowed in addition to the model's bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Outside {
@@ -103,9 +106,13 @@ impl Matcher {
                 }
             } else if self.is_within_frame || self.end == Some(End::Close) {
                 self.expected(model)?;
-            } else if self.tail.starts_with(b"\x89\x00") {
+            } else if self.tail.starts_with(&[0x89, PING_PAYLOAD_BYTES]) {
+                let len = 2 + usize::from(PING_PAYLOAD_BYTES);
+                if self.tail.len() < len {
+                    break;
+                }
                 outside.pings = outside.pings.checked_sub(1).ok_or("an unexpected ping")?;
-                self.tail.drain(..2);
+                self.tail.drain(..len);
                 self.ping_end = Some(self.offset());
             } else if !self.boundary(model, outside)? {
                 break;

@@ -171,7 +171,9 @@ impl Peer {
         while let Some(frame) = self.inbox.frame() {
             let answers = !matches!(self.kind, Kind::Silent | Kind::Truncating);
             match frame {
-                Frame::Ping if answers => self.script.push_front(client(PONG, b"").bytes()),
+                Frame::Ping(payload) if answers => {
+                    self.script.push_front(client(PONG, &payload).bytes());
+                }
                 Frame::Close if answers && self.kind != Kind::Lingering => {
                     self.script.push_front(client(CLOSE, &close_payload(1000, b"")).bytes());
                 }
@@ -273,9 +275,10 @@ struct Inbox {
     skip: usize,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 enum Frame {
-    Ping,
+    /// With its payload.
+    Ping(Vec<u8>),
     Close,
     Other,
 }
@@ -299,11 +302,14 @@ impl Inbox {
             127 => (u64::from_be_bytes(*rest.first_chunk()?) as usize, 10),
             len => (usize::from(len), 2),
         };
+        if first == 0x89 && self.bytes.len() < header + len {
+            return None;
+        }
         let taken = self.bytes.len().min(header + len);
-        self.bytes.drain(..taken);
+        let frame: Vec<u8> = self.bytes.drain(..taken).collect();
         self.skip = header + len - taken;
         Some(match first {
-            0x89 => Frame::Ping,
+            0x89 => Frame::Ping(frame[header..].to_vec()),
             0x88 => Frame::Close,
             _ => Frame::Other,
         })

@@ -183,6 +183,14 @@ pub fn expect_bytes(stream: &mut TcpStream, bytes: &[u8]) {
     );
 }
 
+/// Expects a keepalive ping, whose payload the server chooses.
+#[track_caller]
+pub fn expect_keepalive_ping(stream: &mut TcpStream) {
+    let mut ping = [0; 10];
+    stream.read_exact(&mut ping).expect("a ping");
+    assert_eq!(ping[..], frames::server(frames::PING, &ping[2..]).bytes());
+}
+
 /// Expects a close frame, answers it, and expects the server to end TCP.
 #[track_caller]
 pub fn expect_raw_close(mut stream: TcpStream, code: u16, reason: &str) {

@@ -18,12 +18,14 @@ use crate::world::World;
 
 /// Carries out the commands of a text message, and logs its callbacks.
 #[derive(Default)]
-struct Flow {
+pub(crate) struct Flow {
     log: Rc<RefCell<Vec<String>>>,
     /// The peers in the order of their connections.
     peers: Vec<PeerId>,
     /// The command for the next `on_drained`.
     when_drained: String,
+    /// The command for each `on_pong`.
+    when_pong: String,
     /// `on_open` pauses reading.
     pauses_when_open: bool,
 }
@@ -48,6 +50,7 @@ impl Flow {
                     let ms = ms.parse().expect("a number");
                     peer.set_deadline(Some(Duration::from_millis(ms)));
                 }
+                ["pong", ..] => self.when_pong = command["pong ".len()..].replace(',', ";"),
                 ["pause"] => peer.pause_reading(),
                 ["resume"] => peer.resume_reading(),
                 ["resume", at] => {
@@ -97,35 +100,41 @@ impl Handler for Flow {
         peer.resume_reading();
     }
 
+    fn on_pong(&mut self, peer: &mut Peer<'_, ()>, round_trip: Duration) {
+        self.note(format!("pong after {} us", round_trip.as_micros()));
+        let commands = self.when_pong.clone();
+        self.carry_out(peer, &commands);
+    }
+
     fn on_close(&mut self, _: &mut Context<'_>, _: PeerId, (): (), event: &CloseEvent<'_>) {
         self.note(format!("close {}", event.code));
     }
 }
 
-type Log = Rc<RefCell<Vec<String>>>;
+pub(crate) type Log = Rc<RefCell<Vec<String>>>;
 
 /// A text whose frame has 1000 bytes.
 fn chunk() -> String {
     "x".repeat(996)
 }
 
-fn world() -> (World<Flow>, Log) {
+pub(crate) fn world() -> (World<Flow>, Log) {
     world_with(Config::default(), false)
 }
 
-fn world_with(config: Config, pauses_when_open: bool) -> (World<Flow>, Log) {
+pub(crate) fn world_with(config: Config, pauses_when_open: bool) -> (World<Flow>, Log) {
     let log = Log::default();
     let handler = Flow { log: Rc::clone(&log), pauses_when_open, ..Flow::default() };
     (World::new(handler, config), log)
 }
 
 /// The lines of the log since the last call.
-fn take(log: &Log) -> Vec<String> {
+pub(crate) fn take(log: &Log) -> Vec<String> {
     std::mem::take(&mut log.borrow_mut())
 }
 
 /// Sends commands of a client, and lets the worker carry them out.
-fn run(world: &mut World<Flow>, id: SocketId, commands: &str) {
+pub(crate) fn run(world: &mut World<Flow>, id: SocketId, commands: &str) {
     world.send(id, &text(commands));
     world.run_until_quiet();
 }
@@ -364,7 +373,7 @@ fn other_threads_see_the_size_of_a_backlog() {
 }
 
 /// The number of pings in `bytes`, which hold nothing else.
-fn pings(mut bytes: &[u8]) -> usize {
+pub(crate) fn pings(mut bytes: &[u8]) -> usize {
     let mut count = 0;
     while let [0x89, len, rest @ ..] = bytes {
         bytes = &rest[usize::from(*len)..];

@@ -14,6 +14,7 @@ mod probe;
 mod calls;
 mod backpressure;
 mod flow;
+mod pongs;
 mod deadlines;
 mod closing;
 mod accepting;
