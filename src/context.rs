@@ -39,7 +39,8 @@ impl<'c> Context<'c> {
     /// If more than [`mailbox_bytes_max`](crate::Config::mailbox_bytes_max) waits for another worker,
     /// this worker stops reading from its peers until less does. So this returns `true`, unless this
     /// callback alone publishes more than that. Then the message is not sent to anyone, and counted
-    /// in [`Stats::refused_publications`](crate::Stats::refused_publications).
+    /// in [`Stats::refused_publications`](crate::Stats::refused_publications). `false` too once the
+    /// worker has noticed that the server shuts down. Earlier messages precede the close frames.
     ///
     /// ```
     /// # use ws_reactor::{CloseEvent, Context, Handler, Message, Peer, PeerId, Reply};

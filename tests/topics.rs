@@ -3,7 +3,7 @@
 mod support;
 
 use std::net::TcpListener;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use support::client::{
 use support::servers::{LOCAL, serve_with, stop};
 use tungstenite::Message;
 use ws_reactor::{
-    CloseEvent, Config, ConnectionInfo, Context, Handler, Peer, PeerId, Reply, SendError,
-    ServerHandle, SlowConsumer,
+    CloseCode, CloseEvent, Config, ConnectionInfo, Context, Handler, Peer, PeerId, Reply,
+    SendError, ServerHandle, SlowConsumer,
 };
 
 const WORKERS: usize = 3;
@@ -305,4 +305,72 @@ fn a_slow_subscriber_to_the_latest_message_gets_recent_ones() {
     }
     let stats = stop(&server);
     assert!(stats.skipped as usize >= MESSAGES - count, "{stats:?}");
+}
+
+/// Publishes a message, and shuts the server down in the same callback.
+struct LastWords {
+    server: ServerHandle,
+    opened: Sender<PeerId>,
+    closed: Sender<PeerId>,
+    /// The first worker's ends of the channels.
+    first: Option<(Receiver<PeerId>, Receiver<PeerId>)>,
+}
+
+impl Handler for LastWords {
+    type State = ();
+
+    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: ConnectionInfo<'_>) {
+        peer.subscribe("all").expect("one topic");
+        self.opened.send(peer.id()).expect("the test listens");
+    }
+
+    fn on_message(&mut self, peer: &mut Peer<'_, ()>, message: ws_reactor::Message<'_>) -> Reply {
+        let (opened, closed) = self.first.as_ref().expect("the first worker");
+        let last = opened.iter().take(WORKERS + 1).last().expect("all are open");
+        assert!(peer.context().publish("all", message));
+        self.server.shutdown(DEADLINE);
+        // Its worker reads the command after it has noticed the shutdown.
+        self.server.close(last, CloseCode::NORMAL, "first").expect("it is open");
+        assert_eq!(closed.recv_timeout(DEADLINE), Ok(last));
+        Reply::None
+    }
+
+    fn on_close(&mut self, _: &mut Context<'_>, id: PeerId, (): (), _: &CloseEvent<'_>) {
+        let _ = self.closed.send(id);
+    }
+}
+
+#[test]
+fn a_message_published_before_a_shutdown_precedes_the_close_frames_of_other_workers() {
+    let (opened, opened_ids) = channel();
+    let (closed, closed_ids) = channel();
+    let mut first = Some((opened_ids, closed_ids));
+    let server = ws_reactor::Server::builder()
+        .workers(WORKERS)
+        .bind(LOCAL)
+        .start(|server, _| LastWords {
+            server: server.clone(),
+            opened: opened.clone(),
+            closed: closed.clone(),
+            first: first.take(),
+        })
+        .expect("the server starts");
+    let listener = TcpListener::bind(LOCAL).expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    // Two on the second worker.
+    let mut clients = [0, 2, 1, 1].map(|worker| {
+        let stream = dial(address);
+        let (accepted, _) = listener.accept().expect("a client");
+        server.adopt(worker, accepted).expect("the worker runs");
+        upgrade(stream, request(address, "/", &[])).0
+    });
+    clients[0].send(Message::text("bye")).expect("the server reads");
+    let [first, third, second, closed] = clients;
+    expect_close(closed, 1000, "first");
+    for mut client in [first, second, third] {
+        assert_eq!(read(&mut client), "bye");
+        expect_close(client, 1001, "the server is shutting down");
+    }
+    server.join().expect("no worker failed");
+    assert_eq!(server.stats().handler_panics, 0);
 }

@@ -42,6 +42,7 @@ pub(crate) struct Fanout {
     outgoing: Option<Outgoing>,
     /// Messages of this turn that were not published, because the callback had published too much.
     pub(crate) refused: u32,
+    is_stopped: bool,
 }
 
 /// Messages to topics that a worker will post to the others, in one command.
@@ -102,6 +103,7 @@ impl Fanout {
             own: Vec::new(),
             outgoing: (!is_alone).then_some(outgoing),
             refused: 0,
+            is_stopped: false,
         }
     }
 
@@ -112,8 +114,11 @@ impl Fanout {
     }
 
     /// Records a message to a topic, for the subscribers of all workers. `false` if the callback
-    /// alone has published more than the mailbox of a worker holds.
+    /// alone has published more than the mailbox of a worker holds, or after [`stop`](Self::stop).
     pub(crate) fn ask_to_publish(&mut self, publication: Publication, except: Option<u32>) -> bool {
+        if self.is_stopped {
+            return false;
+        }
         if let Some(outgoing) = &mut self.outgoing {
             let bytes = publication.bytes();
             // Below the limit when the callback began, see `is_congested`.
@@ -128,6 +133,11 @@ impl Fanout {
         self.events += (subscribers / DELIVERIES_PER_EVENT) as u32;
         self.ask(Effect::Publish(publication, except));
         true
+    }
+
+    /// Refuses messages to topics from now on, because the server shuts down.
+    pub(crate) const fn stop(&mut self) {
+        self.is_stopped = true;
     }
 
     /// Whether so much waits for the other workers that no further callback may add to it.

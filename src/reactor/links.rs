@@ -26,6 +26,8 @@ struct Link<T> {
     /// One list per turn, oldest first.
     unsent: VecDeque<Arc<[Publication]>>,
     unsent_bytes: usize,
+    /// No more is posted.
+    is_closed: bool,
 }
 
 impl<T> Links<T> {
@@ -33,13 +35,7 @@ impl<T> Links<T> {
     #[must_use]
     pub fn new(own: u32, mailboxes: &[Sender<T>], bytes_max: usize) -> Self {
         let others = (0..).zip(mailboxes).filter(|(worker, _)| *worker != own);
-        let link = |(worker, mailbox): (u32, &Sender<T>)| Link {
-            worker,
-            mailbox: mailbox.clone(),
-            unsent: VecDeque::new(),
-            unsent_bytes: 0,
-        };
-        Self { own, links: others.map(link).collect(), bytes_max }
+        Self { own, links: others.map(|(worker, to)| Link::new(worker, to)).collect(), bytes_max }
     }
 
     /// Whether the server has no other worker.
@@ -58,10 +54,26 @@ impl<T> Links<T> {
         let publications: Arc<[Publication]> = publications.into();
         for link in &mut self.links {
             if !publications.is_empty() {
+                debug_assert!(!link.is_closed, "callbacks publish no more");
                 link.unsent_bytes += bytes(&publications);
                 link.unsent.push_back(Arc::clone(&publications));
             }
             link.post(self.own, &mut wake);
+        }
+    }
+
+    /// Whether messages wait for space in a mailbox.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.links.iter().any(|link| !link.unsent.is_empty())
+    }
+
+    /// Posts no more. The other workers, which wait for that before they drain, are woken.
+    pub(super) fn close(&mut self, mut wake: impl FnMut(u32)) {
+        for link in self.links.iter_mut().filter(|link| !link.is_closed) {
+            link.close();
+            if link.mailbox.must_wake() {
+                wake(link.worker);
+            }
         }
     }
 
@@ -76,6 +88,18 @@ impl<T> Links<T> {
 }
 
 impl<T> Link<T> {
+    fn new(worker: u32, mailbox: &Sender<T>) -> Self {
+        mailbox.open_link();
+        let mailbox = mailbox.clone();
+        Self { worker, mailbox, unsent: VecDeque::new(), unsent_bytes: 0, is_closed: false }
+    }
+
+    fn close(&mut self) {
+        if !std::mem::replace(&mut self.is_closed, true) {
+            self.mailbox.close_link();
+        }
+    }
+
     /// Posts what the mailbox has space for.
     fn post(&mut self, own: u32, wake: &mut impl FnMut(u32)) {
         while let Some(publications) = self.unsent.front() {
@@ -95,6 +119,13 @@ impl<T> Link<T> {
                 }
             }
         }
+    }
+}
+
+/// A worker that has ended posts no more. No other worker is woken, so none may be marked as woken.
+impl<T> Drop for Link<T> {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

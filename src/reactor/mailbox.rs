@@ -56,6 +56,7 @@ pub fn mailbox<T>(bytes_max: usize) -> (Sender<T>, Mailbox<T>) {
         bytes: 0,
         is_ended: false,
         drain_deadline: None,
+        open_links: 0,
         waiting_workers: Vec::new(),
     };
     let common = Arc::new(Common {
@@ -69,6 +70,7 @@ pub fn mailbox<T>(bytes_max: usize) -> (Sender<T>, Mailbox<T>) {
         common: Arc::clone(&common),
         taken: VecDeque::new(),
         drain_deadline: None,
+        open_links: 0,
         waiting_workers: Vec::new(),
     };
     (Sender { common }, mailbox)
@@ -109,15 +111,25 @@ struct Queue<T> {
     /// The deadline of the drain, if a shutdown has begun. It is not a command, so a full queue
     /// cannot block a shutdown.
     drain_deadline: Option<Instant>,
+    /// Workers that may still post messages to topics, also after a shutdown has begun.
+    open_links: u32,
     /// Workers that wait for space here, by their numbers.
     waiting_workers: Vec<u32>,
 }
 
 impl<T> Queue<T> {
-    /// Whether a command of this size can be appended. An empty queue takes a command of any size,
-    /// or a large message could never be sent.
+    /// Whether a thread can append this command.
     fn check(&self, command: &Command<T>, bytes_max: usize) -> Result<(), Refusal> {
-        if self.is_ended || (self.drain_deadline.is_some() && command.is_message()) {
+        if self.drain_deadline.is_some() && command.is_message() {
+            return Err(Refusal::Stopped);
+        }
+        self.check_space(command, bytes_max)
+    }
+
+    /// Whether there is space for this command. An empty queue takes a command of any size, or a
+    /// large message could never be sent.
+    fn check_space(&self, command: &Command<T>, bytes_max: usize) -> Result<(), Refusal> {
+        if self.is_ended {
             return Err(Refusal::Stopped);
         }
         if self.bytes > 0 && self.bytes + command.bytes() > bytes_max {
@@ -149,6 +161,8 @@ pub struct Mailbox<T> {
     taken: VecDeque<Command<T>>,
     /// The deadline of the drain, as of the last look at the queue.
     drain_deadline: Option<Instant>,
+    /// The number of open links, as of the last look at the queue.
+    open_links: u32,
     /// Workers to wake, because the queue has space again.
     waiting_workers: Vec<u32>,
 }
@@ -161,6 +175,7 @@ impl<T> Mailbox<T> {
             mem::swap(&mut self.taken, &mut queue.commands);
             queue.bytes = 0;
             self.drain_deadline = queue.drain_deadline;
+            self.open_links = queue.open_links;
             self.waiting_workers.append(&mut queue.waiting_workers);
             drop(queue);
             self.common.space.notify_all();
@@ -178,6 +193,11 @@ impl<T> Mailbox<T> {
     /// were posted before.
     pub(super) fn drain_deadline(&self) -> Option<Instant> {
         self.drain_deadline.filter(|_| self.taken.is_empty())
+    }
+
+    /// Whether other workers may still post messages that were published before the shutdown.
+    pub(super) const fn has_open_links(&self) -> bool {
+        self.open_links > 0
     }
 
     /// Workers that wait for space in this mailbox, and must be woken now.
@@ -251,11 +271,21 @@ impl<T> Sender<T> {
         Ok(self.common.must_wake())
     }
 
-    /// Appends a command that worker number `worker` will repeat if the queue is full: then that
-    /// worker is woken when the queue has space.
+    /// Another worker may post with [`post_or_wait`](Self::post_or_wait) from now on.
+    pub(super) fn open_link(&self) {
+        self.common.lock().open_links += 1;
+    }
+
+    /// A worker will post no more. This one must be woken, since it waits for that before it drains.
+    pub(super) fn close_link(&self) {
+        self.common.lock().open_links -= 1;
+    }
+
+    /// Appends a command of worker number `worker`, which has an open link. It will repeat the
+    /// command if the queue is full: then it is woken when the queue has space.
     pub(super) fn post_or_wait(&self, command: Command<T>, worker: u32) -> Result<bool, Refusal> {
         let mut queue = self.common.lock();
-        if let Err(refusal) = queue.check(&command, self.common.bytes_max) {
+        if let Err(refusal) = queue.check_space(&command, self.common.bytes_max) {
             if refusal == Refusal::Full && !queue.waiting_workers.contains(&worker) {
                 queue.waiting_workers.push(worker);
             }
@@ -271,9 +301,10 @@ impl<T> Sender<T> {
         self.common.must_wake()
     }
 
-    /// Begins a shutdown: the worker carries out the commands posted before, stops accepting,
-    /// closes every connection with 1001, and ends after the last one, at the latest at `deadline`.
-    /// `true` means that the caller must wake the worker.
+    /// Begins a shutdown: the worker carries out the commands posted before, and the messages that
+    /// other workers published before they noticed it. Then it stops accepting, closes every
+    /// connection with 1001, and ends after the last one, at the latest at `deadline`. `true` means
+    /// that the caller must wake the worker.
     pub fn drain(&self, deadline: Instant) -> bool {
         let mut queue = self.common.lock();
         // A worker that drains relies on this: its deadline only moves nearer.
@@ -413,5 +444,21 @@ mod tests {
         assert_eq!(mailbox.drain_deadline(), None, "a message before the drain is left");
         assert!(mailbox.take().is_some() && mailbox.take().is_some());
         assert_eq!(mailbox.drain_deadline(), Some(deadline));
+    }
+
+    #[test]
+    fn a_worker_may_post_to_one_that_drains_until_its_link_is_closed() {
+        let (sender, mut mailbox) = mailbox(1000);
+        sender.open_link();
+        sender.drain(Instant::now());
+        assert_eq!(sender.post(send(0)), Err(Refusal::Stopped));
+        assert!(sender.post_or_wait(send(0), 1).is_ok());
+        assert!(mailbox.take().is_some() && mailbox.take().is_none());
+        assert!(mailbox.has_open_links());
+        mailbox.acknowledge_wake();
+        assert!(sender.post_or_wait(send(0), 1).is_ok());
+        sender.close_link();
+        assert!(mailbox.take().is_some());
+        assert!(!mailbox.has_open_links());
     }
 }

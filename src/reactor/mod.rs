@@ -8,6 +8,7 @@
 //! - [`poll`]: epoll, the clock, TCP sockets
 //! - [`tcp_info`]: the acknowledgements of a peer's TCP
 //! - [`timers`]: deadlines of connections, in a timing wheel
+//! - [`lifecycle`]: from serving to draining
 //! - [`ticker`]: the times of the handler's ticks
 //! - [`links`]: messages to the other workers
 //! - [`mailbox`]: commands from other threads
@@ -25,6 +26,7 @@ pub(crate) mod worker;
 mod acceptor;
 mod timers;
 mod ticker;
+mod lifecycle;
 pub(crate) mod links;
 pub(crate) mod mailbox;
 pub(crate) mod driver;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::acceptor::{AcceptError, Acceptor};
 use super::context::WorkerContext;
 use super::driver::Driver;
+use super::lifecycle::Lifecycle;
 use super::links::Links;
 use super::mailbox::{Command, Mailbox};
 use super::slots::{Slots, Token};
@@ -94,27 +95,6 @@ pub struct Worker<D: Driver, H: Handler> {
     /// turn.
     is_congested: bool,
     lifecycle: Lifecycle,
-}
-
-/// ```text
-///   Serving ──drain──► Draining ──last connection gone──► (done)
-/// ```
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Lifecycle {
-    /// Connections are accepted and served.
-    Serving,
-    /// The listeners are closed, and every peer has been asked to close its connection. The
-    /// connections that remain at `deadline` are dropped.
-    Draining { deadline: Instant },
-}
-
-impl Lifecycle {
-    const fn drain_deadline(self) -> Option<Instant> {
-        match self {
-            Self::Serving => None,
-            Self::Draining { deadline } => Some(deadline),
-        }
-    }
 }
 
 /// Consecutive full batches of edges.
@@ -263,7 +243,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let ticks = self.timers.next().into_iter().chain(self.acceptor.paused_until());
         let due = ticks
             .map(|tick| self.start + tick.elapsed())
-            .chain(self.lifecycle.drain_deadline())
+            .chain(self.lifecycle.deadline())
             // While congested, a wake-up of the other worker ends the wait.
             .chain(self.ticker.due().filter(|_| !is_congested))
             .chain(self.deadlines.next().filter(|_| !is_congested))
@@ -329,7 +309,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// Posts this turn's messages to topics to the other workers, and those that had no space.
+    /// Posts this turn's messages to topics to the other workers, and those that had no space. After
+    /// a shutdown has begun, these are the last.
     fn publish_to_other_workers(&mut self) {
         if self.links.is_empty() {
             return;
@@ -338,6 +319,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.links.publish(publications, |worker| self.acceptor.wake(worker));
         let refused = std::mem::take(&mut self.fanout.refused);
         self.context.counters.refused_publications.add(refused.into());
+        if self.lifecycle != Lifecycle::Serving && !self.links.has_unsent() {
+            self.fanout.stop();
+            self.links.close(|worker| self.acceptor.wake(worker));
+        }
     }
 
     /// Gives a turn to connections that messages wait for.
@@ -451,8 +436,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             if let Some(command) = command {
                 self.carry_out(command);
             }
-            if let Some(deadline) = self.mailbox.drain_deadline() {
-                self.drain(deadline);
+            match self.mailbox.drain_deadline() {
+                Some(deadline) if self.mailbox.has_open_links() => self.flush(deadline),
+                Some(deadline) => self.drain(deadline),
+                None => {}
             }
             if !self.has_mail {
                 break;
@@ -486,6 +473,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
+    /// A shutdown has begun: waits for the last messages of the other workers.
+    fn flush(&mut self, deadline: Instant) {
+        if !matches!(self.lifecycle, Lifecycle::Draining { .. }) {
+            self.lifecycle = Lifecycle::Flushing { deadline };
+        }
+    }
+
     /// Stops accepting, and starts the closing handshake of every connection.
     fn drain(&mut self, deadline: Instant) {
         let before = std::mem::replace(&mut self.lifecycle, Lifecycle::Draining { deadline });
@@ -500,6 +494,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         self.acceptor.stop_listening();
         self.ticker.stop();
+        self.fanout.stop();
         for token in self.slots.tokens() {
             self.run_turn(token, |connection, _, turn| {
                 connection.close(CloseCode::GOING_AWAY, "the server is shutting down", turn)
@@ -549,7 +544,9 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         {
             self.call_on_tick(event);
         }
-        if self.lifecycle.drain_deadline().is_some_and(|deadline| deadline <= self.now) {
+        if let Some(deadline) = self.lifecycle.deadline().filter(|deadline| *deadline <= self.now) {
+            // Another worker may be stuck in a callback.
+            self.drain(deadline);
             for token in self.slots.tokens() {
                 self.run_turn(token, |connection, _, turn| {
                     connection.terminate(CloseCause::Shutdown, turn)
