@@ -5,24 +5,20 @@
 //! `page.html` the client.
 
 mod handler;
+#[path = "../shared/program.rs"]
+mod program;
 mod rooms;
 
-use std::error::Error;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use nix::sys::signal::{SigSet, Signal};
 use ws_reactor::{Config, Server, ServerHandle, StartError};
 
 use handler::Chat;
 use rooms::Rooms;
-
-/// How long the connections may take to close after a signal.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// A chat server. Open its address in a browser.
 #[derive(Parser)]
@@ -37,29 +33,8 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    env_logger::init();
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-            eprintln!("chat: {error}{cause}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Serves until SIGINT or SIGTERM.
-fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    // Blocked before the first thread starts, so that only `wait` below receives them.
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
-    signals.thread_block()?;
-    let server = start(args)?;
-    println!("listening on {} ({} workers)", server.local_addresses()[0], server.workers());
-    thread::spawn({
-        let server = server.clone();
-        move || signals.wait().map(|_| server.shutdown(DRAIN))
-    });
-    Ok(server.join()?)
+    let args = Args::parse();
+    program::run("chat", "", || start(&args))
 }
 
 fn start(args: &Args) -> Result<ServerHandle, StartError> {

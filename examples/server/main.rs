@@ -4,6 +4,8 @@
 //! standard error when they open and close; `RUST_LOG=debug` also logs messages.
 
 mod args;
+#[path = "../shared/blocked_signals.rs"]
+mod blocked_signals;
 mod client;
 mod handlers;
 mod log_queue;

@@ -1,6 +1,5 @@
 //! Handles SIGTERM, SIGINT and SIGHUP.
 
-use std::fs;
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal};
 use ws_reactor::ServerHandle;
 
+use crate::blocked_signals;
 use crate::log_queue::LogQueue;
 
 /// The signals that the server handles.
@@ -24,17 +24,8 @@ pub(crate) struct Signals {
 
 impl Signals {
     /// Blocks the handled signals in this thread, and in the threads that it starts later.
-    ///
-    /// Signals that the parent has set to be ignored, as nohup(1) does with SIGHUP and a shell with
-    /// SIGINT in the background, stay ignored: if blocked, Linux would queue them. SIGTERM is
-    /// always handled.
     pub(crate) fn block() -> io::Result<Self> {
-        let ignored = ignored_signals();
-        let is_ignored = |signal: Signal| ignored >> (signal as u32 - 1) & 1 == 1;
-        let is_wanted = |signal: &Signal| *signal == Signal::SIGTERM || !is_ignored(*signal);
-        let blocked = SigSet::from_iter(HANDLED.into_iter().filter(is_wanted));
-        blocked.thread_block()?;
-        Ok(Self { blocked })
+        Ok(Self { blocked: blocked_signals::block(&HANDLED)? })
     }
 
     /// Starts a thread that drains the server at the first SIGTERM or SIGINT, and exits at the
@@ -76,13 +67,4 @@ impl Signals {
             }
         }
     }
-}
-
-/// The signals that this process ignores: bit 0 is signal 1. Empty if /proc is not mounted.
-///
-/// Reads /proc because sigaction(2) is `unsafe` in nix.
-fn ignored_signals() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
