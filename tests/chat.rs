@@ -10,7 +10,7 @@ use serde_json::Value;
 use support::client::{
     Client, dial, exchange, refused, request, upgrade, wait_until, writing_half,
 };
-use support::programs::{Program, listening, run, terminate};
+use support::programs::{Program, listening, refuses_unusable_options, terminate};
 use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -335,17 +335,5 @@ fn sigint_tells_everyone_that_the_server_shuts_down() {
 
 #[test]
 fn an_address_in_use_and_wrong_options_exit_with_2() {
-    let (first, address) = chat("--workers 1");
-    for (arguments, reason) in [
-        (format!("--addr {address}"), format!("cannot listen on {address}")),
-        ("--addr 127.0.0.1:0 --workers 0".to_owned(), "at least one worker".to_owned()),
-        ("--addr nonsense".to_owned(), "nonsense".to_owned()),
-    ] {
-        let ended = run("chat", &arguments);
-        assert_eq!(ended.status.code(), Some(2), "{ended:?}");
-        assert!(ended.stderr[0].contains(&reason), "{ended:?}");
-        // clap adds a hint to its own errors.
-        assert!(ended.stderr.len() == 1 || reason == "nonsense", "{ended:?}");
-    }
-    terminate(first);
+    refuses_unusable_options("chat");
 }

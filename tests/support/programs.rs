@@ -248,6 +248,27 @@ pub fn run(name: &str, arguments: &str) -> Ended {
     Program::start(name, arguments).wait()
 }
 
+/// Checks that the example `name` exits with 2 and says why if its address is in use, and if the
+/// number of workers or an address is invalid.
+#[track_caller]
+pub fn refuses_unusable_options(name: &str) {
+    let first = Program::start(name, "--addr 127.0.0.1:0 --workers 1");
+    let address = listening(&first);
+    for (arguments, reason) in [
+        (format!("--addr {address}"), format!("{name}: cannot listen on {address}: ")),
+        ("--addr 127.0.0.1:0 --workers 0".to_owned(), "at least one worker".to_owned()),
+        ("--addr nonsense".to_owned(), "nonsense".to_owned()),
+    ] {
+        let ended = run(name, &arguments);
+        assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+        assert_eq!(ended.stdout, [""; 0]);
+        assert!(ended.stderr[0].contains(&reason), "{ended:?}");
+        // clap adds a hint to its own errors.
+        assert!(ended.stderr.len() == 1 || reason == "nonsense", "{ended:?}");
+    }
+    terminate(first);
+}
+
 fn command(name: &str, arguments: &str) -> Command {
     let mut command = Command::new(path(name));
     command.args(arguments.split_whitespace());
