@@ -99,12 +99,14 @@ class Tab:
             sys.exit(f"failed: {name}: {expression}")
         print(f"ok: {name}", flush=True)
 
-    def check_looks(self):
-        """Check that nothing is cut off on a phone or a desktop, and that there is a dark mode, which then stays."""
+    def check_looks(self, scrolls=False):
+        """Check that nothing is cut off on a phone or a desktop, unless the page scrolls down, and that there is a dark mode,
+        which then stays."""
         for width, height in [(320, 560), (900, 560)]:
             self.size(width, height)
             self.check(f"nothing is cut off at {width} px",
-                       "document.documentElement.scrollWidth <= innerWidth && document.body.scrollHeight <= innerHeight")
+                       "document.documentElement.scrollWidth <= innerWidth"
+                       + ("" if scrolls else " && document.body.scrollHeight <= innerHeight"))
         colour = "getComputedStyle(document.body).backgroundColor"
         light = self.evaluate(colour)
         self.dark()
