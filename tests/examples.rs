@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use support::client::{
@@ -10,26 +10,12 @@ use support::client::{
     open_raw, read_all, refused, request, upgrade, wait_until,
 };
 use support::frames;
-use support::programs::{Ended, Program, full_pipe, listening, run, server, terminate};
-use support::servers::{LOCAL, local};
+use support::programs::{Program, full_pipe, listening, run, server, terminate};
+use support::servers::LOCAL;
 use tungstenite::Message;
 
 /// The reason in the server's close frame at shutdown.
 const REASON: &str = "the server is shutting down";
-
-/// Runs the load example against `address`.
-fn load(address: SocketAddr, arguments: &str) -> Ended {
-    run("load", &format!("--url ws://{address}/ {arguments}"))
-}
-
-/// The number under `key` in `json`, a flat object.
-#[track_caller]
-fn number(json: &str, key: &str) -> f64 {
-    let start = format!("\"{key}\":");
-    let (_, rest) = json.split_once(&start).unwrap_or_else(|| panic!("no {key} in {json}"));
-    let end = rest.find([',', '}']).expect("a value ends");
-    rest[..end].parse().unwrap_or_else(|error| panic!("{key} in {json}: {error}"))
-}
 
 #[test]
 fn the_server_prints_its_address_and_echoes() {
@@ -303,17 +289,7 @@ fn a_wrong_command_line_exits_with_2() {
         ("server", "--drain-timeout NaN", "--drain-timeout"),
         ("server", "--stats=-1", "--stats"),
         ("server", "--busy-poll forever", "--busy-poll"),
-        ("load", "--bogus", "--bogus"),
-        ("load", "--url http://127.0.0.1/", "ws://"),
-        ("load", "--url wss://127.0.0.1/", "without TLS"),
-        ("load", "--connections 0", "--connections"),
-        ("load", "--size 1,x", "--size"),
         ("server", "--broadcast --prefix x", "--broadcast"),
-        ("load", "--depth 0", "--depth"),
-        ("load", "--duration 0", "--duration"),
-        ("load", "--pid 0", "--pid"),
-        ("load", "--pid 4294967295", "--pid"),
-        ("load", "--pid self", "--pid"),
     ] {
         let ended = run(name, arguments);
         assert_eq!(ended.status.code(), Some(2), "{name} {arguments}: {ended:?}");
@@ -321,82 +297,6 @@ fn a_wrong_command_line_exits_with_2() {
         let stderr = ended.stderr.join("\n");
         assert!(stderr.contains(names), "{name} {arguments}: {stderr}");
     }
-}
-
-#[test]
-fn load_measures_and_checks_every_echo() {
-    let (server, address) = server("--workers 2");
-    let ended = load(address, "--connections 8 --size 32 --depth 4 --duration 1 --json");
-    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
-    assert_eq!(ended.stdout.len(), 1, "one line of JSON: {ended:?}");
-    let json = &ended.stdout[0];
-    assert!(json.starts_with('{') && json.ends_with('}'), "{json}");
-    assert_eq!(number(json, "connections"), 8.0);
-    assert_eq!(number(json, "depth"), 4.0);
-    assert!(number(json, "messages") > 100.0, "{json}");
-    assert!((0.9..1.5).contains(&number(json, "seconds")), "{json}");
-    assert!(number(json, "messages_per_s") > 0.0, "{json}");
-    assert!(number(json, "latency_p50_us") <= number(json, "latency_p99_us"), "{json}");
-    assert_eq!(number(json, "closes_unanswered"), 0.0);
-    let log = terminate(server).stderr.join("\n");
-    assert_eq!(log.matches(" closed with 1000: closed by the peer").count(), 8, "{log}");
-}
-
-#[test]
-fn load_sends_the_requested_number_of_messages() {
-    let (server, address) = server("--workers 2");
-    let arguments = "--connections 3 --size 0,1,125,126,65535,65536,300000 --depth 8 --count 200";
-    for kind in ["", "--binary"] {
-        let ended = load(address, &format!("{arguments} {kind} --json"));
-        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
-        assert_eq!(number(&ended.stdout[0], "messages"), 200.0);
-    }
-    terminate(server);
-}
-
-#[test]
-fn load_reports_the_cpu_time_of_the_server() {
-    let (server, address) = server("--workers 1");
-    let arguments = format!("--connections 8 --duration 0.5 --warmup 0.1 --pid {}", server.id());
-    let used_before = server.cpu_time();
-    let ended = load(address, &format!("{arguments} --json"));
-    let used = (server.cpu_time() - used_before).as_secs_f64();
-    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
-    let json = &ended.stdout[0];
-    // Five sixths of the messages are measured, and the clocks are not read at the same time.
-    let measured = number(json, "server_cores") * number(json, "seconds");
-    assert!((0.5..1.1).contains(&(measured / used)), "{used} s: {json}");
-    let messages = number(json, "messages");
-    let by_message = number(json, "server_cpu_us_per_message") * messages / 1e6;
-    assert!((0.5..1.1).contains(&(by_message / used)), "{used} s: {json}");
-    assert!((0.01..1.1).contains(&number(json, "load_cores")), "{json}");
-    let ended = load(address, &arguments);
-    assert!(ended.stdout.iter().any(|line| line.starts_with("server cpu")), "{ended:?}");
-    terminate(server);
-}
-
-#[test]
-fn load_reports_a_wrong_echo() {
-    let (server, address) = server("--workers 1 --prefix >");
-    let ended = load(address, "--connections 2 --count 10 --json");
-    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
-    assert_eq!(ended.stdout, [""; 0]);
-    assert_eq!(ended.stderr.len(), 1, "{ended:?}");
-    assert!(ended.stderr[0].contains("message 1: expected"), "{ended:?}");
-    let ended = load(address, "--connections 2 --count 10 --json --prefix >");
-    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
-    terminate(server);
-}
-
-#[test]
-fn load_reports_an_unreachable_server() {
-    let listener = TcpListener::bind(local(11)).unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let ended = load(address, "--connections 2 --json");
-    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
-    assert_eq!(ended.stdout, [""; 0]);
-    assert_eq!(ended.stderr.len(), 1, "{ended:?}");
 }
 
 #[test]

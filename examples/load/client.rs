@@ -1,89 +1,86 @@
 //! The state machine of one client connection.
 //!
 //! ```text
-//! Connecting ──▶ Upgrading ──▶ Open ──▶ Closing ──▶ Closed
-//!      the whole 101 ───────────┘         │            │
-//!      stopped, all messages answered ────┘            │
-//!      the server's Close, or its end of the stream ───┘
+//! Connecting ──▶ Upgrading ──▶ Greeting ──▶ Open ──▶ Closing ──▶ Closed
+//!      the whole 101 ───────────┘            │         │            │
+//!      all messages of --skip ───────────────┘         │            │
+//!      stopped, all messages answered ─────────────────┘            │
+//!      the server's Close, or its end of the stream ────────────────┘
 //! ```
 //!
-//! The socket is registered once, edge-triggered, for both directions, so a turn reads until the
-//! socket is empty and then writes.
+//! After a problem the run drops the connection. The socket is registered once, edge-triggered, for
+//! both directions, so a turn reads until the socket is empty and then writes.
 
 use std::io::{self, ErrorKind, Read};
 use std::mem;
-use std::net::{IpAddr, SocketAddr};
 
 use mio::event::Event;
 use mio::net::TcpStream;
-use socket2::{Domain, Socket, Type};
 
-use crate::args::Url;
+use crate::dial::Dialled;
 use crate::problem::Problem;
-use crate::report::Recorder;
-use crate::schedule::Schedule;
 use crate::session::Session;
-use crate::upgrade::Upgrade;
-use crate::workload::Workload;
-
-/// State that all connections use, one at a time.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) workload: Workload,
-    pub(crate) schedule: Schedule,
-    pub(crate) recorder: Recorder,
-    pub(crate) counts: ConnectionCounts,
-    /// Connections whose turn ended before their socket was full, so that no event will follow.
-    pub(crate) unfinished: Vec<u32>,
-}
-
-/// Numbers of connections that have reached each stage.
-#[derive(Debug, Default)]
-pub(crate) struct ConnectionCounts {
-    pub(crate) opened: u32,
-    pub(crate) closing: u32,
-    /// The server answered our Close.
-    pub(crate) closed: u32,
-    /// The server ended the stream without answering our Close.
-    pub(crate) unanswered: u32,
-}
+use crate::traffic::{Abandoned, Shared, Traffic};
+use crate::upgrade::{Request, Upgrade};
 
 /// A socket and its state.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct Connection<T> {
     index: u32,
+    dialled: Dialled,
     stream: TcpStream,
-    state: State,
+    state: State<T>,
 }
 
 #[derive(Debug)]
-enum State {
+enum State<T> {
     Connecting(Upgrade),
     Upgrading(Upgrade),
-    Open(Session),
-    Closing(Session),
+    Greeting(Session<T>),
+    Open(Session<T>),
+    Closing(Session<T>),
     Closed,
 }
 
-impl Connection {
-    /// Starts to connect. A failure to connect is reported by a later event.
-    pub(crate) fn dial(index: u32, url: &Url, source: Option<IpAddr>) -> io::Result<Self> {
-        let stream = match source {
-            None => TcpStream::connect(url.address)?,
-            Some(source) => connect_from(source, url.address)?,
-        };
-        Ok(Self { index, stream, state: State::Connecting(Upgrade::new(url, index)) })
+/// The server's answer that a connection waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Awaited {
+    Connection,
+    Upgrade,
+    Greeting,
+    Message,
+}
+
+impl Awaited {
+    pub(crate) fn description(self) -> &'static str {
+        match self {
+            Self::Connection => "a connection",
+            Self::Upgrade => "an answer to the upgrade",
+            Self::Greeting => "a greeting (--skip)",
+            Self::Message => "a message",
+        }
+    }
+}
+
+impl<T: Traffic> Connection<T> {
+    /// `stream` is connecting. A failure to connect is reported by a later event.
+    pub(crate) fn new(index: u32, dialled: Dialled, stream: TcpStream, request: &Request) -> Self {
+        Self { index, dialled, stream, state: State::Connecting(Upgrade::new(request, index)) }
     }
 
     pub(crate) fn stream_mut(&mut self) -> &mut TcpStream {
         &mut self.stream
     }
 
+    pub(crate) fn dialled(&self) -> Dialled {
+        self.dialled
+    }
+
     /// Handles an event: reads all input, then writes all messages that are due.
     pub(crate) fn ready(
         &mut self,
         event: &Event,
-        shared: &mut Shared,
+        shared: &mut Shared<T>,
         scratch: &mut [u8],
     ) -> Result<(), Problem> {
         if matches!(self.state, State::Connecting(_)) && !self.finish_connecting()? {
@@ -98,16 +95,20 @@ impl Connection {
 
     /// Sends the messages that are due, and Close once the run is over and every message is
     /// answered.
-    pub(crate) fn write(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> Result<(), Problem> {
+    pub(crate) fn write(
+        &mut self,
+        shared: &mut Shared<T>,
+        scratch: &mut [u8],
+    ) -> Result<(), Problem> {
         if let State::Open(session) = &self.state
             && shared.schedule.is_stopped()
-            && session.is_idle()
+            && session.traffic.is_idle(&shared.messages)
         {
             self.begin_close(shared);
         }
         let result = match &mut self.state {
             State::Upgrading(upgrade) => upgrade.send(&mut self.stream),
-            State::Open(session) | State::Closing(session) => {
+            State::Greeting(session) | State::Open(session) | State::Closing(session) => {
                 let now = shared.recorder.now;
                 session.send(&mut self.stream, shared, now)
             }
@@ -120,34 +121,86 @@ impl Connection {
         })
     }
 
-    /// The session, once upgraded.
-    pub(crate) fn session(&self) -> Option<&Session> {
+    /// Sends Close although messages may be unanswered.
+    pub(crate) fn begin_close(&mut self, shared: &mut Shared<T>) {
+        self.state = match mem::replace(&mut self.state, State::Closed) {
+            State::Open(mut session) => {
+                session.send_close();
+                shared.counts.closing += 1;
+                State::Closing(session)
+            }
+            other => other,
+        };
+    }
+
+    /// Accounts for a failure. Returns how many messages the connection has sent, and how many of
+    /// them it still waits for.
+    pub(crate) fn abandon(&mut self, shared: &mut Shared<T>) -> Abandoned {
+        let counts = &mut shared.counts;
+        match self.state {
+            State::Open(_) => counts.failed_open += 1,
+            State::Closing(_) => {
+                counts.failed_open += 1;
+                counts.closing -= 1;
+            }
+            _ => {}
+        }
+        counts.failed += 1;
+        let Some(session) = self.session_mut() else { return Abandoned::default() };
+        let (sent, unanswered) =
+            (session.traffic.sent(), session.traffic.unanswered(&shared.messages));
+        shared.counts.messages_lost += session.traffic.abandon(shared);
+        Abandoned { sent, unanswered }
+    }
+
+    /// The session, once upgraded and unless it has ended.
+    pub(crate) fn session(&self) -> Option<&Session<T>> {
         match &self.state {
-            State::Open(session) | State::Closing(session) => Some(session),
-            State::Connecting(_) | State::Upgrading(_) | State::Closed => None,
+            State::Greeting(session) | State::Open(session) | State::Closing(session) => {
+                Some(session)
+            }
+            _ => None,
         }
     }
 
-    /// The number of the message whose echo is outstanding; 0 for an unanswered upgrade.
-    pub(crate) fn awaited(&self) -> Option<u64> {
+    /// Messages put in flight so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.session().map_or(0, |session| session.traffic.sent())
+    }
+
+    /// The next answer without which the connection cannot proceed.
+    pub(crate) fn awaited(&self, shared: &Shared<T>) -> Option<Awaited> {
         match &self.state {
-            State::Connecting(_) | State::Upgrading(_) => Some(0),
-            State::Open(session) => (!session.is_idle()).then(|| session.message()),
+            State::Connecting(_) => Some(Awaited::Connection),
+            State::Upgrading(_) => Some(Awaited::Upgrade),
+            State::Greeting(_) => Some(Awaited::Greeting),
+            State::Open(session) => {
+                let is_idle = session.traffic.is_idle(&shared.messages);
+                (!is_idle).then_some(Awaited::Message)
+            }
             State::Closing(_) | State::Closed => None,
+        }
+    }
+
+    fn session_mut(&mut self) -> Option<&mut Session<T>> {
+        match &mut self.state {
+            State::Greeting(session) | State::Open(session) | State::Closing(session) => {
+                Some(session)
+            }
+            _ => None,
         }
     }
 
     /// Returns whether the connection is established.
     fn finish_connecting(&mut self) -> Result<bool, Problem> {
-        let connect = |error| Problem::Io { doing: "connect", error };
-        if let Some(error) = self.stream.take_error().map_err(connect)? {
-            return Err(connect(error));
+        if let Some(error) = self.stream.take_error().map_err(Problem::Connect)? {
+            return Err(Problem::Connect(error));
         }
         // The event may be spurious; only a peer address proves a connection (see mio's docs).
         if self.stream.peer_addr().is_err() {
             return Ok(false);
         }
-        self.stream.set_nodelay(true).map_err(connect)?;
+        self.stream.set_nodelay(true).map_err(Problem::Connect)?;
         self.state = match mem::replace(&mut self.state, State::Closed) {
             State::Connecting(upgrade) => State::Upgrading(upgrade),
             other => other,
@@ -157,7 +210,7 @@ impl Connection {
 
     fn read(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut Shared<T>,
         scratch: &mut [u8],
         reads_to_end: bool,
     ) -> Result<(), Problem> {
@@ -179,32 +232,42 @@ impl Connection {
         Ok(())
     }
 
-    fn recv(&mut self, bytes: &[u8], shared: &mut Shared) -> Result<(), Problem> {
+    fn recv(&mut self, bytes: &[u8], shared: &mut Shared<T>) -> Result<(), Problem> {
         let mut bytes = bytes;
         if let State::Upgrading(upgrade) = &mut self.state {
             let Some(rest) = upgrade.recv(bytes)? else { return Ok(()) };
             bytes = rest;
-            self.state = State::Open(Session::new(self.index, shared));
-            shared.counts.opened += 1;
+            self.state = State::Greeting(Session::new(self.index, shared));
+            shared.recorder.progress_at = shared.recorder.now;
         }
-        let (State::Open(session) | State::Closing(session)) = &mut self.state else {
-            return Ok(());
-        };
         let now = shared.recorder.now;
-        let Some(close) = session.recv(bytes, shared, now)? else { return Ok(()) };
-        if matches!(self.state, State::Open(_)) {
-            let message = self.awaited_or_next();
-            return Err(Problem::Closed { message, code: close.code, reason: close.reason });
+        let Some(session) = self.session_mut() else { return Ok(()) };
+        let close = session.recv(bytes, shared, now)?;
+        self.finish_greeting(shared);
+        let Some(close) = close else { return Ok(()) };
+        if !matches!(self.state, State::Closing(_)) {
+            return Err(Problem::Closed { code: close.code, reason: close.reason });
         }
         self.state = State::Closed;
         shared.counts.closed += 1;
         Ok(())
     }
 
-    fn recv_end(&mut self, shared: &mut Shared) -> Result<(), Problem> {
+    fn finish_greeting(&mut self, shared: &mut Shared<T>) {
+        if !matches!(&self.state, State::Greeting(session) if session.is_greeted()) {
+            return;
+        }
+        self.state = match mem::replace(&mut self.state, State::Closed) {
+            State::Greeting(session) => State::Open(session),
+            other => other,
+        };
+        shared.counts.opened += 1;
+    }
+
+    fn recv_end(&mut self, shared: &mut Shared<T>) -> Result<(), Problem> {
         match &self.state {
             State::Connecting(upgrade) | State::Upgrading(upgrade) => Err(upgrade.cut()),
-            State::Open(_) => Err(Problem::Ended { message: self.awaited_or_next() }),
+            State::Greeting(_) | State::Open(_) => Err(Problem::Ended),
             State::Closing(_) => {
                 self.state = State::Closed;
                 shared.counts.unanswered += 1;
@@ -219,39 +282,11 @@ impl Connection {
         &mut self,
         doing: &'static str,
         error: io::Error,
-        shared: &mut Shared,
+        shared: &mut Shared<T>,
     ) -> Result<(), Problem> {
         match self.state {
             State::Closing(_) | State::Closed => self.recv_end(shared),
-            _ => Err(Problem::Io { doing, error }),
+            _ => Err(Problem::Broken { doing, error }),
         }
     }
-
-    fn begin_close(&mut self, shared: &mut Shared) {
-        self.state = match mem::replace(&mut self.state, State::Closed) {
-            State::Open(mut session) => {
-                session.send_close(shared);
-                shared.counts.closing += 1;
-                State::Closing(session)
-            }
-            other => other,
-        };
-    }
-
-    fn awaited_or_next(&self) -> u64 {
-        self.session().map_or(0, Session::message)
-    }
 }
-
-/// Like `TcpStream::connect`, but from the local address `source`.
-fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
-    socket.bind(&SocketAddr::new(source, 0).into())?;
-    match socket.connect(&address.into()) {
-        Err(error) if error.raw_os_error() != Some(EINPROGRESS) => Err(error),
-        _ => Ok(TcpStream::from_std(socket.into())),
-    }
-}
-
-/// errno(3) of Linux; `ErrorKind::InProgress` is not stable.
-const EINPROGRESS: i32 = 115;

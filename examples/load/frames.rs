@@ -41,8 +41,13 @@ impl TryFrom<u8> for OpCode {
 
 /// Appends one masked frame with FIN.
 pub(crate) fn encode(opcode: OpCode, payload: &[u8], mask: [u8; 4], out: &mut Vec<u8>) {
+    encode_head(opcode, payload.len(), mask, out);
+    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+}
+
+/// Appends the header of a masked frame with FIN and `bytes` of payload.
+pub(crate) fn encode_head(opcode: OpCode, bytes: usize, mask: [u8; 4], out: &mut Vec<u8>) {
     out.push(0x80 | opcode as u8);
-    let bytes = payload.len();
     match bytes {
         0..=125 => out.push(0x80 | bytes as u8),
         126..=0xffff => {
@@ -55,7 +60,6 @@ pub(crate) fn encode(opcode: OpCode, payload: &[u8], mask: [u8; 4], out: &mut Ve
         }
     }
     out.extend_from_slice(&mask);
-    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
 }
 
 /// An unpredictable masking key (RFC 6455 5.3), from the only source of randomness in `std`. It is

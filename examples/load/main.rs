@@ -1,58 +1,88 @@
-//! Load generator for WebSocket echo servers: one thread, every echo checked.
+//! Load generator for WebSocket servers: one thread, every message checked.
 //!
-//! It shares no code with the library that it measures. `schedule` decides when a message is sent,
-//! `workload` holds its bytes, `session` writes and times it, and `echoes` checks the reply.
+//! It shares no code with the library that it measures. `phases` opens, measures and closes the
+//! connections, and `client` is one of them. `schedule` decides when a message is sent. There are
+//! two kinds of `traffic`: `echo` and `broadcast`.
 //!
 //! ```sh
 //! cargo run --release --example load -- --url ws://127.0.0.1:9001/ --connections 64 --depth 32
 //! ```
 
 mod args;
+mod board;
+mod broadcast;
+mod bulletins;
 mod client;
+mod control;
+mod deliveries;
+mod dial;
+mod echo;
 mod echoes;
+mod failures;
 mod frames;
+mod inbound;
+mod parse;
+mod phases;
 mod problem;
+mod progress;
+mod recorder;
 mod report;
 mod run;
 mod schedule;
 mod session;
+mod summary;
+mod traffic;
 mod upgrade;
+mod url;
 mod usage;
 mod workload;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use crate::args::Options;
+use crate::args::{Mode, Options};
+use crate::broadcast::Member;
+use crate::echo::Echo;
+use crate::phases::Outcome;
 use crate::run::Run;
 
 fn main() -> ExitCode {
-    let options = match Options::try_parse() {
+    let options = match Options::from_command_line() {
         Ok(options) => options,
         // Help and version are not errors.
         Err(asked) if !asked.use_stderr() => asked.exit(),
         Err(error) => {
             let error = error.to_string();
-            let line = error.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            // The usage follows after an empty line.
+            let lines = error.lines().take_while(|line| !line.is_empty()).map(str::trim);
+            let line = lines.collect::<Vec<_>>().join(" ");
+            let line = line.trim_start_matches("error: ");
             eprintln!("load: {line} (--help lists the options)");
             return ExitCode::from(2);
         }
     };
-    let report = match Run::new(&options).and_then(Run::finish) {
-        Ok(report) => report,
-        Err(failure) => {
-            eprintln!("load: {failure}");
-            return ExitCode::FAILURE;
-        }
+    let outcome = match options.mode() {
+        Mode::Echo { .. } => Run::<Echo>::new(&options).and_then(Run::finish),
+        Mode::Broadcast { .. } => Run::<Member>::new(&options).and_then(Run::finish),
     };
-    let text = if options.json { report.to_json() } else { report.to_string() };
-    match writeln!(io::stdout(), "{text}") {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("load: stdout: {error}");
-            ExitCode::FAILURE
-        }
+    let result = outcome.and_then(|outcome| print(&outcome, options.json));
+    result.unwrap_or_else(|error| {
+        eprintln!("load: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Prints the failures and the report. A run without a message is no success.
+fn print(outcome: &Outcome, json: bool) -> io::Result<ExitCode> {
+    for line in outcome.failures.lines() {
+        eprintln!("load: {line}");
     }
+    let Some(report) = &outcome.report else { return Ok(ExitCode::FAILURE) };
+    let text = if json { report.to_json(&outcome.failures) } else { report.to_string() };
+    writeln!(io::stdout(), "{text}")?;
+    if !report.has_measured() {
+        eprintln!("load: no message was answered in the measured time");
+    }
+    let is_success = report.has_measured() && outcome.failures.total() == 0;
+    Ok(if is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

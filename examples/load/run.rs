@@ -1,305 +1,203 @@
-//! The run: opens every connection, measures, and closes them. One thread, one `Poll`.
+//! The run: all connections in one thread with one `Poll`. `phases` opens, measures and closes
+//! them.
 
-use std::fmt;
-use std::io::{self, ErrorKind, IsTerminal};
+use std::io::{self, ErrorKind};
 use std::mem;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use mio::{Events, Interest, Poll, Token};
 
 use crate::args::Options;
-use crate::client::{Connection, ConnectionCounts, Shared};
-use crate::frames::OpCode;
+use crate::client::Connection;
+use crate::dial::{self, Dialled};
+use crate::failures::{Failures, Place};
+use crate::frames;
 use crate::problem::Problem;
-use crate::report::{Recorder, Report};
+use crate::progress::Progress;
+use crate::recorder::Recorder;
 use crate::schedule::Schedule;
-use crate::usage::{Meter, Usage};
-use crate::workload::Workload;
+use crate::traffic::{Abandoned, ConnectionCounts, Shared, Traffic};
+use crate::upgrade::Request;
+use crate::usage::Meter;
 
 /// A run in progress.
 #[derive(Debug)]
-pub(crate) struct Run<'a> {
-    options: &'a Options,
+pub(crate) struct Run<'a, T: Traffic> {
+    pub(crate) options: &'a Options,
     poll: Poll,
     events: Events,
+    request: Request,
     /// In the order of dialling; a connection's token is its index.
-    connections: Vec<Connection>,
-    shared: Shared,
-    meter: Meter,
+    pub(crate) slots: Vec<Slot<T>>,
+    pub(crate) shared: Shared<T>,
+    pub(crate) failures: Failures,
+    /// Senders that have not failed.
+    pub(crate) senders_left: u32,
+    /// Messages of failed connections that a run with --count does not wait for.
+    pub(crate) abandoned: u64,
+    pub(crate) silence_checked_at: u64,
+    pub(crate) meter: Meter,
     /// The one read buffer.
     scratch: Vec<u8>,
-    bar: ProgressBar,
-    bar_due_at: u64,
+    pub(crate) progress: Progress,
 }
 
-impl<'a> Run<'a> {
-    pub(crate) fn new(options: &'a Options) -> Result<Self, Failure> {
-        let opcode = if options.binary { OpCode::Binary } else { OpCode::Text };
-        let Options { connections, depth, rate, count, .. } = *options;
+/// A connection or its remains.
+#[derive(Debug)]
+pub(crate) enum Slot<T: Traffic> {
+    Live(Connection<T>),
+    Failed(Abandoned),
+}
+
+impl<T: Traffic> Slot<T> {
+    pub(crate) fn live(&self) -> Option<&Connection<T>> {
+        match self {
+            Self::Live(connection) => Some(connection),
+            Self::Failed(_) => None,
+        }
+    }
+}
+
+impl<'a, T: Traffic> Run<'a, T> {
+    pub(crate) fn new(options: &'a Options) -> io::Result<Self> {
+        let mode = options.mode();
+        let senders = mode.senders(options.connections);
+        let schedule = Schedule::new(senders, mode.in_flight_max(), options.rate, options.count);
         Ok(Self {
             options,
-            poll: Poll::new().map_err(Failure::Poll)?,
+            poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_PER_TURN),
-            connections: Vec::new(),
+            request: options.request(),
+            slots: Vec::new(),
             shared: Shared {
-                workload: Workload::new(&options.size, depth.into(), opcode, &options.prefix),
-                schedule: Schedule::new(connections, depth, rate, count),
+                messages: T::messages(options),
+                schedule,
                 recorder: Recorder::new(),
                 counts: ConnectionCounts::default(),
+                mask: frames::random_mask(),
+                greetings: 0,
                 unfinished: Vec::new(),
             },
+            failures: Failures::default(),
+            senders_left: senders,
+            abandoned: 0,
+            silence_checked_at: 0,
             meter: Meter::new(options.pid),
             scratch: vec![0; SCRATCH_BYTES],
-            bar: progress_bar(options),
-            bar_due_at: 0,
+            progress: Progress::new(options),
         })
     }
 
-    /// Runs from start to end.
-    pub(crate) fn finish(mut self) -> Result<Report, Failure> {
-        self.open()?;
-        let usage = self.measure()?;
-        let messages_unsent = self.record_waiting();
-        self.close()?;
-        self.bar.finish_and_clear();
-        let unanswered = self.options.connections - self.shared.counts.closed;
-        Ok(Report::new(self.options, &self.shared.recorder, usage, messages_unsent, unanswered))
+    /// Dials a new connection.
+    pub(crate) fn dial(&mut self) {
+        let index = self.slots.len();
+        self.slots.push(Slot::Failed(Abandoned::default()));
+        self.dial_from(index, 0);
     }
 
-    /// Dials evenly over the ramp-up until every connection is upgraded.
-    fn open(&mut self) -> Result<(), Failure> {
-        let Options { connections, ramp_up, .. } = *self.options;
-        let gap = (ramp_up / connections).as_nanos() as u64;
-        let start = self.shared.recorder.tick();
-        while self.shared.counts.opened < connections {
-            let now = self.shared.recorder.now;
-            let dialled = self.connections.len() as u32;
-            let due_at = start + gap * u64::from(dialled);
-            let may_dial =
-                dialled < connections && dialled - self.shared.counts.opened < OPENING_MAX;
-            if may_dial && due_at <= now {
-                self.dial(dialled)?;
-                continue;
-            }
-            let wait = if may_dial { Duration::from_nanos(due_at - now) } else { TURN_MAX };
-            self.turn(wait.min(TURN_MAX))?;
-            self.check_stall()?;
-            let opened = self.shared.counts.opened;
-            self.show(u64::from(opened), connections.into(), "connections");
-        }
-        Ok(())
-    }
-
-    /// Sends and receives until the time is over or the count is reached. Returns the CPU time used
-    /// meanwhile, with --pid.
-    fn measure(&mut self) -> Result<Option<Usage>, Failure> {
-        let Options { count, warmup, duration, .. } = *self.options;
-        let start = self.shared.recorder.tick();
-        self.shared.recorder.measure(warmup, count.is_none().then_some(duration));
-        self.shared.schedule.start(start);
-        self.begin_metering();
-        if !self.shared.schedule.is_open_loop() {
-            for index in 0..self.connections.len() {
-                self.write(index)?;
+    /// Dials the host's addresses from number `attempt` on, until a connection is in progress.
+    fn dial_from(&mut self, index: usize, attempt: usize) {
+        let addresses = &self.options.url.addresses;
+        for attempt in attempt..addresses.len() {
+            let address = addresses[attempt];
+            let at = self.shared.recorder.tick();
+            let dialled = Dialled { address, attempt, at };
+            match self.connect(index, dialled) {
+                Ok(connection) => {
+                    self.slots[index] = Slot::Live(connection);
+                    self.shared.recorder.progress_at = at;
+                    return;
+                }
+                Err(_) if attempt + 1 < addresses.len() => {}
+                Err(error) => {
+                    self.shared.counts.failed += 1;
+                    let place = Place { connection: index + 1, address, message: None };
+                    self.count_failure(index, place, &Problem::Connect(error));
+                }
             }
         }
-        while let Some(left) = self.shared.recorder.time_left() {
-            let messages = self.shared.recorder.messages();
-            if count.is_some_and(|count| messages >= count) {
-                break;
-            }
-            let now = self.shared.recorder.now;
-            self.begin_metering();
-            for index in self.shared.schedule.take_due(now) {
-                self.write(index)?;
-            }
-            self.turn(self.poll_timeout().min(left))?;
-            self.check_stall()?;
-            let (position, length) = match count {
-                Some(count) => (messages, count),
-                None => (now - start, (warmup + duration).as_nanos() as u64),
-            };
-            self.show(position, length, "measuring");
-        }
-        Ok(self.meter.end())
     }
 
-    /// In the open loop, records the latency so far of the messages not echoed at the end. Returns
-    /// the number of those that were due but not sent.
-    fn record_waiting(&mut self) -> u64 {
-        // A message due exactly at the end would belong to the next second.
-        let end = self.shared.recorder.measured_until() - 1;
-        if !self.shared.schedule.is_open_loop() || self.options.count.is_some() {
-            return 0;
-        }
-        let sessions = self.connections.iter().filter_map(Connection::session);
-        sessions.map(|session| session.record_waiting(&mut self.shared, end)).sum()
+    fn connect(&self, index: usize, dialled: Dialled) -> io::Result<Connection<T>> {
+        let stream = dial::connect(dialled.address, self.options.source)?;
+        let mut connection = Connection::new(index as u32, dialled, stream, &self.request);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(connection.stream_mut(), Token(index), both)?;
+        Ok(connection)
     }
 
-    /// Waits for the outstanding echoes, then at most a second for the answers to Close.
-    fn close(&mut self) -> Result<(), Failure> {
-        self.shared.schedule.stop();
-        for index in 0..self.connections.len() {
-            self.write(index)?;
-        }
-        while self.shared.counts.closing < self.options.connections {
-            self.turn(TURN_MAX)?;
-            self.check_stall()?;
-        }
-        let deadline = self.shared.recorder.tick() + CLOSE_TIMEOUT.as_nanos() as u64;
-        let is_over =
-            |counts: &ConnectionCounts| counts.closed + counts.unanswered == counts.closing;
-        while !is_over(&self.shared.counts) && self.shared.recorder.now < deadline {
-            self.turn(TURN_MAX)?;
-        }
-        Ok(())
-    }
-
-    fn dial(&mut self, index: u32) -> Result<(), Failure> {
-        let failed = |error| Failure::at(index as usize, Problem::Io { doing: "connect", error });
-        let Options { url, source, .. } = self.options;
-        let mut connection = Connection::dial(index, url, *source).map_err(failed)?;
-        self.poll
-            .registry()
-            .register(
-                connection.stream_mut(),
-                Token(index as usize),
-                Interest::READABLE | Interest::WRITABLE,
-            )
-            .map_err(Failure::Poll)?;
-        self.connections.push(connection);
-        self.shared.recorder.progress_at = self.shared.recorder.now;
-        Ok(())
-    }
-
-    fn write(&mut self, index: usize) -> Result<(), Failure> {
+    /// Lets a connection write the messages that are due.
+    pub(crate) fn write(&mut self, index: usize) {
         // Sending thousands of first messages takes time, so each has its own send time.
         self.shared.recorder.tick();
-        self.connections[index]
-            .write(&mut self.shared, &mut self.scratch)
-            .map_err(|problem| Failure::at(index, problem))
+        let Some(Slot::Live(connection)) = self.slots.get_mut(index) else { return };
+        if let Err(problem) = connection.write(&mut self.shared, &mut self.scratch) {
+            self.fail(index, problem);
+        }
+    }
+
+    pub(crate) fn write_all(&mut self) {
+        (0..self.slots.len()).for_each(|index| self.write(index));
     }
 
     /// Waits for events for at most `timeout`, and handles each of them once.
-    fn turn(&mut self, timeout: Duration) -> Result<(), Failure> {
-        let mut unfinished = mem::take(&mut self.shared.unfinished);
-        let timeout = if unfinished.is_empty() { timeout } else { Duration::ZERO };
-        match self.poll.poll(&mut self.events, Some(timeout)) {
-            Err(error) if error.kind() != ErrorKind::Interrupted => {
-                return Err(Failure::Poll(error));
-            }
+    pub(crate) fn turn(&mut self, timeout: Duration) -> io::Result<()> {
+        let timeout = if self.shared.unfinished.is_empty() { timeout } else { Duration::ZERO };
+        let mut events = mem::replace(&mut self.events, Events::with_capacity(0));
+        match self.poll.poll(&mut events, Some(timeout)) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             // A signal interrupted the wait, so the events are stale.
-            Err(_) => self.events.clear(),
+            Err(_) => events.clear(),
             Ok(()) => {}
         }
         self.shared.recorder.tick();
-        for event in &self.events {
+        for event in &events {
             let Token(index) = event.token();
-            self.connections[index]
-                .ready(event, &mut self.shared, &mut self.scratch)
-                .map_err(|problem| Failure::at(index, problem))?;
+            let Some(Slot::Live(connection)) = self.slots.get_mut(index) else { continue };
+            if let Err(problem) = connection.ready(event, &mut self.shared, &mut self.scratch) {
+                self.fail(index, problem);
+            }
         }
+        self.events = events;
+        let mut unfinished = mem::take(&mut self.shared.unfinished);
         unfinished.sort_unstable();
         unfinished.dedup();
         for index in unfinished {
-            self.write(index as usize)?;
+            self.write(index as usize);
         }
         Ok(())
     }
 
-    /// How long a turn may sleep. epoll counts in milliseconds, and a message sent late would count
-    /// as the server's latency, so the last millisecond before a message is due is spent polling.
-    fn poll_timeout(&self) -> Duration {
-        let Some(due_at) = self.shared.schedule.next_due() else { return TURN_MAX };
-        let millis = due_at.saturating_sub(self.shared.recorder.now) / 1_000_000;
-        Duration::from_millis(millis.saturating_sub(1)).min(TURN_MAX)
-    }
-
-    /// Fails if nothing has progressed for a while: a lost message must not hang the run.
-    fn check_stall(&self) -> Result<(), Failure> {
-        let recorder = &self.shared.recorder;
-        if recorder.now.saturating_sub(recorder.progress_at) < STALL_TIMEOUT.as_nanos() as u64 {
-            return Ok(());
+    /// Tries the next address if a connection cannot be made, or counts the failure.
+    pub(crate) fn fail(&mut self, index: usize, problem: Problem) {
+        let Slot::Live(connection) = &mut self.slots[index] else { return };
+        let Dialled { address, attempt, .. } = connection.dialled();
+        if matches!(problem, Problem::Connect(_)) && attempt + 1 < self.options.url.addresses.len()
+        {
+            self.dial_from(index, attempt + 1);
+            return;
         }
-        let awaited = self.connections.iter().map(Connection::awaited).enumerate();
-        match awaited.flat_map(|(index, message)| Some((index, message?))).next() {
-            None => Ok(()),
-            Some((index, message)) => {
-                let seconds = STALL_TIMEOUT.as_secs();
-                Err(Failure::at(index, Problem::Stalled { message, seconds }))
-            }
+        let message = connection.session().map(|session| session.traffic.message());
+        let abandoned = connection.abandon(&mut self.shared);
+        self.slots[index] = Slot::Failed(abandoned);
+        self.abandoned += abandoned.unanswered;
+        self.count_failure(index, Place { connection: index + 1, address, message }, &problem);
+    }
+
+    fn count_failure(&mut self, index: usize, place: Place, problem: &Problem) {
+        let Slot::Failed(Abandoned { sent, .. }) = self.slots[index] else { return };
+        let mode = self.options.mode();
+        if index < mode.senders(self.options.connections) as usize {
+            self.senders_left -= 1;
+            let share = self.shared.schedule.share_of_count(index as u32);
+            self.abandoned += share.saturating_sub(sent);
         }
+        self.failures.add(place, problem);
+        self.shared.recorder.progress_at = self.shared.recorder.now;
     }
-
-    /// Takes the first sample of CPU time once the warm-up is over.
-    fn begin_metering(&mut self) {
-        if self.shared.recorder.is_measuring() {
-            self.meter.begin();
-        }
-    }
-
-    fn show(&mut self, position: u64, length: u64, what: &'static str) {
-        let now = self.shared.recorder.now;
-        if now >= self.bar_due_at {
-            self.bar_due_at = now + BAR_PERIOD.as_nanos() as u64;
-            self.bar.set_length(length);
-            self.bar.set_position(position.min(length));
-            self.bar.set_message(what);
-        }
-    }
-}
-
-/// The reason why there is no report.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    Poll(io::Error),
-    /// Connections are counted from 1, like messages.
-    Connection {
-        number: usize,
-        problem: Problem,
-    },
-}
-
-impl Failure {
-    fn at(index: usize, problem: Problem) -> Self {
-        Self::Connection { number: index + 1, problem }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Poll(error) => write!(f, "poll: {error}"),
-            Self::Connection { number, problem } => write!(f, "connection {number}: {problem}"),
-        }
-    }
-}
-
-fn progress_bar(options: &Options) -> ProgressBar {
-    if options.json || !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{msg:>12} {wide_bar} {percent:>3}%");
-    ProgressBar::no_length().with_style(style.expect("the template is a constant"))
 }
 
 /// Large enough for several 64 KiB echoes in one read, small enough for the cache.
 const SCRATCH_BYTES: usize = 256 << 10;
 
 const EVENTS_PER_TURN: usize = 1024;
-
-/// Concurrent handshakes: fewer than the smallest common listen backlog (128), because a dropped
-/// SYN is retransmitted only after a second.
-const OPENING_MAX: u32 = 100;
-
-/// The longest sleep, so that the checks for stalls and the progress bar run.
-const TURN_MAX: Duration = Duration::from_millis(100);
-
-/// How long all connections together may make no progress while echoes are outstanding.
-const STALL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long to wait for answers to Close after the last echo.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-const BAR_PERIOD: Duration = Duration::from_millis(100);

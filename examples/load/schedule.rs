@@ -127,6 +127,11 @@ impl Schedule {
         due.min(self.count.unwrap_or(u64::MAX))
     }
 
+    /// The messages of a run with a count that `connection` sends; 0 without a count.
+    pub(crate) fn share_of_count(&self, connection: u32) -> u64 {
+        self.count.map_or(0, |count| self.share(connection, count))
+    }
+
     /// The number of messages among the first `total` that are assigned to `connection`.
     fn share(&self, connection: u32, total: u64) -> u64 {
         (total + self.connections - 1).saturating_sub(connection.into()) / self.connections

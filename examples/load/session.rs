@@ -1,148 +1,106 @@
-//! An upgraded connection: writes messages, tracks those in flight, and checks their echoes.
+//! An upgraded connection: reads frames for its traffic, and writes its messages and control
+//! frames.
 //!
 //! Reading never waits for writing, so a server that stops reading until its echoes are read causes
-//! no deadlock, however large `depth` times `size` is.
+//! no deadlock, however large the messages in flight are.
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 
 use mio::net::TcpStream;
 
-use crate::client::Shared;
-use crate::echoes::{CloseFrame, Echoes};
-use crate::frames::{self, OpCode};
+use crate::control::Control;
+use crate::inbound::{CloseFrame, Event, Inbound};
 use crate::problem::Problem;
-use crate::workload::Cursor;
+use crate::traffic::{Extent, Shared, Traffic};
 
 /// Both directions of one connection after the 101.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub(crate) struct Session<T> {
     connection: u32,
-    echoes: Echoes,
-    in_flight: InFlight,
-    /// Messages put in flight so far. The last `unwritten` of them are not completely written.
-    sent: u64,
-    unwritten: u64,
-    cursor: Cursor,
-    /// Pongs and our Close, to be written between other frames; `control_written` bytes are
-    /// written.
-    control: Vec<u8>,
-    control_written: usize,
+    inbound: Inbound,
+    control: Control,
+    pub(crate) traffic: T,
 }
 
-impl Session {
-    pub(crate) fn new(connection: u32, shared: &Shared) -> Self {
-        let start = shared.workload.start(connection);
+impl<T: Traffic> Session<T> {
+    pub(crate) fn new(connection: u32, shared: &mut Shared<T>) -> Self {
         Self {
             connection,
-            echoes: Echoes::new(start),
-            in_flight: InFlight::default(),
-            sent: 0,
-            unwritten: 0,
-            cursor: start,
-            control: Vec::new(),
-            control_written: 0,
+            inbound: Inbound::new(shared.greetings),
+            control: Control::new(shared.mask),
+            traffic: T::new(connection, &mut shared.messages),
         }
+    }
+
+    /// Whether all greetings have arrived.
+    pub(crate) fn is_greeted(&self) -> bool {
+        self.inbound.is_greeted()
     }
 
     /// Processes bytes read at `now`. Returns the server's Close if they include it.
     pub(crate) fn recv(
         &mut self,
         bytes: &[u8],
-        shared: &mut Shared,
+        shared: &mut Shared<T>,
         now: u64,
     ) -> Result<Option<CloseFrame>, Problem> {
-        // An unwritten message has no echo yet, but a partly written one may already be echoed in
-        // fragments.
-        let in_flight = self.in_flight.messages;
-        let begun = u64::from(self.cursor.is_inside_frame());
-        let outstanding = (in_flight.saturating_sub(self.unwritten) + begun).min(in_flight);
-        let received = self.echoes.recv(bytes, outstanding, &shared.workload, &mut self.control)?;
-        // Pings do not count as progress: they must not keep a run alive after a lost message.
-        if received.messages > 0 || self.echoes.is_inside_message() {
-            shared.recorder.progress_at = now;
+        self.traffic.begin_read();
+        let result = self.recv_events(bytes, shared, now);
+        // Also after a failure, because the messages before it were correct.
+        self.traffic.end_read(shared, now);
+        result
+    }
+
+    #[inline]
+    fn recv_events(
+        &mut self,
+        mut bytes: &[u8],
+        shared: &mut Shared<T>,
+        now: u64,
+    ) -> Result<Option<CloseFrame>, Problem> {
+        while let Some(event) = self.inbound.next(&mut bytes, &mut self.control)? {
+            if let Event::Close(close) = event {
+                return Ok(Some(close));
+            }
+            self.traffic.recv(&event, bytes, shared, now)?;
         }
-        if received.messages > 0 {
-            let recorder = &mut shared.recorder;
-            recorder.echoed(received.messages, received.message_bytes, now);
-            self.in_flight.complete(received.messages, |sent_at, messages| {
-                recorder.latency(sent_at, messages, now);
-            });
-        }
-        Ok(received.close)
+        Ok(None)
     }
 
     /// Puts the allowed messages in flight, and writes as much as the socket accepts.
     pub(crate) fn send(
         &mut self,
         stream: &mut TcpStream,
-        shared: &mut Shared,
+        shared: &mut Shared<T>,
         now: u64,
     ) -> io::Result<()> {
-        let schedule = &shared.schedule;
-        let allowed = schedule.allowance(self.connection, self.sent, self.in_flight.messages, now);
-        for index in self.sent..self.sent + allowed {
-            self.in_flight.push(schedule.intended(self.connection, index, now));
-        }
-        self.sent += allowed;
-        self.unwritten += allowed;
-        self.flush(stream, shared, now)
-    }
-
-    /// Queues Close 1000 after the last message.
-    pub(crate) fn send_close(&mut self, shared: &Shared) {
-        debug_assert!(self.is_idle());
-        frames::encode(
-            OpCode::Close,
-            &1000_u16.to_be_bytes(),
-            shared.workload.mask(),
-            &mut self.control,
-        );
-    }
-
-    /// Whether every message sent has been answered.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.in_flight.messages == 0
-    }
-
-    /// The number, counted from 1, of the message whose echo comes next.
-    pub(crate) fn message(&self) -> u64 {
-        self.echoes.message()
-    }
-
-    /// At the end of an open loop, records the latency so far of every message that was due and has
-    /// no echo: omitting them would hide a stall that lasts to the end. Returns how many of them
-    /// were not sent.
-    pub(crate) fn record_waiting(&self, shared: &mut Shared, now: u64) -> u64 {
-        for &(sent_at, messages) in &self.in_flight.runs {
-            shared.recorder.latency(sent_at, messages, now);
-        }
-        let unsent = shared.schedule.unsent(self.connection, self.sent, now);
-        for index in self.sent..self.sent + unsent {
-            let due_at = shared.schedule.intended(self.connection, index, now);
-            shared.recorder.latency(due_at, 1, now);
-        }
-        unsent
-    }
-
-    fn flush(&mut self, stream: &mut TcpStream, shared: &mut Shared, now: u64) -> io::Result<()> {
+        self.traffic.put_in_flight(shared, now);
         let mut budget = WRITE_BYTES_PER_TURN;
         while budget > 0 {
-            let wants_control = self.control_written < self.control.len();
-            let bytes = if wants_control && !self.cursor.is_inside_frame() {
-                &self.control[self.control_written..]
-            } else if wants_control {
-                // A control frame waits for the end of the current frame, not of the batch.
-                shared.workload.run(self.cursor, 1)
-            } else if self.unwritten > 0 {
-                shared.workload.run(self.cursor, self.unwritten)
+            let control = self.control.unwritten();
+            let is_control = !control.is_empty() && !self.traffic.is_inside_frame();
+            let bytes = if is_control {
+                control
             } else {
-                return Ok(());
+                // A control frame waits for the end of the current frame, not of the batch.
+                let extent = match control.is_empty() {
+                    true => Extent::Everything,
+                    false => Extent::CurrentFrame,
+                };
+                self.traffic.unwritten(&shared.messages, extent)
             };
+            if bytes.is_empty() {
+                return Ok(());
+            }
             match stream.write(&bytes[..bytes.len().min(budget)]) {
+                Ok(written) if is_control => {
+                    budget -= written;
+                    self.control.wrote(written);
+                }
                 Ok(written) => {
                     budget -= written;
-                    self.wrote(written, shared, now);
+                    self.traffic.wrote(written, &shared.messages);
+                    shared.recorder.progress_at = now;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -153,56 +111,9 @@ impl Session {
         Ok(())
     }
 
-    fn wrote(&mut self, bytes: usize, shared: &mut Shared, now: u64) {
-        let wants_control = self.control_written < self.control.len();
-        if wants_control && !self.cursor.is_inside_frame() {
-            self.control_written += bytes;
-            if self.control_written == self.control.len() {
-                self.control.clear();
-                self.control_written = 0;
-            }
-        } else {
-            self.unwritten -= shared.workload.advance(&mut self.cursor, bytes);
-            shared.recorder.progress_at = now;
-        }
-    }
-}
-
-/// The send times of unanswered messages, oldest first; a batch shares one entry.
-#[derive(Debug, Default)]
-struct InFlight {
-    /// Send time and number of messages, which is never 0.
-    runs: VecDeque<(u64, u64)>,
-    /// The sum over `runs`.
-    messages: u64,
-}
-
-impl InFlight {
-    #[inline]
-    fn push(&mut self, sent_at: u64) {
-        self.messages += 1;
-        match self.runs.back_mut() {
-            Some((last, messages)) if *last == sent_at => *messages += 1,
-            _ => self.runs.push_back((sent_at, 1)),
-        }
-    }
-
-    /// Removes the oldest `messages`, and passes their send times to `each`.
-    #[inline]
-    fn complete(&mut self, messages: u64, mut each: impl FnMut(u64, u64)) {
-        debug_assert!(messages <= self.messages);
-        self.messages -= messages;
-        let mut left = messages;
-        while left > 0 {
-            let Some((sent_at, run)) = self.runs.front_mut() else { return };
-            let taken = left.min(*run);
-            each(*sent_at, taken);
-            left -= taken;
-            *run -= taken;
-            if *run == 0 {
-                self.runs.pop_front();
-            }
-        }
+    /// Queues Close 1000.
+    pub(crate) fn send_close(&mut self) {
+        self.control.close();
     }
 }
 

@@ -10,8 +10,16 @@ use base64::engine::general_purpose::STANDARD;
 use mio::net::TcpStream;
 use sha1_smol::Sha1;
 
-use crate::args::Url;
 use crate::problem::Problem;
+
+/// The parts of the request that all connections share.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// Path and query.
+    pub(crate) target: String,
+    /// The value of Host.
+    pub(crate) authority: String,
+}
 
 /// The request, and the head of the answer received so far.
 #[derive(Debug)]
@@ -26,12 +34,12 @@ pub(crate) struct Upgrade {
 }
 
 impl Upgrade {
-    pub(crate) fn new(url: &Url, connection: u32) -> Self {
+    pub(crate) fn new(shared: &Request, connection: u32) -> Self {
         let key = STANDARD.encode(nonce(connection));
         let request = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n",
-            url.target, url.authority
+            shared.target, shared.authority
         );
         let digest = Sha1::from(format!("{key}{GUID}")).digest();
         Self {

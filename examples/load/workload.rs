@@ -12,7 +12,6 @@ use crate::frames::{self, OpCode};
 #[derive(Debug)]
 pub(crate) struct Workload {
     opcode: OpCode,
-    mask: [u8; 4],
     /// Masked frames: the cycle, then its beginning again for batches that cross its end.
     encoded: Vec<u8>,
     /// Frame i is `encoded[frame_starts[i]..frame_starts[i + 1]]`.
@@ -41,7 +40,6 @@ impl Workload {
         let period = sizes.len() * rounds;
         let mut workload = Self {
             opcode,
-            mask,
             encoded: Vec::new(),
             frame_starts: vec![0],
             echoes: Vec::new(),
@@ -116,11 +114,6 @@ impl Workload {
         self.opcode
     }
 
-    /// The masking key of this run, for control frames too.
-    pub(crate) fn mask(&self) -> [u8; 4] {
-        self.mask
-    }
-
     fn period(&self) -> usize {
         self.echo_starts.len() - 1
     }
@@ -139,7 +132,7 @@ impl Cursor {
 
 /// Pseudo-random bytes, printable ASCII for a text. The first byte distinguishes neighbours even in
 /// messages of one byte.
-fn payload(size: usize, index: usize, opcode: OpCode) -> Vec<u8> {
+pub(crate) fn payload(size: usize, index: usize, opcode: OpCode) -> Vec<u8> {
     let mut state = index as u64 ^ 0x9e37_79b9_7f4a_7c15;
     let printable = |value: u64| b' ' + (value % 95) as u8;
     (0..size)

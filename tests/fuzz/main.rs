@@ -34,15 +34,6 @@ mod problem;
 #[path = "../../examples/load/upgrade.rs"]
 mod upgrade;
 
-/// Replaces the module of the load example's command line, since its parser needs this type.
-mod args {
-    /// The parts of a URL that a request names.
-    pub(crate) struct Url {
-        pub(crate) target: String,
-        pub(crate) authority: String,
-    }
-}
-
 pub use checks::close::close;
 pub use checks::frame::frame;
 pub use checks::handshake::handshake;

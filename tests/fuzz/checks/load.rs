@@ -5,9 +5,8 @@ use std::fmt::Debug;
 
 use super::codec::{Header, masked};
 use super::pieces::{Pieces, cut};
-use crate::args::Url;
 use crate::frames::{Decoder, Head, OpCode, Piece, encode};
-use crate::upgrade::Upgrade;
+use crate::upgrade::{Request, Upgrade};
 
 pub fn load(input: &[u8]) {
     let mut pieces = Pieces::new(input);
@@ -80,8 +79,8 @@ fn padded(start: &[u8]) -> Vec<u8> {
 
 /// Parses the answer to an upgrade, and returns the number of bytes after it.
 fn upgrade(reads: &[&[u8]]) -> Result<Option<usize>, String> {
-    let url = Url { target: "/".to_owned(), authority: "a".to_owned() };
-    let mut upgrade = Upgrade::new(&url, 0);
+    let request = Request { target: "/".to_owned(), authority: "a".to_owned() };
+    let mut upgrade = Upgrade::new(&request, 0);
     let mut rest: usize = reads.iter().map(|read| read.len()).sum();
     for read in reads {
         rest -= read.len();
