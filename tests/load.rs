@@ -2,10 +2,14 @@
 
 mod support;
 
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use support::programs::{Ended, run, server, terminate};
+use support::client::{DEADLINE, wait_until};
+use support::programs::{Ended, Program, run, server, terminate};
 use support::servers::{LOCAL, local};
 use tungstenite::{Message, WebSocket};
 
@@ -206,6 +210,97 @@ fn a_delivery_that_is_doubled_reordered_or_of_another_kind_is_reported() {
     });
     let ended = load(address, "--broadcast --connections 1 --count 1");
     assert!(ended.stderr[0].contains("message 1: expected Text, got Binary"), "{ended:?}");
+}
+
+/// A server that answers `count` messages of each connection and no further ones. `answered` gets
+/// a message after each answer.
+fn freezing(count: usize, answered: Sender<()>) -> SocketAddr {
+    fake(move |mut client| {
+        for _ in 0..count {
+            let message = client.read().expect("a message");
+            client.send(message).expect("load reads");
+            // The test may not be interested.
+            let _ = answered.send(());
+        }
+        // Blocks until load ends the connection.
+        while client.get_mut().read(&mut [0; 4096]).is_ok_and(|bytes| bytes > 0) {}
+    })
+}
+
+#[test]
+fn messages_without_an_echo_count_with_the_time_that_they_have_waited() {
+    let started = Instant::now();
+    let address = freezing(10, channel().0);
+    let ended = load(address, "--connections 1 --depth 2 --duration 0.5 --json");
+    assert!(started.elapsed() < DEADLINE, "the run ends soon after --duration");
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    let json = &ended.stdout[0];
+    assert_eq!(number(json, "messages"), 10.0);
+    assert_eq!(number(json, "messages_unanswered"), 2.0);
+    assert_eq!(number(json, "closes_unanswered"), 1.0);
+    // It waits for the echoes until a second after the end.
+    assert!(number(json, "latency_max_us") >= 1_000_000.0, "{json}");
+    assert!(number(json, "latency_p99_us") >= 1_000_000.0, "{json}");
+    assert!(number(json, "latency_p50_us") < number(json, "latency_max_us"), "{json}");
+}
+
+#[test]
+fn a_run_without_an_echo_is_no_success() {
+    let address = freezing(0, channel().0);
+    let ended = load(address, "--connections 2 --duration 0.1 --json");
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert_eq!(number(&ended.stdout[0], "messages"), 0.0);
+    assert!(number(&ended.stdout[0], "latency_p50_us") >= 1_000_000.0, "{ended:?}");
+    assert!(ended.stderr[0].contains("no message was answered"), "{ended:?}");
+}
+
+/// The warm-up is longer than the test needs, so no latency is recorded.
+#[test]
+fn without_a_sample_a_percentile_is_null_or_a_dash() {
+    let arguments = "--connections 1 --warmup 3600 --duration 1";
+    for json in [true, false] {
+        let address = fake(|mut client| {
+            client.read().expect("a message");
+        });
+        let ended = load(address, &format!("{arguments} {}", if json { "--json" } else { "" }));
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+        if json {
+            for key in ["latency_p50_us", "latency_p99_us", "latency_max_us", "latency_mean_us"] {
+                assert_eq!(value(&ended.stdout[0], key), "null", "{ended:?}");
+            }
+            assert_eq!(value(&ended.stdout[0], "messages_per_s"), "0.0");
+        } else {
+            assert!(ended.stdout.iter().any(|line| line.contains("p99 -")), "{ended:?}");
+        }
+    }
+}
+
+#[test]
+fn a_late_generator_is_told_from_a_late_server() {
+    let (answered, answers) = channel();
+    let address = freezing(usize::MAX, answered);
+    let url = format!("--url ws://{address}/ --connections 1");
+    let arguments = "--rate 100 --depth 1000 --duration 1.5 --json";
+    let late_generator = Program::start("load", &format!("{url} {arguments}"));
+    answers.recv().expect("an answer");
+    late_generator.signal("STOP");
+    let stopped = Instant::now();
+    wait_until("it is stopped for a while", || stopped.elapsed() > Duration::from_millis(300));
+    late_generator.signal("CONT");
+    let ended = late_generator.wait();
+    assert!(number(&ended.stdout[0], "generator_late_max_us") >= 250_000.0, "{ended:?}");
+    assert!(number(&ended.stdout[0], "latency_max_us") >= 250_000.0, "{ended:?}");
+
+    let address = freezing(1, channel().0);
+    let ended = run(
+        "load",
+        &format!("--url ws://{address}/ --connections 1 --rate 100 --depth 9 --duration 1 --json"),
+    );
+    let json = &ended.stdout[0];
+    let waited = number(json, "latency_p50_us");
+    assert!(waited > 2.0 * number(json, "generator_late_p99_us"), "{json}");
+    assert!(number(json, "messages_unsent") > 0.0, "{json}");
+    assert_eq!(number(json, "messages_unanswered"), 9.0);
 }
 
 #[test]

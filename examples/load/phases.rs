@@ -90,6 +90,9 @@ impl<T: Traffic> Run<'_, T> {
             }
             let now = self.shared.recorder.now;
             self.begin_metering();
+            for lateness in self.shared.schedule.lateness(now) {
+                self.shared.recorder.late(lateness);
+            }
             for index in self.shared.schedule.take_due(now) {
                 self.write(index);
             }

@@ -22,6 +22,8 @@ pub(crate) struct Recorder {
     message_bytes: u64,
     last_message_at: u64,
     latencies_ns: Histogram<u64>,
+    /// How late the generator itself was. A part of the latencies, but not the server's.
+    lateness_ns: Histogram<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,6 +49,7 @@ impl Recorder {
             message_bytes: 0,
             last_message_at: 0,
             latencies_ns: latencies(),
+            lateness_ns: latencies(),
         }
     }
 
@@ -105,6 +108,14 @@ impl Recorder {
         }
     }
 
+    /// Records how late the generator comes to send a message of the open loop.
+    #[inline]
+    pub(crate) fn late(&mut self, lateness: u64) {
+        if self.counts(self.now) {
+            self.lateness_ns.saturating_record(lateness);
+        }
+    }
+
     /// The rest of the planned time; `None` once it is over.
     pub(crate) fn time_left(&self) -> Option<Duration> {
         self.planned_until.checked_sub(self.now).filter(|&left| left > 0).map(Duration::from_nanos)
@@ -131,6 +142,10 @@ impl Recorder {
 
     pub(crate) fn latencies_ns(&self) -> &Histogram<u64> {
         &self.latencies_ns
+    }
+
+    pub(crate) fn lateness_ns(&self) -> &Histogram<u64> {
+        &self.lateness_ns
     }
 
     /// Seconds of measured time, or up to the last message if it has no limit. More than zero, so

@@ -24,6 +24,8 @@ pub(crate) struct Report {
     pub(crate) megabytes_per_s: f64,
     /// From sending a message to its echo, or to each of its deliveries.
     pub(crate) latencies: Latencies,
+    /// How late the generator itself was; without --rate there is no sample.
+    pub(crate) lateness: Latencies,
     /// Only of a broadcast.
     pub(crate) fan_out: Option<Published>,
     pub(crate) tally: Tally,
@@ -74,6 +76,11 @@ impl Latencies {
         }
     }
 
+    /// By its name.
+    pub(crate) fn get(&self, name: &str) -> Option<f64> {
+        self.quantiles.iter().find(|(quantile, _)| *quantile == name).and_then(|(_, value)| *value)
+    }
+
     fn add_to(&self, json: &mut Json, name: &str) {
         for (quantile, value) in self.quantiles {
             json.decimal(&format!("{name}_{}_us", quantile.replace('.', "")), value, 1);
@@ -106,6 +113,7 @@ impl Report {
             messages_per_s: recorder.messages() as f64 / seconds,
             megabytes_per_s: recorder.message_bytes() as f64 / seconds / 1e6,
             latencies: Latencies::new(recorder.latencies_ns()),
+            lateness: Latencies::new(recorder.lateness_ns()),
             fan_out,
             tally,
             usage,
@@ -159,6 +167,8 @@ impl Report {
         json.decimal("load_cores", self.usage.as_ref().map(|usage| usage.load_cores), 4);
         json.add("messages_unanswered", tally.messages_unanswered);
         json.add("messages_lost", tally.messages_lost);
+        json.decimal("generator_late_p99_us", self.lateness.get("p99"), 1);
+        json.decimal("generator_late_max_us", self.lateness.get("max"), 1);
         json.add("failures", failures.total());
         for (kind, count) in failures.counts() {
             json.add(&format!("failures_{}", kind.name()), count);

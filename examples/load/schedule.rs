@@ -52,6 +52,17 @@ impl Schedule {
         self.state = State::Stopped;
     }
 
+    /// How late the generator is at `now` for each message that came due since `take_due` was last
+    /// called, oldest first.
+    pub(crate) fn lateness(&self, now: u64) -> impl Iterator<Item = u64> + use<> {
+        let due = self.due(now);
+        let (range, at, rate) = match (self.state, self.messages_per_s) {
+            (State::Started { at, offered }, Some(rate)) => (offered..due, at, rate),
+            _ => (0..0, 0, 1.0),
+        };
+        range.map(move |message| now.saturating_sub(due_at(at, rate, message)))
+    }
+
     /// The connections whose next message came due since the last call, in order.
     pub(crate) fn take_due(&mut self, now: u64) -> impl Iterator<Item = usize> + use<> {
         let due = self.due(now);
@@ -164,7 +175,9 @@ mod tests {
         schedule.start(500);
         assert_eq!(schedule.take_due(500).collect::<Vec<_>>(), [0]);
         assert_eq!(schedule.next_due(), Some(1_000_500));
+        assert_eq!(schedule.lateness(2_000_600).collect::<Vec<_>>(), [1_000_100, 100]);
         assert_eq!(schedule.take_due(2_000_500).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(schedule.lateness(2_000_500).count(), 0);
         assert_eq!(schedule.intended(1, 1, 9_000_000), 3_000_500);
         assert_eq!(schedule.allowance(0, 1, 0, 4_000_500), 2);
         // After a stall of a second every connection is visited once, for all its due messages.

@@ -20,6 +20,12 @@ impl fmt::Display for Report {
                 write!(f, "\nlimit       {limit}")?;
             }
         }
+        if let (Some(p99), Some(max)) = (self.lateness.get("p99"), self.lateness.get("max")) {
+            write!(
+                f,
+                "\nlateness us  p99 {p99:.1}  max {max:.1}  (of load itself, in the latency)"
+            )?;
+        }
         let tally = &self.tally;
         if tally.messages_unsent > 0 {
             write!(f, "\nunsent      {} messages were due but not sent", tally.messages_unsent)?;
