@@ -1,15 +1,15 @@
 //! The command line. An invalid option is rejected here, with exit status 2.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
 
 use crate::bulletins;
-use crate::frames::OpCode;
-use crate::parse;
+use crate::parse::{self, Sources};
 use crate::upgrade::Request;
 use crate::url::Url;
+use crate::workload::Content;
 
 /// Measures the throughput and latency of a WebSocket server, and checks every message.
 ///
@@ -25,8 +25,28 @@ use crate::url::Url;
 #[command(name = "load", allow_negative_numbers = true)]
 pub(crate) struct Options {
     /// The server, as ws://HOST[:PORT][/PATH].
-    #[arg(long, default_value = "ws://127.0.0.1:9001/")]
-    pub(crate) url: Url,
+    #[arg(
+        value_name = "URL",
+        default_value = "ws://127.0.0.1:9001/",
+        conflicts_with = "url_option"
+    )]
+    url_argument: Url,
+
+    /// The same as URL.
+    #[arg(long = "url", value_name = "URL", id = "url_option")]
+    url_option: Option<Url>,
+
+    /// A header of the upgrade request, as 'NAME: VALUE'; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = parse::header)]
+    header: Vec<(String, String)>,
+
+    /// Subprotocols to offer; the server must choose one of them.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = parse::token)]
+    protocol: Vec<String>,
+
+    /// Messages that the server sends first on every connection, which are not checked.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) skip: u64,
 
     /// Connections, all opened before the first message is sent.
     #[arg(
@@ -118,13 +138,18 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) binary: bool,
 
+    /// Characters of text messages.
+    #[arg(long, value_enum, default_value_t = Text::Ascii, conflicts_with = "binary")]
+    text: Text,
+
     /// Prefix that the server adds to every echo [default: none].
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) prefix: String,
 
-    /// Local address of the connections [default: chosen by the system].
-    #[arg(long, value_name = "IP")]
-    pub(crate) source: Option<IpAddr>,
+    /// Local address of the connections, or a range such as 10.0.0.2-10.0.0.9; may be repeated,
+    /// and connections take the addresses in turn [default: chosen by the system].
+    #[arg(long, value_name = "IP", value_parser = parse::sources)]
+    source: Vec<Sources>,
 
     /// Process of a server on this machine, whose CPU time is reported.
     #[arg(long, value_parser = parse::pid)]
@@ -133,6 +158,15 @@ pub(crate) struct Options {
     /// Print one line of JSON, and no progress bar.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Characters of text messages.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Text {
+    /// One byte each.
+    Ascii,
+    /// One to four bytes each.
+    Utf8,
 }
 
 /// How the server answers a message.
@@ -164,6 +198,15 @@ impl Options {
                 ));
             }
         }
+        for source in options.source.iter().flat_map(|sources| &sources.0) {
+            let reaches = |address: &SocketAddr| address.is_ipv4() == source.is_ipv4();
+            if !options.url().addresses.iter().any(reaches) {
+                let authority = &options.url().authority;
+                return refuse(format!(
+                    "--source {source}: no address of {authority} is of its kind"
+                ));
+            }
+        }
         Ok(options)
     }
 
@@ -174,12 +217,38 @@ impl Options {
         }
     }
 
-    pub(crate) fn opcode(&self) -> OpCode {
-        if self.binary { OpCode::Binary } else { OpCode::Text }
+    pub(crate) fn content(&self) -> Content {
+        match (self.binary, self.text) {
+            (true, _) => Content::Binary,
+            (false, Text::Ascii) => Content::Ascii,
+            (false, Text::Utf8) => Content::Utf8,
+        }
     }
 
     pub(crate) fn request(&self) -> Request {
-        Request { target: self.url.target.clone(), authority: self.url.authority.clone() }
+        let url = self.url();
+        Request {
+            target: url.target.clone(),
+            authority: url.authority.clone(),
+            headers: self.header.clone(),
+            protocols: self.protocol.clone(),
+        }
+    }
+
+    fn url(&self) -> &Url {
+        self.url_option.as_ref().unwrap_or(&self.url_argument)
+    }
+
+    /// The local address of connection `index`, and the server's addresses that it can reach from
+    /// there.
+    pub(crate) fn route(&self, index: usize) -> (Option<IpAddr>, Vec<SocketAddr>) {
+        let mut sources = self.source.iter().flat_map(|sources| &sources.0);
+        let count: usize = self.source.iter().map(|sources| sources.0.len()).sum();
+        let source = index.checked_rem(count).and_then(|index| sources.nth(index)).copied();
+        let addresses = self.url().addresses.iter().copied();
+        let is_reachable =
+            |address: &SocketAddr| source.is_none_or(|it| it.is_ipv4() == address.is_ipv4());
+        (source, addresses.filter(is_reachable).collect())
     }
 
     /// The sizes as given.

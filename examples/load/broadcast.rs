@@ -43,7 +43,7 @@ impl Traffic for Member {
             Mode::Echo { .. } => 0,
         };
         Board {
-            bulletins: Bulletins::new(&options.size, options.opcode()),
+            bulletins: Bulletins::new(&options.size, options.content()),
             publishers: (0..publishers).map(|_| Publisher::default()).collect(),
             members: 0,
             outstanding: 0,

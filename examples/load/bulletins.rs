@@ -2,7 +2,7 @@
 //! can check the order of messages that several publishers send at once.
 
 use crate::frames::{self, OpCode};
-use crate::workload;
+use crate::workload::{self, Content};
 
 /// The bytes of all messages: sizes in turn, with a few different bodies of each size.
 #[derive(Debug)]
@@ -28,14 +28,15 @@ pub(crate) struct Identity {
 }
 
 impl Bulletins {
-    pub(crate) fn new(sizes: &[usize], opcode: OpCode) -> Self {
+    pub(crate) fn new(sizes: &[usize], content: Content) -> Self {
         let mask = frames::random_mask();
         let variants = |&size: &usize| (0..VARIANTS).map(move |variant| (size, variant));
         let body = |(size, variant)| {
-            let plain = workload::payload(size - SIZE_MIN, variant, opcode);
+            let plain = workload::payload(size - SIZE_MIN, variant, content);
             let masked = masked(&plain, mask);
             Body { plain, masked }
         };
+        let opcode = content.opcode();
         Self { opcode, mask, bodies: sizes.iter().flat_map(variants).map(body).collect() }
     }
 
@@ -133,7 +134,7 @@ mod tests {
 
     #[test]
     fn neighbouring_messages_differ_and_have_sizes_in_turn() {
-        let bulletins = Bulletins::new(&[116, 216], OpCode::Text);
+        let bulletins = Bulletins::new(&[116, 216], Content::Ascii);
         let body = |publisher, number| bulletins.body(Identity { publisher, number });
         assert_eq!([0, 1, 2].map(|number| body(0, number).len()), [100, 200, 100]);
         assert_ne!(body(0, 0), body(0, 2));

@@ -152,6 +152,7 @@ fn mismatch(expected: String, got: String) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::Content;
 
     fn message(bulletins: &Bulletins, publisher: u32, number: u64) -> Vec<u8> {
         let identity = Identity { publisher, number };
@@ -169,8 +170,8 @@ mod tests {
             let last = pieces.len() - 1;
             for (index, piece) in pieces.enumerate() {
                 let end = index == last;
-                let delivery =
-                    deliveries.recv_payload(piece, end, bulletins, |it| it.number < 2)?;
+                let is_published = |it: Identity| it.publisher < 2 && it.number < 2;
+                let delivery = deliveries.recv_payload(piece, end, bulletins, is_published)?;
                 assert_eq!(delivery.is_some(), end);
             }
         }
@@ -179,7 +180,7 @@ mod tests {
 
     #[test]
     fn messages_of_two_publishers_may_interleave_and_arrive_in_pieces() {
-        let bulletins = Bulletins::new(&[40, 17], OpCode::Text);
+        let bulletins = Bulletins::new(&[40, 17], Content::Ascii);
         let messages = [(1, 0), (0, 0), (0, 1), (1, 1)]
             .map(|(publisher, number)| message(&bulletins, publisher, number));
         for step in 1..=41 {
@@ -189,7 +190,7 @@ mod tests {
 
     #[test]
     fn wrong_deliveries_are_detected() {
-        let bulletins = Bulletins::new(&[40], OpCode::Text);
+        let bulletins = Bulletins::new(&[40], Content::Ascii);
         let good = |number| message(&bulletins, 0, number);
         let changed = |index: usize| {
             let mut message = good(0);

@@ -30,7 +30,7 @@ impl Traffic for Echo {
 
     fn messages(options: &Options) -> Workload {
         let depth = options.mode().in_flight_max().into();
-        Workload::new(&options.size, depth, options.opcode(), &options.prefix)
+        Workload::new(&options.size, depth, options.content(), &options.prefix)
     }
 
     fn new(connection: u32, workload: &mut Workload) -> Self {

@@ -9,6 +9,8 @@
 //! ```
 
 mod args;
+#[path = "../shared/blocked_signals.rs"]
+mod blocked_signals;
 mod board;
 mod broadcast;
 mod bulletins;
@@ -30,6 +32,7 @@ mod report;
 mod run;
 mod schedule;
 mod session;
+mod signals;
 mod summary;
 mod traffic;
 mod upgrade;
@@ -45,6 +48,7 @@ use crate::broadcast::Member;
 use crate::echo::Echo;
 use crate::phases::Outcome;
 use crate::run::Run;
+use crate::signals::Interrupt;
 
 fn main() -> ExitCode {
     let options = match Options::from_command_line() {
@@ -61,15 +65,21 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let outcome = match options.mode() {
-        Mode::Echo { .. } => Run::<Echo>::new(&options).and_then(Run::finish),
-        Mode::Broadcast { .. } => Run::<Member>::new(&options).and_then(Run::finish),
-    };
-    let result = outcome.and_then(|outcome| print(&outcome, options.json));
+    let result = run(&options).and_then(|outcome| print(&outcome, options.json));
     result.unwrap_or_else(|error| {
         eprintln!("load: {error}");
         ExitCode::FAILURE
     })
+}
+
+fn run(options: &Options) -> io::Result<Outcome> {
+    let interrupt = Interrupt::on_signal()?;
+    // Without more descriptors the connections that need them fail, and say so.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    match options.mode() {
+        Mode::Echo { .. } => Run::<Echo>::new(options, interrupt)?.finish(),
+        Mode::Broadcast { .. } => Run::<Member>::new(options, interrupt)?.finish(),
+    }
 }
 
 /// Prints the failures and the report. A run without a message is no success.
@@ -77,7 +87,12 @@ fn print(outcome: &Outcome, json: bool) -> io::Result<ExitCode> {
     for line in outcome.failures.lines() {
         eprintln!("load: {line}");
     }
-    let Some(report) = &outcome.report else { return Ok(ExitCode::FAILURE) };
+    let Some(report) = &outcome.report else {
+        if outcome.failures.total() == 0 {
+            eprintln!("load: interrupted before a connection was open");
+        }
+        return Ok(ExitCode::FAILURE);
+    };
     let text = if json { report.to_json(&outcome.failures) } else { report.to_string() };
     writeln!(io::stdout(), "{text}")?;
     if !report.has_measured() {

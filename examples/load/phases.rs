@@ -24,7 +24,7 @@ impl<T: Traffic> Run<'_, T> {
     /// Runs from start to end. Fails only if epoll does.
     pub(crate) fn finish(mut self) -> io::Result<Outcome> {
         self.open()?;
-        if self.live() == 0 {
+        if self.open_now() == 0 {
             return Ok(Outcome { report: None, failures: self.failures });
         }
         let usage = self.measure()?;
@@ -53,7 +53,7 @@ impl<T: Traffic> Run<'_, T> {
             let now = self.shared.recorder.now;
             let dialled = self.slots.len() as u32;
             let done = self.shared.counts.opened + self.shared.counts.failed;
-            if done >= connections {
+            if done >= connections || self.interrupt.is_raised() {
                 return Ok(());
             }
             let due_at = start + gap * u64::from(dialled);
@@ -78,13 +78,14 @@ impl<T: Traffic> Run<'_, T> {
         self.shared.recorder.measure(warmup, count.is_none().then_some(duration));
         self.shared.schedule.start(start);
         self.begin_metering();
-        if !self.shared.schedule.is_open_loop() {
+        if !self.shared.schedule.is_open_loop() && !self.interrupt.is_raised() {
             self.write_all();
         }
         while let Some(left) = self.shared.recorder.time_left() {
             let completed = T::completed(&self.shared);
             if count.is_some_and(|count| completed + self.abandoned >= count)
                 || self.senders_left == 0
+                || self.interrupt.is_raised()
             {
                 break;
             }
@@ -113,7 +114,7 @@ impl<T: Traffic> Run<'_, T> {
     /// Handles events for the time that the server may need before the first message.
     fn settle(&mut self) -> io::Result<()> {
         let until = self.shared.recorder.tick() + T::SETTLE_MS * 1_000_000;
-        while self.shared.recorder.now < until {
+        while self.shared.recorder.now < until && !self.interrupt.is_raised() {
             self.turn(Duration::from_nanos(until - self.shared.recorder.now).min(TURN_MAX))?;
         }
         Ok(())
@@ -150,7 +151,7 @@ impl<T: Traffic> Run<'_, T> {
         self.shared.schedule.stop();
         self.write_all();
         let deadline = self.shared.recorder.now + DRAIN_TIMEOUT.as_nanos() as u64;
-        while self.shared.counts.closing < self.live() {
+        while self.shared.counts.closing < self.open_now() {
             let left = deadline.saturating_sub(self.shared.recorder.now);
             if left == 0 {
                 break;
@@ -179,16 +180,16 @@ impl<T: Traffic> Run<'_, T> {
         loop {
             let counts = &self.shared.counts;
             let left = deadline.saturating_sub(self.shared.recorder.now);
-            if counts.closed + counts.unanswered == self.live() || left == 0 {
+            if counts.closed + counts.unanswered == self.open_now() || left == 0 {
                 return Ok(());
             }
             self.turn(Duration::from_nanos(left).min(TURN_MAX))?;
         }
     }
 
-    /// Connections that have not failed.
-    fn live(&self) -> u32 {
-        self.slots.len() as u32 - self.shared.counts.failed
+    /// Connections that have been opened and have not failed.
+    fn open_now(&self) -> u32 {
+        self.shared.counts.opened - self.shared.counts.failed_open
     }
 
     /// How long a turn may sleep. epoll counts in milliseconds, and a message sent late would count

@@ -16,6 +16,7 @@ use crate::problem::Problem;
 use crate::progress::Progress;
 use crate::recorder::Recorder;
 use crate::schedule::Schedule;
+use crate::signals::Interrupt;
 use crate::traffic::{Abandoned, ConnectionCounts, Shared, Traffic};
 use crate::upgrade::Request;
 use crate::usage::Meter;
@@ -40,6 +41,7 @@ pub(crate) struct Run<'a, T: Traffic> {
     /// The one read buffer.
     scratch: Vec<u8>,
     pub(crate) progress: Progress,
+    pub(crate) interrupt: Interrupt,
 }
 
 /// A connection or its remains.
@@ -59,7 +61,7 @@ impl<T: Traffic> Slot<T> {
 }
 
 impl<'a, T: Traffic> Run<'a, T> {
-    pub(crate) fn new(options: &'a Options) -> io::Result<Self> {
+    pub(crate) fn new(options: &'a Options, interrupt: Interrupt) -> io::Result<Self> {
         let mode = options.mode();
         let senders = mode.senders(options.connections);
         let schedule = Schedule::new(senders, mode.in_flight_max(), options.rate, options.count);
@@ -75,7 +77,7 @@ impl<'a, T: Traffic> Run<'a, T> {
                 recorder: Recorder::new(),
                 counts: ConnectionCounts::default(),
                 mask: frames::random_mask(),
-                greetings: 0,
+                greetings: options.skip,
                 unfinished: Vec::new(),
             },
             failures: Failures::default(),
@@ -85,6 +87,7 @@ impl<'a, T: Traffic> Run<'a, T> {
             meter: Meter::new(options.pid),
             scratch: vec![0; SCRATCH_BYTES],
             progress: Progress::new(options),
+            interrupt,
         })
     }
 
@@ -97,18 +100,19 @@ impl<'a, T: Traffic> Run<'a, T> {
 
     /// Dials the host's addresses from number `attempt` on, until a connection is in progress.
     fn dial_from(&mut self, index: usize, attempt: usize) {
-        let addresses = &self.options.url.addresses;
+        let (source, addresses) = self.options.route(index);
         for attempt in attempt..addresses.len() {
             let address = addresses[attempt];
             let at = self.shared.recorder.tick();
-            let dialled = Dialled { address, attempt, at };
+            let has_next = attempt + 1 < addresses.len();
+            let dialled = Dialled { address, source, attempt, has_next, at };
             match self.connect(index, dialled) {
                 Ok(connection) => {
                     self.slots[index] = Slot::Live(connection);
                     self.shared.recorder.progress_at = at;
                     return;
                 }
-                Err(_) if attempt + 1 < addresses.len() => {}
+                Err(_) if has_next => {}
                 Err(error) => {
                     self.shared.counts.failed += 1;
                     let place = Place { connection: index + 1, address, message: None };
@@ -119,7 +123,7 @@ impl<'a, T: Traffic> Run<'a, T> {
     }
 
     fn connect(&self, index: usize, dialled: Dialled) -> io::Result<Connection<T>> {
-        let stream = dial::connect(dialled.address, self.options.source)?;
+        let stream = dial::connect(dialled.address, dialled.source)?;
         let mut connection = Connection::new(index as u32, dialled, stream, &self.request);
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(connection.stream_mut(), Token(index), both)?;
@@ -171,9 +175,8 @@ impl<'a, T: Traffic> Run<'a, T> {
     /// Tries the next address if a connection cannot be made, or counts the failure.
     pub(crate) fn fail(&mut self, index: usize, problem: Problem) {
         let Slot::Live(connection) = &mut self.slots[index] else { return };
-        let Dialled { address, attempt, .. } = connection.dialled();
-        if matches!(problem, Problem::Connect(_)) && attempt + 1 < self.options.url.addresses.len()
-        {
+        let Dialled { address, attempt, has_next, .. } = connection.dialled();
+        if matches!(problem, Problem::Connect(_)) && has_next {
             self.dial_from(index, attempt + 1);
             return;
         }

@@ -1,7 +1,6 @@
 //! The opening handshake from the client's side (RFC 6455 section 4.1).
 //!
-//! Every answer except a 101 is an error: redirects and authentication are not supported, and no
-//! extension or subprotocol is offered.
+//! Every answer except a 101 is an error: redirects are not followed, and no extension is offered.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -13,12 +12,40 @@ use sha1_smol::Sha1;
 use crate::problem::Problem;
 
 /// The parts of the request that all connections share.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Request {
     /// Path and query.
     pub(crate) target: String,
-    /// The value of Host.
+    /// The value of Host, unless a header replaces it.
     pub(crate) authority: String,
+    pub(crate) headers: Vec<(String, String)>,
+    /// Subprotocols to offer.
+    pub(crate) protocols: Vec<String>,
+}
+
+impl Request {
+    fn to_text(&self, key: &str) -> String {
+        let mut text = format!("GET {} HTTP/1.1\r\n", self.target);
+        let mut add = |name: &str, value: &str| {
+            text.push_str(name);
+            text.push_str(": ");
+            text.push_str(value);
+            text.push_str("\r\n");
+        };
+        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            add("Host", &self.authority);
+        }
+        add("Upgrade", "websocket");
+        add("Connection", "Upgrade");
+        add("Sec-WebSocket-Key", key);
+        add("Sec-WebSocket-Version", "13");
+        if !self.protocols.is_empty() {
+            add("Sec-WebSocket-Protocol", &self.protocols.join(", "));
+        }
+        self.headers.iter().for_each(|(name, value)| add(name, value));
+        text.push_str("\r\n");
+        text
+    }
 }
 
 /// The request, and the head of the answer received so far.
@@ -29,6 +56,8 @@ pub(crate) struct Upgrade {
     written: usize,
     /// The expected Sec-WebSocket-Accept.
     accept: String,
+    /// The offered subprotocols, of which the server must choose one.
+    protocols: Vec<String>,
     /// The answer up to its empty line: at most `HEAD_BYTES_MAX` plus one read.
     head: Vec<u8>,
 }
@@ -36,16 +65,12 @@ pub(crate) struct Upgrade {
 impl Upgrade {
     pub(crate) fn new(shared: &Request, connection: u32) -> Self {
         let key = STANDARD.encode(nonce(connection));
-        let request = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n",
-            shared.target, shared.authority
-        );
         let digest = Sha1::from(format!("{key}{GUID}")).digest();
         Self {
-            request: request.into_bytes(),
+            request: shared.to_text(&key).into_bytes(),
             written: 0,
             accept: STANDARD.encode(digest.bytes()),
+            protocols: shared.protocols.clone(),
             head: Vec::new(),
         }
     }
@@ -115,15 +140,19 @@ impl Upgrade {
         if accept != [self.accept.as_str()] {
             return Err(unexpected("the Sec-WebSocket-Accept of our key", format!("{accept:?}")));
         }
-        for name in ["sec-websocket-extensions", "sec-websocket-protocol"] {
-            if !values(name).is_empty() {
-                return Err(unexpected(
-                    "no extension or subprotocol",
-                    format!("{:?}", values(name)),
-                ));
+        let extensions = values("sec-websocket-extensions");
+        if !extensions.is_empty() {
+            return Err(unexpected("no extension", format!("{extensions:?}")));
+        }
+        let chosen = values("sec-websocket-protocol");
+        match (self.protocols.is_empty(), &chosen[..]) {
+            (true, []) => Ok(()),
+            (true, _) => Err(unexpected("no subprotocol", format!("{chosen:?}"))),
+            (false, [chosen]) if self.protocols.iter().any(|it| it == chosen) => Ok(()),
+            (false, _) => {
+                Err(unexpected("one of the subprotocols of --protocol", format!("{chosen:?}")))
             }
         }
-        Ok(())
     }
 
     /// The first line of the answer, escaped for printing.

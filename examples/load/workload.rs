@@ -23,6 +23,17 @@ pub(crate) struct Workload {
     prefix_bytes: usize,
 }
 
+/// The bytes of payloads.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Content {
+    /// Printable ASCII.
+    Ascii,
+    /// Text with characters of one to four bytes.
+    Utf8,
+    /// Any bytes.
+    Binary,
+}
+
 /// A position in the workload, after the first `skip` bytes of frame `frame`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor {
@@ -33,7 +44,8 @@ pub(crate) struct Cursor {
 }
 
 impl Workload {
-    pub(crate) fn new(sizes: &[usize], depth: u64, opcode: OpCode, prefix: &str) -> Self {
+    pub(crate) fn new(sizes: &[usize], depth: u64, content: Content, prefix: &str) -> Self {
+        let opcode = content.opcode();
         let mask = frames::random_mask();
         let round_bytes = sizes.iter().sum::<usize>().max(1);
         let rounds = (CYCLE_BYTES / round_bytes).clamp(ROUNDS_MIN, ROUNDS_MAX) | 1;
@@ -47,7 +59,7 @@ impl Workload {
             prefix_bytes: prefix.len(),
         };
         for (index, &size) in sizes.iter().cycle().take(period).enumerate() {
-            let payload = payload(size, index, opcode);
+            let payload = payload(size, index, content);
             frames::encode(opcode, &payload, mask, &mut workload.encoded);
             workload.frame_starts.push(workload.encoded.len());
             workload.echoes.extend_from_slice(prefix.as_bytes());
@@ -130,24 +142,53 @@ impl Cursor {
     }
 }
 
-/// Pseudo-random bytes, printable ASCII for a text. The first byte distinguishes neighbours even in
-/// messages of one byte.
-pub(crate) fn payload(size: usize, index: usize, opcode: OpCode) -> Vec<u8> {
+impl Content {
+    pub(crate) fn opcode(self) -> OpCode {
+        match self {
+            Self::Ascii | Self::Utf8 => OpCode::Text,
+            Self::Binary => OpCode::Binary,
+        }
+    }
+}
+
+/// Pseudo-random bytes. The first byte distinguishes neighbours even in messages of one byte.
+pub(crate) fn payload(size: usize, index: usize, content: Content) -> Vec<u8> {
     let mut state = index as u64 ^ 0x9e37_79b9_7f4a_7c15;
-    let printable = |value: u64| b' ' + (value % 95) as u8;
-    (0..size)
-        .map(|offset| {
-            // xorshift64 (Marsaglia 2003), whose low bits are weak.
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            match (offset, opcode) {
-                (0, _) => printable(index as u64),
-                (_, OpCode::Text) => printable(state >> 32),
-                (_, _) => (state >> 32) as u8,
+    let mut random = || {
+        // xorshift64 (Marsaglia 2003), whose low bits are weak.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u32
+    };
+    let printable = |value: u32| b' ' + (value % 95) as u8;
+    let mut bytes = Vec::with_capacity(size);
+    bytes.extend((size > 0).then(|| printable(index as u32)));
+    while bytes.len() < size {
+        let value = random();
+        match content {
+            Content::Ascii => bytes.push(printable(value)),
+            Content::Binary => bytes.push(value as u8),
+            Content::Utf8 => {
+                let character = character(value);
+                let is_short = bytes.len() + character.len_utf8() <= size;
+                let character = if is_short { character } else { char::from(printable(value)) };
+                bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
             }
-        })
-        .collect()
+        }
+    }
+    bytes
+}
+
+/// A character of one to four bytes: ASCII, Greek or Cyrillic, Chinese, or a pictogram.
+fn character(value: u32) -> char {
+    let (first, count) = match value % 4 {
+        0 => (0x20, 95),
+        1 => (0x390, 0xC0),
+        2 => (0x4E00, 0x5000),
+        _ => (0x1F300, 0x300),
+    };
+    char::from_u32(first + value / 4 % count).unwrap_or('?')
 }
 
 /// Small enough that the workload, its echoes and the read buffer stay in a second-level cache.
@@ -169,7 +210,7 @@ mod tests {
 
     #[test]
     fn runs_of_any_length_yield_the_same_bytes() {
-        let workload = Workload::new(&[0, 1, 130], 500, OpCode::Text, "p:");
+        let workload = Workload::new(&[0, 1, 130], 500, Content::Ascii, "p:");
         let mut whole = Vec::new();
         let mut cut = Vec::new();
         let (mut cursor, mut frames) = (workload.start(5), 0);
@@ -188,5 +229,18 @@ mod tests {
         }
         assert_eq!(whole, cut[..whole.len()]);
         assert!(frames > 3 * 61 + 500);
+    }
+
+    #[test]
+    fn text_of_any_size_is_utf8_with_characters_of_every_length() {
+        for size in 0..200 {
+            for index in 0..5 {
+                let payload = payload(size, index, Content::Utf8);
+                assert_eq!(payload.len(), size);
+                let text = String::from_utf8(payload).expect("UTF-8");
+                let has = |bytes: usize| text.chars().any(|char| char.len_utf8() == bytes);
+                assert!(size < 199 || (1..=4).all(has), "{text}");
+            }
+        }
     }
 }

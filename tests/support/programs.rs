@@ -65,6 +65,15 @@ impl Program {
         Self::spawn(command.env("RUST_LOG", QUIET))
     }
 
+    /// Starts the example `name` with a soft limit of `descriptors` open descriptors.
+    #[track_caller]
+    pub fn start_with_soft_limit(name: &str, descriptors: usize, arguments: &str) -> Self {
+        let limit = format!("ulimit -S -n {descriptors} && exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &limit]).arg(path(name)).args(arguments.split_whitespace());
+        Self::spawn(&mut command)
+    }
+
     /// Starts the example `name` with these log filters.
     #[track_caller]
     pub fn start_filtered(name: &str, arguments: &str, filters: &str) -> Self {

@@ -79,7 +79,7 @@ fn padded(start: &[u8]) -> Vec<u8> {
 
 /// Parses the answer to an upgrade, and returns the number of bytes after it.
 fn upgrade(reads: &[&[u8]]) -> Result<Option<usize>, String> {
-    let request = Request { target: "/".to_owned(), authority: "a".to_owned() };
+    let request = Request { target: "/".to_owned(), ..Request::default() };
     let mut upgrade = Upgrade::new(&request, 0);
     let mut rest: usize = reads.iter().map(|read| read.len()).sum();
     for read in reads {

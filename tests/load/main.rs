@@ -1,6 +1,9 @@
 //! Runs the load example against the server example, and against servers that misbehave.
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod options;
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,6 +14,7 @@ use std::time::{Duration, Instant};
 use support::client::{DEADLINE, wait_until};
 use support::programs::{Ended, Program, run, server, terminate};
 use support::servers::{LOCAL, local};
+use tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tungstenite::{Message, WebSocket};
 
 /// Runs the load example against `address`.
@@ -34,14 +38,35 @@ fn number(json: &str, key: &str) -> f64 {
 
 /// A server that treats each connection, once upgraded, as `behave` says.
 fn fake(behave: impl Fn(WebSocket<TcpStream>) + Send + Sync + 'static) -> SocketAddr {
+    fake_with(|_: &Request, response| Ok(response), behave)
+}
+
+/// Echoes messages until the connection ends.
+fn echo_all(mut client: WebSocket<TcpStream>) {
+    while let Ok(message) = client.read() {
+        if message.is_text() || message.is_binary() {
+            // The end of the connection shows in the next read.
+            let _ = client.send(message);
+        }
+    }
+}
+
+/// A server that answers the upgrade with `respond`, and then treats the connection as `behave`
+/// says.
+#[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
+fn fake_with(
+    respond: impl Fn(&Request, Response) -> Result<Response, ErrorResponse> + Send + Sync + 'static,
+    behave: impl Fn(WebSocket<TcpStream>) + Send + Sync + 'static,
+) -> SocketAddr {
     let listener = TcpListener::bind(LOCAL).expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     thread::spawn(move || {
         thread::scope(|scope| {
             for stream in listener.incoming() {
                 let stream = stream.expect("a connection");
-                let behave = &behave;
-                scope.spawn(move || behave(tungstenite::accept(stream).expect("an upgrade")));
+                let (respond, behave) = (&respond, &behave);
+                // load may refuse the answer.
+                scope.spawn(move || tungstenite::accept_hdr(stream, respond).map_or((), behave));
             }
         });
     });
@@ -320,6 +345,17 @@ fn a_wrong_command_line_exits_with_2() {
         ("--broadcast --connections 2 --publishers 3", "--publishers"),
         ("--broadcast --prefix x", "--prefix"),
         ("--window 2", "--broadcast"),
+        ("argument", "ws://"),
+        ("ws://127.0.0.1/ --url ws://127.0.0.1/", "--url"),
+        ("-H Cookie", "NAME: VALUE"),
+        ("-H Connection:close", "belongs to the upgrade"),
+        ("-H Sec-WebSocket-Protocol:a", "--protocol"),
+        ("--text utf8 --binary", "--binary"),
+        ("--text latin1", "utf8"),
+        ("--source 127.0.0", "no address"),
+        ("--source 127.0.0.9-127.0.0.8", "range"),
+        ("--source 127.0.0.1-::1", "same kind"),
+        ("--source ::1 ws://127.0.0.1/", "--source ::1"),
     ] {
         let ended = run("load", arguments);
         assert_eq!(ended.status.code(), Some(2), "{arguments}: {ended:?}");
