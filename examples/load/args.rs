@@ -120,6 +120,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "MSGS_PER_S", value_parser = parse::rate)]
     pub(crate) rate: Option<f64>,
 
+    /// Seconds without progress on any connection after which those that wait fail, while
+    /// connections are opened and in a run with --count.
+    #[arg(long, value_name = "S", default_value = "10", value_parser = parse::positive_seconds)]
+    pub(crate) timeout: Duration,
+
     /// Seconds over which to open the connections evenly; 0 is as fast as possible.
     #[arg(long, value_name = "S", default_value = "0", value_parser = parse::seconds)]
     pub(crate) ramp_up: Duration,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::args::Options;
 use crate::echoes::Echoes;
+use crate::frames::Head;
 use crate::inbound::Event;
 use crate::problem::Problem;
 use crate::traffic::{Extent, Shared, Traffic};
@@ -61,14 +62,15 @@ impl Traffic for Echo {
     fn recv(
         &mut self,
         event: &Event<'_>,
-        _rest: &[u8],
+        rest: &[u8],
         shared: &mut Shared<Self>,
         _now: u64,
     ) -> Result<(), Problem> {
         match *event {
             Event::Head(head) => {
                 let is_expected = self.completed < self.outstanding;
-                self.echoes.recv_head(head, is_expected, &shared.messages)?;
+                let result = self.echoes.recv_head(head, is_expected, &shared.messages);
+                result.map_err(|problem| self.explain(problem, head, rest, &shared.messages))?;
             }
             Event::Payload { bytes, end } => {
                 if let Some(bytes) = self.echoes.recv_payload(bytes, end, &shared.messages)? {
@@ -150,6 +152,19 @@ impl Traffic for Echo {
             shared.recorder.latency(sent_at, messages, now);
         }
         self.in_flight.messages
+    }
+}
+
+impl Echo {
+    /// Adds a reason that the user can remove to a wrong header.
+    #[cold]
+    fn explain(&self, problem: Problem, head: Head, rest: &[u8], workload: &Workload) -> Problem {
+        match (problem, self.echoes.explain(head, rest, workload)) {
+            (Problem::Mismatch { expected, got }, Some(reason)) => {
+                Problem::Mismatch { expected, got: format!("{got}; {reason}") }
+            }
+            (problem, _) => problem,
+        }
     }
 }
 

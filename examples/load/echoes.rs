@@ -63,6 +63,29 @@ impl Echoes {
         Ok(())
     }
 
+    /// Why the first echo has another length than expected, if a prefix explains it. `payload` is
+    /// the beginning of the frame's payload.
+    #[cold]
+    pub(crate) fn explain(
+        &self,
+        head: Head,
+        payload: &[u8],
+        workload: &Workload,
+    ) -> Option<String> {
+        let message = workload.message(self.expected);
+        let bytes = usize::try_from(head.payload_bytes).ok()?;
+        let prefix_bytes = bytes.checked_sub(message.len())?;
+        let (prefix, rest) = payload.get(..bytes)?.split_at(prefix_bytes);
+        let is_explained = self.answered == 0 && self.matched.is_none() && rest == message;
+        is_explained.then(|| match prefix {
+            [] => "the server adds no prefix: omit --prefix".to_owned(),
+            prefix => {
+                let prefix = prefix.escape_ascii();
+                format!("the server adds a prefix: --prefix '{prefix}'")
+            }
+        })
+    }
+
     /// Checks a part of the payload. Returns the bytes of the message sent, at the end of its echo.
     #[inline]
     pub(crate) fn recv_payload(

@@ -202,7 +202,7 @@ impl<T: Traffic> Run<'_, T> {
 
     /// Fails connections that wait for too long: those that are still connecting, after
     /// `CONNECT_TIMEOUT`, and those that wait for something that `concerns` this phase, once no
-    /// connection has made progress for `STALL_TIMEOUT`.
+    /// connection has made progress for --timeout.
     fn fail_silent(&mut self, concerns: impl Fn(Awaited) -> bool) {
         let now = self.shared.recorder.now;
         if now < self.silence_checked_at + TURN_MAX.as_nanos() as u64 {
@@ -210,7 +210,8 @@ impl<T: Traffic> Run<'_, T> {
         }
         self.silence_checked_at = now;
         let progress_at = self.shared.recorder.progress_at;
-        let is_stalled = now.saturating_sub(progress_at) >= STALL_TIMEOUT.as_nanos() as u64;
+        let timeout = self.options.timeout;
+        let is_stalled = now.saturating_sub(progress_at) >= timeout.as_nanos() as u64;
         for index in 0..self.slots.len() {
             let Slot::Live(connection) = &self.slots[index] else { continue };
             let Some(awaited) = connection.awaited(&self.shared).filter(|&it| concerns(it)) else {
@@ -222,7 +223,7 @@ impl<T: Traffic> Run<'_, T> {
                     self.fail(index, Problem::Connect(io::ErrorKind::TimedOut.into()));
                 }
             } else if is_stalled {
-                let seconds = STALL_TIMEOUT.as_secs();
+                let seconds = timeout.as_secs_f64();
                 self.fail(index, Problem::Silent { expected: awaited.description(), seconds });
             }
         }
@@ -245,9 +246,6 @@ const TURN_MAX: Duration = Duration::from_millis(100);
 
 /// After this time without an answer to its SYN, a connection tries the next address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long all connections together may make no progress while something is outstanding.
-const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait for the messages in flight at the end. Together with `CLOSE_TIMEOUT` less than
 /// the two seconds that a run may last longer than --duration.

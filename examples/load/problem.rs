@@ -23,7 +23,7 @@ pub(crate) enum Problem {
     /// The connection broke, for example by a reset.
     Broken { doing: &'static str, error: io::Error },
     /// Nothing arrived in time.
-    Silent { expected: &'static str, seconds: u64 },
+    Silent { expected: &'static str, seconds: f64 },
 }
 
 /// The failures that are counted together.

@@ -110,6 +110,11 @@ impl Workload {
         &self.echoes[start..end]
     }
 
+    /// The payload sent in the frame at `cursor`.
+    pub(crate) fn message(&self, cursor: Cursor) -> &[u8] {
+        &self.echo(cursor)[self.prefix_bytes..]
+    }
+
     /// The payload bytes sent in the frame at `cursor`.
     #[inline]
     pub(crate) fn message_bytes(&self, cursor: Cursor) -> u64 {

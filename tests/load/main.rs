@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod failures;
 mod options;
 
 use std::io::Read;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use support::client::{DEADLINE, wait_until};
 use support::programs::{Ended, Program, run, server, terminate};
 use support::servers::{LOCAL, local};
-use tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
 
 /// Runs the load example against `address`.
@@ -38,7 +39,7 @@ fn number(json: &str, key: &str) -> f64 {
 
 /// A server that treats each connection, once upgraded, as `behave` says.
 fn fake(behave: impl Fn(WebSocket<TcpStream>) + Send + Sync + 'static) -> SocketAddr {
-    fake_with(|_: &Request, response| Ok(response), behave)
+    fake_with(|_, response| response, behave)
 }
 
 /// Echoes messages until the connection ends.
@@ -55,7 +56,7 @@ fn echo_all(mut client: WebSocket<TcpStream>) {
 /// says.
 #[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
 fn fake_with(
-    respond: impl Fn(&Request, Response) -> Result<Response, ErrorResponse> + Send + Sync + 'static,
+    respond: impl Fn(&Request, Response) -> Response + Send + Sync + 'static,
     behave: impl Fn(WebSocket<TcpStream>) + Send + Sync + 'static,
 ) -> SocketAddr {
     let listener = TcpListener::bind(LOCAL).expect("a free port");
@@ -66,7 +67,12 @@ fn fake_with(
                 let stream = stream.expect("a connection");
                 let (respond, behave) = (&respond, &behave);
                 // load may refuse the answer.
-                scope.spawn(move || tungstenite::accept_hdr(stream, respond).map_or((), behave));
+                scope.spawn(move || {
+                    let respond = |request: &Request, response| Ok(respond(request, response));
+                    if let Ok(client) = tungstenite::accept_hdr(stream, respond) {
+                        behave(client);
+                    }
+                });
             }
         });
     });

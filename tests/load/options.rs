@@ -22,7 +22,7 @@ fn the_request_has_the_given_path_headers_and_subprotocols() {
             let names = ["host", "x-token", "cookie", "sec-websocket-protocol"];
             seen.send((request.uri().to_string(), names.map(all))).unwrap();
             response.headers_mut().insert("sec-websocket-protocol", "v2".parse().unwrap());
-            Ok(response)
+            response
         },
         echo_all,
     );
