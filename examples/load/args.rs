@@ -1,6 +1,7 @@
 //! The command line. An invalid option is rejected here, with exit status 2.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
@@ -159,6 +160,14 @@ pub(crate) struct Options {
     /// Process of a server on this machine, whose CPU time is reported.
     #[arg(long, value_parser = parse::pid)]
     pub(crate) pid: Option<u32>,
+
+    /// Write the latencies of each second to a file, as a log of HdrHistogram.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hdr: Option<PathBuf>,
+
+    /// Write the rate and latencies of each second to a file, as comma-separated values.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
 
     /// Print one line of JSON, and no progress bar.
     #[arg(long)]

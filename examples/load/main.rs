@@ -20,6 +20,7 @@ mod deliveries;
 mod dial;
 mod echo;
 mod echoes;
+mod export;
 mod failures;
 mod frames;
 mod inbound;
@@ -49,6 +50,7 @@ use crate::echo::Echo;
 use crate::phases::Outcome;
 use crate::run::Run;
 use crate::signals::Interrupt;
+use crate::summary::Summary;
 
 fn main() -> ExitCode {
     let options = match Options::from_command_line() {
@@ -93,7 +95,10 @@ fn print(outcome: &Outcome, json: bool) -> io::Result<ExitCode> {
         }
         return Ok(ExitCode::FAILURE);
     };
-    let text = if json { report.to_json(&outcome.failures) } else { report.to_string() };
+    let text = match json {
+        true => report.to_json(&outcome.failures),
+        false => Summary(report, &outcome.failures).to_string(),
+    };
     writeln!(io::stdout(), "{text}")?;
     if !report.has_measured() {
         eprintln!("load: no message was answered in the measured time");

@@ -98,6 +98,9 @@ impl<T: Traffic> Run<'_, T> {
                 self.write(index);
             }
             self.turn(self.poll_timeout().min(left))?;
+            if self.shared.recorder.is_interval_over() {
+                self.finish_interval()?;
+            }
             if count.is_some() {
                 self.fail_silent(|awaited| awaited == Awaited::Message);
             }
@@ -164,8 +167,24 @@ impl<T: Traffic> Run<'_, T> {
         let now = self.shared.recorder.tick();
         let sessions = self.slots.iter().filter_map(Slot::live).filter_map(Connection::session);
         let waiting = sessions.map(|it| it.traffic.record_waiting(&mut self.shared, now)).sum();
+        self.finish_interval()?;
+        self.exports.flush()?;
         self.shared.recorder.close();
         Ok(waiting)
+    }
+
+    /// Shows and exports the figures of about a second.
+    fn finish_interval(&mut self) -> io::Result<()> {
+        let recorder = &mut self.shared.recorder;
+        let until = recorder.interval_end();
+        let from = recorder.end_interval().from;
+        let since_start = Duration::from_nanos(recorder.since_start(from));
+        let length = Duration::from_nanos(until.saturating_sub(from));
+        let interval = recorder.end_interval();
+        self.exports.add(interval, since_start, length)?;
+        self.progress.interval(interval, length);
+        recorder.begin_interval();
+        Ok(())
     }
 
     /// Sends Close on every connection, and waits a limited time for the answers.

@@ -21,9 +21,21 @@ pub(crate) struct Recorder {
     messages: u64,
     message_bytes: u64,
     last_message_at: u64,
+    /// Those of the complete intervals.
     latencies_ns: Histogram<u64>,
+    interval: Interval,
     /// How late the generator itself was. A part of the latencies, but not the server's.
     lateness_ns: Histogram<u64>,
+}
+
+/// About a second of the run.
+#[derive(Debug)]
+pub(crate) struct Interval {
+    /// Nanoseconds since the epoch.
+    pub(crate) from: u64,
+    pub(crate) messages: u64,
+    pub(crate) message_bytes: u64,
+    pub(crate) latencies_ns: Histogram<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,6 +61,12 @@ impl Recorder {
             message_bytes: 0,
             last_message_at: 0,
             latencies_ns: latencies(),
+            interval: Interval {
+                from: 0,
+                messages: 0,
+                message_bytes: 0,
+                latencies_ns: latencies(),
+            },
             lateness_ns: latencies(),
         }
     }
@@ -78,6 +96,36 @@ impl Recorder {
         self.phase = Phase::Over;
     }
 
+    /// Whether an interval of the measured time has passed.
+    pub(crate) fn is_interval_over(&self) -> bool {
+        self.is_measuring() && self.now >= self.interval.from.max(self.measured_from) + INTERVAL_NS
+    }
+
+    /// Ends the interval. Call `begin_interval` next.
+    pub(crate) fn end_interval(&mut self) -> &Interval {
+        self.interval.from = self.interval.from.max(self.measured_from.min(self.now));
+        &self.interval
+    }
+
+    /// The messages in flight at the end do not make the last interval longer.
+    pub(crate) fn interval_end(&self) -> u64 {
+        self.now.min(self.measured_until)
+    }
+
+    pub(crate) fn begin_interval(&mut self) {
+        let added = self.latencies_ns.add(&self.interval.latencies_ns);
+        added.expect("both have the same bounds");
+        self.interval.from = self.now;
+        self.interval.messages = 0;
+        self.interval.message_bytes = 0;
+        self.interval.latencies_ns.reset();
+    }
+
+    /// Nanoseconds from the start of the measured time to `at`.
+    pub(crate) fn since_start(&self, at: u64) -> u64 {
+        at.saturating_sub(self.measured_from)
+    }
+
     /// Whether a message received at `now` counts.
     #[inline]
     pub(crate) fn counts(&self, now: u64) -> bool {
@@ -90,6 +138,8 @@ impl Recorder {
         if self.counts(now) {
             self.messages += messages;
             self.message_bytes += message_bytes;
+            self.interval.messages += messages;
+            self.interval.message_bytes += message_bytes;
             self.last_message_at = now;
         }
     }
@@ -104,7 +154,7 @@ impl Recorder {
     #[inline]
     pub(crate) fn latency(&mut self, sent_at: u64, messages: u64, now: u64) {
         if self.takes_latencies(now) {
-            self.latencies_ns.saturating_record_n(now.saturating_sub(sent_at), messages);
+            self.interval.latencies_ns.saturating_record_n(now.saturating_sub(sent_at), messages);
         }
     }
 
@@ -164,6 +214,9 @@ pub(crate) fn latencies() -> Histogram<u64> {
     let histogram = Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_DIGITS);
     histogram.expect("the bounds are constants in range")
 }
+
+/// The length of an interval.
+const INTERVAL_NS: u64 = 1_000_000_000;
 
 /// Ten minutes; longer latencies are recorded as this.
 const LATENCY_NS_MAX: u64 = 600_000_000_000;

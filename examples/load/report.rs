@@ -8,7 +8,7 @@ use crate::args::{Mode, Options};
 use crate::failures::Failures;
 use crate::recorder::Recorder;
 use crate::traffic::FanOut;
-use crate::usage::Usage;
+use crate::usage::{ServerUsage, Usage};
 
 /// The outcome of a run.
 #[derive(Debug)]
@@ -58,6 +58,8 @@ pub(crate) struct Published {
 pub(crate) struct Latencies {
     pub(crate) quantiles: [(&'static str, Option<f64>); 5],
     pub(crate) mean: Option<f64>,
+    /// Upper limit and number of samples of each range, without empty ranges at the ends.
+    pub(crate) ranges: Vec<(u64, u64)>,
 }
 
 impl Latencies {
@@ -73,6 +75,7 @@ impl Latencies {
                 ("max", of_any(histogram.max() as f64)),
             ],
             mean: of_any(histogram.mean()),
+            ranges: ranges(histogram),
         }
     }
 
@@ -127,8 +130,12 @@ impl Report {
 
     /// CPU time of the server per echo or delivery.
     pub(crate) fn server_us_per_message(&self) -> Option<f64> {
-        let usage = self.usage.as_ref().filter(|_| self.messages > 0)?;
-        Some(usage.server_cores * 1e6 / self.messages_per_s)
+        let server = self.server().filter(|_| self.messages > 0)?;
+        Some(server.cores * 1e6 / self.messages_per_s)
+    }
+
+    pub(crate) fn server(&self) -> Option<ServerUsage> {
+        self.usage.and_then(|usage| usage.server)
     }
 
     /// One flat object on one line.
@@ -163,7 +170,7 @@ impl Report {
         json.add("closes_unanswered", tally.closes_unanswered);
         let per_message = format!("server_cpu_us_per_{message}");
         json.decimal(&per_message, self.server_us_per_message(), 4);
-        json.decimal("server_cores", self.usage.as_ref().map(|usage| usage.server_cores), 4);
+        json.decimal("server_cores", self.server().map(|server| server.cores), 4);
         json.decimal("load_cores", self.usage.as_ref().map(|usage| usage.load_cores), 4);
         json.add("messages_unanswered", tally.messages_unanswered);
         json.add("messages_lost", tally.messages_lost);
@@ -194,6 +201,25 @@ impl Report {
         self.latencies.add_to(json, "each");
         published.last.add_to(json, "last");
     }
+}
+
+/// The samples in ranges that end at 1, 2 and 5 times a power of ten microseconds.
+fn ranges(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+    let limits = (0..9).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power)));
+    let mut from = 0;
+    let mut ranges: Vec<_> = limits
+        .map(|limit_us| {
+            let to = limit_us * 1000 - 1;
+            let count =
+                histogram.iter_recorded().map(|it| (it.value_iterated_to(), it.count_at_value()));
+            let count = count.filter(|(value, _)| (from..=to).contains(value)).map(|it| it.1).sum();
+            from = to + 1;
+            (limit_us, count)
+        })
+        .skip_while(|(_, count)| *count == 0)
+        .collect();
+    while ranges.pop_if(|(_, count)| *count == 0).is_some() {}
+    ranges
 }
 
 /// A flat object in progress. Names and values need no escaping.

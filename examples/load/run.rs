@@ -10,6 +10,7 @@ use mio::{Events, Interest, Poll, Token};
 use crate::args::Options;
 use crate::client::Connection;
 use crate::dial::{self, Dialled};
+use crate::export::Exports;
 use crate::failures::{Failures, Place};
 use crate::frames;
 use crate::problem::Problem;
@@ -42,6 +43,7 @@ pub(crate) struct Run<'a, T: Traffic> {
     scratch: Vec<u8>,
     pub(crate) progress: Progress,
     pub(crate) interrupt: Interrupt,
+    pub(crate) exports: Exports,
 }
 
 /// A connection or its remains.
@@ -88,6 +90,7 @@ impl<'a, T: Traffic> Run<'a, T> {
             scratch: vec![0; SCRATCH_BYTES],
             progress: Progress::new(options),
             interrupt,
+            exports: Exports::create(options.hdr.as_deref(), options.csv.as_deref())?,
         })
     }
 

@@ -15,10 +15,15 @@ pub(crate) struct Meter {
 /// Average number of cores used during the measured time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
-    pub(crate) server_cores: f64,
-    /// The server's busiest thread.
-    pub(crate) server_busiest: f64,
+    /// Only with --pid.
+    pub(crate) server: Option<ServerUsage>,
     pub(crate) load_cores: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServerUsage {
+    pub(crate) cores: f64,
+    pub(crate) busiest_thread: f64,
 }
 
 impl Meter {
@@ -29,13 +34,12 @@ impl Meter {
     /// Takes the first sample. Call it after the measured time has begun; later calls do nothing.
     #[inline]
     pub(crate) fn begin(&mut self) {
-        if self.began.is_none() && self.pid.is_some() {
+        if self.began.is_none() {
             self.began = self.sample();
         }
     }
 
-    /// Takes the second sample, after the measured time. `None` without a process, or if it has
-    /// ended.
+    /// Takes the second sample, after the measured time. `None` if the server has ended.
     pub(crate) fn end(&self) -> Option<Usage> {
         let (began, ended) = (self.began.as_ref()?, self.sample()?);
         // The samples are not taken exactly at the measured time's limits, so use their own times.
@@ -43,14 +47,16 @@ impl Meter {
         let share = |cpu_ns: u64| cpu_ns as f64 / elapsed_ns;
         let server = || cpu_ns_between(&began.server, &ended.server);
         Some(Usage {
-            server_cores: share(server().sum()),
-            server_busiest: share(server().max().unwrap_or_default()),
+            server: self.pid.map(|_| ServerUsage {
+                cores: share(server().sum()),
+                busiest_thread: share(server().max().unwrap_or_default()),
+            }),
             load_cores: share(cpu_ns_between(&began.load, &ended.load).sum()),
         })
     }
 
     fn sample(&self) -> Option<Sample> {
-        let server = threads(self.pid?).ok()?;
+        let server = self.pid.map_or(Ok(Vec::new()), threads).ok()?;
         let load = threads(process::id()).ok()?;
         Some(Sample { at: Instant::now(), server, load })
     }

@@ -5,6 +5,7 @@ mod support;
 
 mod failures;
 mod options;
+mod report;
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
