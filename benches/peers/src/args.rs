@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::cells::{self, Cells};
-
 /// Compares ws-reactor with other WebSocket servers: the same work, in turn, in one run.
 ///
 /// Builds everything first. Servers whose tools (Node, Python, a C compiler) are missing are
@@ -31,6 +29,8 @@ pub(crate) enum Bench {
     Churn,
     /// CPU time per message with two workers compared to one, for ws-reactor and raw-epoll.
     Steps,
+    /// One message to many: CPU time per delivery and deliveries per second, as tables, CSV and plot.
+    FanOut,
     /// Round trip of one connection with and without `--busy-poll`, for ws-reactor.
     BusyPoll,
 }
@@ -48,13 +48,12 @@ pub(crate) struct Options {
     pub(crate) seconds: u32,
 
     /// Cells to measure: small, all, or names, as in 64c-32B-d1,4c-1M-d2.
-    #[arg(long, global = true, value_name = "CELLS", default_value = "all",
-        value_parser = cells::parse)]
-    pub(crate) cells: Cells,
+    #[arg(long, global = true, value_name = "CELLS", default_value = "all")]
+    pub(crate) cells: String,
 
-    /// Names of the servers to measure [default: all that are available].
-    #[arg(long, global = true, value_name = "NAME", value_delimiter = ',')]
-    pub(crate) servers: Vec<String>,
+    /// Names of the servers to measure, as in ws-reactor,axum [default: all that are available].
+    #[arg(long, global = true, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
 
     /// Worker threads of each server.
     #[arg(long, global = true, value_name = "N", default_value_t = 1,

@@ -61,49 +61,56 @@ fn cargo_build(
     Ok(())
 }
 
-/// Compiles the hand-written C server.
-pub(crate) fn yardstick() -> Result<PathBuf> {
-    let program = work_folder("yardstick")?.join("raw-epoll");
-    let source = folder().join("yardstick/raw-epoll.c");
+/// Compiles a hand-written C program.
+pub(crate) fn yardstick(name: &str) -> Result<PathBuf> {
+    let program = work_folder("yardstick")?.join(name);
+    let source = folder().join(format!("yardstick/{name}.c"));
     let mut compiler = Command::new("cc");
     compiler.args(["-std=gnu11", "-O3", "-march=native", "-flto", "-pthread", "-o"]);
     run("cc", compiler.arg(&program).arg(source))?;
     Ok(program)
 }
 
-/// Installs `ws`, and `bufferutil`, which is optional and makes it faster.
-pub(crate) fn node_ws() -> Result<(PathBuf, PathBuf)> {
-    let node = program_path("node")?;
-    let folder = work_folder("node-ws")?;
-    let install = |packages: &[String]| {
-        let mut npm = Command::new("npm");
-        npm.arg("install").arg("--prefix").arg(&folder);
-        npm.args(["--no-audit", "--no-fund", "--prefer-offline", "--loglevel", "error"]);
-        run("npm", npm.args(packages))
-    };
-    let (ws, bufferutil) = (format!("ws@{NODE_WS}"), format!("bufferutil@{NODE_BUFFERUTIL}"));
-    if install(&[ws.clone(), bufferutil]).is_err() {
-        install(&[ws])?;
-        eprintln!("node-ws: bufferutil could not be installed");
+/// Installs packages for Node; all but the first are optional. Returns Node and their folder.
+pub(crate) fn node(server: &str, packages: &[&str]) -> Result<(PathBuf, PathBuf)> {
+    let node = real_path(Command::new("node"), "node")?;
+    let folder = work_folder(server)?;
+    if npm_install(&folder, packages).is_err() {
+        npm_install(&folder, &packages[..1])?;
+        eprintln!("{server}: {} could not be installed", packages[1..].join(", "));
     }
     Ok((node, folder.join("node_modules")))
 }
 
-/// Installs `websockets`, and `uvloop`, which is optional and makes it faster.
-pub(crate) fn python_websockets() -> Result<PathBuf> {
-    let folder = work_folder("python-websockets")?;
+/// Installs Bun, which is a package of npm.
+pub(crate) fn bun(package: &str) -> Result<PathBuf> {
+    let folder = work_folder("bun")?;
+    npm_install(&folder, &[package])?;
+    real_path(Command::new(folder.join("node_modules/.bin/bun")), "bun")
+}
+
+fn npm_install(folder: &Path, packages: &[&str]) -> Result<()> {
+    let mut npm = Command::new("npm");
+    npm.arg("install").arg("--prefix").arg(folder);
+    npm.args(["--no-audit", "--no-fund", "--prefer-offline", "--loglevel", "error"]);
+    run("npm", npm.args(packages))
+}
+
+/// Installs packages for Python in an environment of their own; all but the first are optional.
+pub(crate) fn python(server: &str, packages: &[&str]) -> Result<PathBuf> {
+    let folder = work_folder(server)?;
     let python = folder.join("bin/python");
     if !python.exists() {
         run("python3", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
     }
-    let install = |package: String| {
+    for (index, package) in packages.iter().enumerate() {
         let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "--disable-pip-version-check", "-q", "install"]);
-        run("pip", pip.arg(package))
-    };
-    install(format!("websockets=={PYTHON_WEBSOCKETS}"))?;
-    if install(format!("uvloop=={PYTHON_UVLOOP}")).is_err() {
-        eprintln!("python-websockets: uvloop could not be installed");
+        pip.args(["-m", "pip", "--disable-pip-version-check", "-q", "install", package]);
+        match run("pip", &mut pip) {
+            Err(error) if index == 0 => return Err(error),
+            Err(_) => eprintln!("{server}: {package} could not be installed"),
+            Ok(()) => {}
+        }
     }
     Ok(python)
 }
@@ -149,11 +156,10 @@ fn work_folder(name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The real path of Node `name`, without the wrapper of a version manager, which would be a further
-/// process.
-fn program_path(name: &str) -> Result<PathBuf> {
-    let script = "process.stdout.write(process.execPath)";
-    let output = Command::new(name).args(["-e", script]).output();
+/// The real path of Node or Bun, without the wrapper of a version manager or of npm, which would be
+/// a further process.
+fn real_path(mut program: Command, name: &str) -> Result<PathBuf> {
+    let output = program.args(["-e", "process.stdout.write(process.execPath)"]).output();
     let output = output.map_err(|error| unavailable(name, &error))?;
     Ok(String::from_utf8(output.stdout)?.into())
 }
@@ -175,8 +181,3 @@ fn run(name: &str, command: &mut Command) -> Result<()> {
     let first = stderr.lines().find(|line| !line.trim().is_empty());
     Err(format!("{name}: {}", first.unwrap_or("failed without a message").trim()).into())
 }
-
-pub(crate) const NODE_WS: &str = "8.23.0";
-const NODE_BUFFERUTIL: &str = "4.1.0";
-pub(crate) const PYTHON_WEBSOCKETS: &str = "17.4";
-const PYTHON_UVLOOP: &str = "0.23.0";

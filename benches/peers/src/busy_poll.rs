@@ -6,12 +6,12 @@ use crate::cells;
 use crate::load::{self, Place};
 use crate::machine::Machine;
 use crate::process;
-use crate::servers::{self, OURS};
+use crate::servers::{self, OURS, Task};
 use crate::speed;
 use crate::table::{Table, number};
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let (mut servers, load) = servers::prepare(options, &[OURS])?;
+    let (mut servers, load) = servers::prepare_some(options, Task::Echo, |name| name == OURS)?;
     let Some(blocking) = servers.pop() else { return Err("only ws-reactor has it".into()) };
     let servers = [blocking.clone(), blocking.with_arguments(&["--busy-poll", BUDGET_US])];
     let cores = Machine::detect()?.cores;

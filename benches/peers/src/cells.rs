@@ -1,9 +1,6 @@
 //! The workloads to measure: number of connections, message size, messages in flight on each.
 
-use std::sync::Arc;
-
-/// The cells that `--cells` selects.
-pub(crate) type Cells = Arc<[Cell]>;
+use crate::Result;
 
 /// A workload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,14 +13,27 @@ pub(crate) struct Cell {
     is_small: bool,
 }
 
+/// A workload that `--cells` selects by its name.
+pub(crate) trait Named: Copy {
+    fn name(&self) -> &'static str;
+    /// Whether `--cells small` includes it.
+    fn is_small(&self) -> bool;
+}
+
+impl Named for Cell {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn is_small(&self) -> bool {
+        self.is_small
+    }
+}
+
 impl Cell {
     /// A readable description.
     pub(crate) fn title(&self) -> String {
-        let size = match self.size {
-            bytes if bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),
-            bytes if bytes >= 1 << 10 => format!("{} KiB", bytes >> 10),
-            bytes => format!("{bytes} B"),
-        };
+        let size = size_title(self.size);
         let plural = if self.connections == 1 { "" } else { "s" };
         let title = format!("{} connection{plural}, {size}", self.connections);
         match self.depth {
@@ -33,16 +43,25 @@ impl Cell {
     }
 }
 
-/// Parses the value of `--cells`.
-pub(crate) fn parse(text: &str) -> Result<Cells, String> {
-    let find = |name| {
-        let known = || CELLS.map(|cell| cell.name).join(", ");
-        let found = CELLS.into_iter().find(|cell| cell.name == name);
-        found.ok_or_else(|| format!("{name} is not one of small, all, {}", known()))
+/// A readable number of bytes.
+pub(crate) fn size_title(bytes: usize) -> String {
+    match bytes {
+        bytes if bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),
+        bytes if bytes >= 1 << 10 => format!("{} KiB", bytes >> 10),
+        bytes => format!("{bytes} B"),
+    }
+}
+
+/// The cells of `all` that the value of `--cells` selects.
+pub(crate) fn select<C: Named>(text: &str, all: &[C]) -> Result<Vec<C>> {
+    let find = |name: &str| {
+        let known = || all.iter().map(C::name).collect::<Vec<_>>().join(", ");
+        let found = all.iter().copied().find(|cell| cell.name() == name);
+        found.ok_or_else(|| format!("{name} is not one of small, all, {}", known()).into())
     };
     match text {
-        "all" => Ok(CELLS.into()),
-        "small" => Ok(CELLS.into_iter().filter(|cell| cell.is_small).collect()),
+        "all" => Ok(all.into()),
+        "small" => Ok(all.iter().copied().filter(C::is_small).collect()),
         names => names.split(',').map(find).collect(),
     }
 }
@@ -58,7 +77,7 @@ const fn small(name: &'static str, connections: u32, size: usize, depth: u32) ->
 /// A single client, which measures pure latency.
 pub(crate) const LATENCY: Cell = cell("1c-32B-d1", 1, 32, 1);
 
-const CELLS: [Cell; 9] = [
+pub(crate) const CELLS: &[Cell] = &[
     LATENCY,
     small("64c-32B-d1", 64, 32, 1),
     cell("1000c-32B-d1", 1000, 32, 1),
@@ -70,6 +89,16 @@ const CELLS: [Cell; 9] = [
     cell("4c-1M-d2", 4, 1 << 20, 2),
 ];
 
+/// Part of a cell's name.
+#[cfg(test)]
+pub(crate) fn size_name(bytes: usize) -> String {
+    match bytes {
+        bytes if bytes >= 1 << 20 => format!("{}M", bytes >> 20),
+        bytes if bytes >= 1 << 10 => format!("{}K", bytes >> 10),
+        bytes => format!("{bytes}B"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,21 +106,19 @@ mod tests {
     #[test]
     fn names_match_the_workloads() {
         for Cell { name, connections, size, depth, .. } in CELLS {
-            let size = match size {
-                bytes if bytes >= 1 << 20 => format!("{}M", bytes >> 20),
-                bytes if bytes >= 1 << 10 => format!("{}K", bytes >> 10),
-                bytes => format!("{bytes}B"),
-            };
-            assert_eq!(name, format!("{connections}c-{size}-d{depth}"));
+            assert_eq!(*name, format!("{connections}c-{}-d{depth}", size_name(*size)));
         }
     }
 
     #[test]
     fn cells_are_selected_by_name() {
-        assert_eq!(parse("all").map(|cells| cells.len()), Ok(9));
-        assert_eq!(parse("small").map(|cells| cells.len()), Ok(4));
-        let names = |cells: Cells| cells.iter().map(|cell| cell.name).collect::<Vec<_>>();
-        assert_eq!(parse("4c-1M-d2,1c-32B-d1").map(names), Ok(vec!["4c-1M-d2", "1c-32B-d1"]));
-        assert!(parse("64c").is_err());
+        let names = |text: &str| {
+            let cells = select(text, CELLS).ok()?;
+            Some(cells.iter().map(|cell| cell.name).collect::<Vec<_>>())
+        };
+        assert_eq!(names("all").map(|names| names.len()), Some(CELLS.len()));
+        assert_eq!(names("small").map(|names| names.len()), Some(4));
+        assert_eq!(names("4c-1M-d2,1c-32B-d1"), Some(vec!["4c-1M-d2", "1c-32B-d1"]));
+        assert_eq!(names("64c"), None);
     }
 }

@@ -7,7 +7,7 @@ use crate::args::Options;
 use crate::client::Client;
 use crate::machine::{self, Machine, Stolen};
 use crate::process::{self, Running};
-use crate::servers::{self, NAMES, OURS, Server};
+use crate::servers::{self, OURS, Server, Task};
 use crate::table::{Table, median, number};
 
 /// One run.
@@ -19,7 +19,7 @@ struct Churn {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let (servers, _) = servers::prepare(options, &NAMES)?;
+    let (servers, _) = servers::prepare(options, Task::Echo)?;
     let machine = Machine::detect()?;
     let cpus = options.server_cpus();
     process::pin_this_process(options.load_cpu, &cpus)?;
@@ -36,7 +36,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for (server, runs) in servers.iter().zip(&runs) {
         let ratio = ours.map(|ours| cpu(runs) / ours);
         table.add([
-            server.name.to_owned(),
+            server.name.clone(),
             number(median(runs.iter().map(|run| run.connections_per_s))),
             number(cpu(runs)),
             ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::Result;
 use crate::args::Options;
 use crate::cells::Cell;
-use crate::machine::Stolen;
+use crate::machine;
 use crate::process::Running;
 use crate::servers::Server;
 
@@ -40,8 +40,7 @@ pub(crate) struct Place<'a> {
     pub(crate) cores: usize,
 }
 
-/// Measures `server` on a quiet machine: a run with too much stolen time is repeated, and the run
-/// with the least stolen time counts.
+/// Measures `server` on a quiet machine.
 pub(crate) fn measure(
     load: &Path,
     server: &Server,
@@ -49,19 +48,10 @@ pub(crate) fn measure(
     place: Place<'_>,
     options: &Options,
 ) -> Result<Figures> {
-    let mut best: Option<Figures> = None;
-    for _ in 0..TRIES {
-        let figures = measure_once(load, server, cell, place, options)
-            .map_err(|error| format!("{} in {}: {error}", server.name, cell.name))?;
-        let is_quiet = figures.stolen_percent <= STOLEN_PERCENT_MAX;
-        if best.is_none_or(|best| figures.stolen_percent < best.stolen_percent) {
-            best = Some(figures);
-        }
-        if is_quiet {
-            break;
-        }
-    }
-    Ok(best.expect("at least one try"))
+    let once = || measure_once(load, server, cell, place, options);
+    let (figures, stolen_percent) = machine::undisturbed(place.cores, once)
+        .map_err(|error| format!("{} in {}: {error}", server.name, cell.name))?;
+    Ok(Figures { stolen_percent, ..figures })
 }
 
 fn measure_once(
@@ -87,21 +77,13 @@ fn measure_once(
     if options.binary {
         command.arg("--binary");
     }
-    let stolen = Stolen::begin()?;
     let output = command.output().map_err(|error| format!("load: {error}"))?;
-    let stolen_percent = stolen.percent(place.cores)?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).trim().into());
     }
     let figures: Figures = serde_json::from_slice(&output.stdout)?;
-    Ok(Figures { stolen_percent, workers: place.workers, ..figures })
+    Ok(Figures { workers: place.workers, ..figures })
 }
 
 /// Long enough for Node's compiler.
 const WARMUP_S: &str = "1";
-
-/// Maximum stolen time of a run that counts as undisturbed.
-pub(crate) const STOLEN_PERCENT_MAX: f64 = 3.0;
-
-/// The first try and up to three repetitions.
-const TRIES: u32 = 4;

@@ -1,7 +1,7 @@
 //! Compares ws-reactor with other WebSocket servers: the same work, in turn, in one run.
 //!
-//! `servers` lists and builds them, and `process` runs one on its own core; `speed`, `memory`,
-//! `churn`, `steps` and `busy_poll` each measure one thing and print it.
+//! `servers` lists and builds them, and `process` runs one on its own core; `speed`, `fan_out`,
+//! `memory`, `churn`, `steps` and `busy_poll` each measure one thing and print it.
 //!
 //! ```sh
 //! cargo run --release --manifest-path benches/peers/Cargo.toml -- --help
@@ -16,6 +16,7 @@ mod cells;
 mod load;
 mod client;
 mod speed;
+mod fan_out;
 mod memory;
 mod churn;
 mod steps;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Bench::Memory => memory::run(&options),
         Bench::Churn => churn::run(&options),
         Bench::Steps => steps::run(&options),
+        Bench::FanOut => fan_out::run(&options),
         Bench::BusyPoll => busy_poll::run(&options),
     };
     match result {

@@ -12,11 +12,11 @@ use crate::client::{Client, MASK, masked};
 use crate::machine::{self, Machine};
 use crate::process::{self, Running};
 use crate::record::{MemoryRow, Record};
-use crate::servers::{self, NAMES, OURS, Server};
+use crate::servers::{self, OURS, Server, Task};
 use crate::table::{Table, number};
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let (servers, _) = servers::prepare(options, &NAMES)?;
+    let (servers, _) = servers::prepare(options, Task::Echo)?;
     let machine = Machine::detect()?;
     let cpus = options.server_cpus();
     process::pin_this_process(options.load_cpu, &cpus)?;
@@ -46,13 +46,13 @@ pub(crate) fn idle(
                     date: &machine.date,
                     cpu: &machine.cpu,
                     kernel: &machine.kernel,
-                    server: server.name,
+                    server: &server.name,
                     version: &server.version,
                     connections,
                     idle_bytes_per_connection: fresh,
                     idle_bytes_per_connection_after_an_echo: used,
                 })?;
-                table.add([server.name.to_owned(), number(fresh), number(used), String::new()]);
+                table.add([server.name.clone(), number(fresh), number(used), String::new()]);
             }
             Err(error) => eprintln!("{}: {error}", server.name),
         }

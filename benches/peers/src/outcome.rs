@@ -1,27 +1,65 @@
-//! The results of a cell, for its table and its panels of the plots.
+//! The results of a cell, for its tables and its panels of the plots.
 
-use crate::cells::Cell;
-use crate::load::Figures;
+use crate::Result;
 
 /// Medians of a server's runs in a cell.
 #[derive(Clone, Debug)]
-pub(crate) struct Outcome {
-    pub(crate) server: &'static str,
-    pub(crate) figures: Figures,
+pub(crate) struct Outcome<F> {
+    pub(crate) server: String,
+    pub(crate) figures: F,
 }
 
 /// The results of all servers in a cell.
 #[derive(Debug)]
-pub(crate) struct CellOutcome {
-    pub(crate) cell: Cell,
-    pub(crate) outcomes: Vec<Outcome>,
+pub(crate) struct CellOutcome<F> {
+    pub(crate) title: String,
+    pub(crate) outcomes: Vec<Outcome<F>>,
 }
 
-/// Whether the server used all its CPU time. Otherwise throughput and latency show the limit of the
-/// load generator or of the machine.
-pub(crate) fn is_server_the_limit(figures: &Figures) -> bool {
-    figures.server_cores >= SATURATED_CORES * f64::from(figures.workers)
+impl<F> CellOutcome<F> {
+    /// The figures of `server`, unless it has none.
+    pub(crate) fn of(&self, server: &str) -> Option<&F> {
+        let outcome = self.outcomes.iter().find(|outcome| outcome.server == server);
+        outcome.map(|outcome| &outcome.figures)
+    }
+}
+
+/// Whether a server used all CPU time of its workers. Otherwise throughput and latency show the
+/// limit of the load generator or of the machine.
+pub(crate) fn is_server_the_limit(server_cores: f64, workers: u32) -> bool {
+    server_cores >= SATURATED_CORES * f64::from(workers)
+}
+
+/// A warning for a row that does not show the server's limit.
+pub(crate) fn note(
+    server_cores: f64,
+    load_cores: f64,
+    workers: u32,
+    stolen_percent: f64,
+) -> String {
+    let mut notes = Vec::new();
+    if !is_server_the_limit(server_cores, workers) {
+        notes.push(match load_cores >= SATURATED_CORES {
+            true => "load was the limit, not the server",
+            false => "neither the server nor load was the limit",
+        });
+    }
+    if stolen_percent > STOLEN_PERCENT_MAX {
+        notes.push("the hypervisor stole time");
+    }
+    notes.join("; ")
+}
+
+/// Fails if runs have failed, after everything else has been reported.
+pub(crate) fn all_succeeded(failures: u32) -> Result<()> {
+    match failures {
+        0 => Ok(()),
+        failures => Err(format!("{failures} runs failed, see above").into()),
+    }
 }
 
 /// A process that uses less of its core than this was waiting.
-pub(crate) const SATURATED_CORES: f64 = 0.9;
+const SATURATED_CORES: f64 = 0.9;
+
+/// Maximum stolen time of a run that counts as undisturbed.
+pub(crate) const STOLEN_PERCENT_MAX: f64 = 3.0;

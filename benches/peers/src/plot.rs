@@ -5,35 +5,44 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::Result;
-use crate::cells::Cell;
 use crate::load::Figures;
 use crate::outcome::{CellOutcome, Outcome, is_server_the_limit};
-use crate::servers::{NAMES, OURS};
+use crate::servers::{BUILT_IN, OURS};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Messages per second as bars. Each panel has its own scale.
-pub(crate) fn throughput(cells: &[CellOutcome]) -> Result<String> {
+/// Messages per second as bars.
+pub(crate) fn throughput(cells: &[CellOutcome<Figures>]) -> Result<String> {
     let legend = "messages per second, more is better; * the server was not the limit";
-    draw(cells, "Echo throughput", legend, |area, outcomes| {
-        let most = outcomes.iter().map(|outcome| outcome.figures.messages_per_s);
-        let most = most.fold(1.0, f64::max);
+    bars(cells, "Echo throughput", legend, |figures| {
+        let is_limit = is_server_the_limit(figures.server_cores, figures.workers);
+        (figures.messages_per_s, if is_limit { "" } else { " *" })
+    })
+}
+
+/// A bar for each server, with its value and a mark. Each panel has its own scale.
+pub(crate) fn bars<F>(
+    cells: &[CellOutcome<F>],
+    title: &str,
+    legend: &str,
+    value: impl Fn(&F) -> (f64, &'static str),
+) -> Result<String> {
+    draw(cells, title, legend, |area, outcomes| {
+        let most = outcomes.iter().map(|outcome| value(&outcome.figures).0).fold(1e-9, f64::max);
         for (row, Outcome { server, figures }) in outcomes.iter().enumerate() {
-            let width = figures.messages_per_s / most * f64::from(BAR_WIDTH);
-            let end = LABELS_WIDTH + (width as i32).max(1);
+            let (value, mark) = value(figures);
+            let end = LABELS_WIDTH + ((value / most * f64::from(BAR_WIDTH)) as i32).max(1);
             let (top, bottom) = (row_y(row) - 7, row_y(row) + 7);
             let bar = [(LABELS_WIDTH, top), (end, bottom)];
             area.draw(&Rectangle::new(bar, color(server).filled()))?;
-            let mark = if is_server_the_limit(figures) { "" } else { " *" };
-            let value = short(figures.messages_per_s) + mark;
-            text(area, &value, (end + 6, row_y(row)), 15, HPos::Left, INK)?;
+            text(area, &(short(value) + mark), (end + 6, row_y(row)), 15, HPos::Left, INK)?;
         }
         Ok(())
     })
 }
 
 /// Percentiles of the round trip. All panels share one logarithmic scale.
-pub(crate) fn latency(cells: &[CellOutcome]) -> Result<String> {
+pub(crate) fn latency(cells: &[CellOutcome<Figures>], title: &str) -> Result<String> {
     let all = || cells.iter().flat_map(|cell| &cell.outcomes).map(|outcome| outcome.figures);
     let least = all().map(|figures| figures.latency_p50_us).fold(f64::INFINITY, f64::min);
     let most = all().map(|figures| figures.latency_p999_us).fold(1.0, f64::max);
@@ -43,7 +52,7 @@ pub(crate) fn latency(cells: &[CellOutcome]) -> Result<String> {
         LABELS_WIDTH + (share * f64::from(BAR_WIDTH + VALUE_WIDTH)) as i32
     };
     let legend = "round trip: dot p50, diamond p99, bar p99.9; logarithmic, less is better";
-    draw(cells, "Echo latency", legend, |area, outcomes| {
+    draw(cells, title, legend, |area, outcomes| {
         let bottom = row_y(outcomes.len() - 1) + 12;
         for decade in from as i32..=to as i32 {
             let us = 10_f64.powi(decade);
@@ -65,11 +74,11 @@ pub(crate) fn latency(cells: &[CellOutcome]) -> Result<String> {
 }
 
 /// Draws titles and labels, and calls `panel` for the contents of each panel.
-fn draw(
-    cells: &[CellOutcome],
+fn draw<F>(
+    cells: &[CellOutcome<F>],
     title: &str,
     legend: &str,
-    panel: impl Fn(&Area<'_>, &[Outcome]) -> Result<()>,
+    panel: impl Fn(&Area<'_>, &[Outcome<F>]) -> Result<()>,
 ) -> Result<String> {
     let columns = match cells.len() {
         4 => 2,
@@ -88,14 +97,14 @@ fn draw(
         root.fill(&WHITE)?;
         text(&root, title, (MARGIN, MARGIN + 10), 26, HPos::Left, INK)?;
         text(&root, legend, (MARGIN, MARGIN + 36), 16, HPos::Left, GREY)?;
-        for (index, CellOutcome { cell, outcomes }) in cells.iter().enumerate() {
+        for (index, CellOutcome { title, outcomes }) in cells.iter().enumerate() {
             if outcomes.is_empty() {
                 continue;
             }
             let left = MARGIN + (index % columns) as i32 * PANEL_WIDTH;
             let top = HEAD_HEIGHT + (index / columns) as i32 * panel_height;
             let area = root.clone().shrink((left, top), (PANEL_WIDTH, panel_height));
-            labels(&area, cell, outcomes)?;
+            labels(&area, title, outcomes)?;
             panel(&area, outcomes)?;
         }
         root.present()?;
@@ -104,10 +113,10 @@ fn draw(
 }
 
 /// Draws the cell's title and the names of the servers.
-fn labels(area: &Area<'_>, cell: &Cell, outcomes: &[Outcome]) -> Result<()> {
-    text(area, &cell.title(), (TITLE_LEFT, 10), 18, HPos::Left, INK)?;
+fn labels<F>(area: &Area<'_>, title: &str, outcomes: &[Outcome<F>]) -> Result<()> {
+    text(area, title, (TITLE_LEFT, 10), 18, HPos::Left, INK)?;
     for (row, Outcome { server, .. }) in outcomes.iter().enumerate() {
-        let ink = if *server == OURS { color(server) } else { INK };
+        let ink = if server == OURS { color(server) } else { INK };
         text(area, server, (LABELS_WIDTH - 8, row_y(row)), 16, HPos::Right, ink)?;
     }
     Ok(())
@@ -130,15 +139,16 @@ fn row_y(row: usize) -> i32 {
     TITLE_HEIGHT + 12 + row as i32 * ROW_HEIGHT
 }
 
-/// A server's colour, the same in every plot. The colours are distinct for colour-blind readers
-/// (Okabe and Ito 2008).
+/// A server's colour, the same in every plot: by its place among the built-in servers; those of
+/// `--also` share one. The most important are distinct for colour-blind readers (Okabe and Ito
+/// 2008).
 fn color(server: &str) -> RGBColor {
-    let place = NAMES.iter().position(|name| *name == server).unwrap_or(0);
-    COLORS[place]
+    let place = BUILT_IN.iter().position(|built_in| built_in.name == server);
+    place.map_or(OTHER, |place| COLORS[place % COLORS.len()])
 }
 
 /// Formats `value` with three digits, more than the precision of the measurement.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     let (value, unit) = match value {
         value if value >= 1e6 => (value / 1e6, " M"),
         value if value >= 1e3 => (value / 1e3, " k"),
@@ -156,15 +166,21 @@ fn duration(us: f64) -> String {
     }
 }
 
-const COLORS: [RGBColor; NAMES.len()] = [
+const COLORS: [RGBColor; 12] = [
     RGBColor(213, 94, 0),
+    RGBColor(90, 90, 90),
     RGBColor(90, 90, 90),
     RGBColor(0, 114, 178),
     RGBColor(86, 180, 233),
     RGBColor(0, 158, 115),
+    RGBColor(230, 159, 0),
     RGBColor(204, 121, 167),
     RGBColor(200, 160, 0),
+    RGBColor(120, 94, 200),
+    RGBColor(140, 190, 90),
+    RGBColor(150, 110, 70),
 ];
+const OTHER: RGBColor = RGBColor(170, 30, 90);
 const INK: RGBColor = RGBColor(30, 30, 30);
 const GREY: RGBColor = RGBColor(100, 100, 100);
 const FAINT: RGBColor = RGBColor(225, 225, 225);

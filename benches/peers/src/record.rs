@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::Result;
 use crate::args::Options;
 use crate::cells::Cell;
+use crate::fan_out::{FanCell, FanFigures};
 use crate::load::Figures;
 use crate::machine::Machine;
 use crate::servers::Server;
@@ -80,7 +81,7 @@ impl<'a> SpeedRow<'a> {
             size_bytes: cell.size,
             depth: cell.depth,
             kind: if options.binary { "binary" } else { "text" },
-            server: server.name,
+            server: &server.name,
             version: &server.version,
             workers: options.workers,
             round,
@@ -91,6 +92,69 @@ impl<'a> SpeedRow<'a> {
             latency_p99_us: figures.latency_p99_us,
             latency_p999_us: figures.latency_p999_us,
             server_cpu_us_per_message: figures.server_cpu_us_per_message,
+            server_cores: figures.server_cores,
+            load_cores: figures.load_cores,
+            stolen_percent: figures.stolen_percent,
+        }
+    }
+}
+
+/// A run of `fan-out`.
+#[derive(Debug, Serialize)]
+pub(crate) struct FanOutRow<'a> {
+    date: &'a str,
+    cpu: &'a str,
+    kernel: &'a str,
+    cores: usize,
+    cell: &'a str,
+    subscribers: u32,
+    size_bytes: usize,
+    messages_at_once: u32,
+    server: &'a str,
+    version: &'a str,
+    workers: u32,
+    round: u32,
+    seconds: u32,
+    deliveries_per_s: f64,
+    each_p50_us: f64,
+    each_p99_us: f64,
+    last_p50_us: f64,
+    last_p99_us: f64,
+    server_cpu_us_per_delivery: f64,
+    server_cores: f64,
+    load_cores: f64,
+    stolen_percent: f64,
+}
+
+impl<'a> FanOutRow<'a> {
+    pub(crate) fn new(
+        machine: &'a Machine,
+        options: &'a Options,
+        cell: &'a FanCell,
+        server: &'a Server,
+        round: u32,
+        figures: FanFigures,
+    ) -> Self {
+        Self {
+            date: &machine.date,
+            cpu: &machine.cpu,
+            kernel: &machine.kernel,
+            cores: machine.cores,
+            cell: cell.name,
+            subscribers: cell.subscribers,
+            size_bytes: cell.size,
+            messages_at_once: cell.burst,
+            server: &server.name,
+            version: &server.version,
+            workers: options.workers,
+            round,
+            seconds: options.seconds,
+            deliveries_per_s: figures.deliveries_per_s,
+            each_p50_us: figures.each_p50_us,
+            each_p99_us: figures.each_p99_us,
+            last_p50_us: figures.last_p50_us,
+            last_p99_us: figures.last_p99_us,
+            server_cpu_us_per_delivery: figures.server_cpu_us_per_delivery,
             server_cores: figures.server_cores,
             load_cores: figures.load_cores,
             stolen_percent: figures.stolen_percent,

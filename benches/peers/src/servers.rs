@@ -7,119 +7,192 @@ use crate::Result;
 use crate::args::Options;
 use crate::build::{self, Built};
 
-/// A server, ready to be started. It prints a line that begins with `listening on` and an address.
-#[derive(Clone, Debug)]
-pub(crate) struct Server {
-    pub(crate) name: &'static str,
-    pub(crate) version: String,
-    program: PathBuf,
-    arguments: Vec<String>,
-    environment: Vec<(&'static str, PathBuf)>,
-    takes: Takes,
-}
-
-/// How a server takes its number of workers.
-#[derive(Clone, Copy, Debug)]
-enum Takes {
-    /// As `--workers N`.
-    Option,
-    /// As an argument.
-    Argument,
-    /// Not at all: it always has one.
-    Nothing,
-}
-
 /// Our server's name in the tables.
 pub(crate) const OURS: &str = "ws-reactor";
 
-/// The hand-written C server.
+/// The hand-written C server that echoes.
 pub(crate) const YARDSTICK: &str = "raw-epoll";
 
-/// All names, in the order of the tables.
-pub(crate) const NAMES: [&str; 7] = [
-    OURS,
-    YARDSTICK,
-    "fastwebsockets",
-    "tokio-tungstenite",
-    "axum",
-    "node-ws",
-    "python-websockets",
+/// The hand-written C server that sends each message to everyone.
+pub(crate) const FAN_YARDSTICK: &str = "rawfan";
+
+/// All servers, in the order of the tables. Each is a line here, and a file: `yardstick/NAME.c`,
+/// `src/bin/peer-NAME.rs`, `servers/NAME.cjs`, `servers/NAME.ts` for Bun, or `servers/NAME.py`.
+pub(crate) const BUILT_IN: &[BuiltIn] = &[
+    BuiltIn { name: OURS, kind: Kind::Ours, tasks: EVERY_TASK },
+    BuiltIn { name: YARDSTICK, kind: Kind::C, tasks: &[Task::Echo] },
+    BuiltIn { name: FAN_YARDSTICK, kind: Kind::C, tasks: &[Task::FanOut] },
+    BuiltIn { name: "fastwebsockets", kind: Kind::Rust, tasks: &[Task::Echo] },
+    BuiltIn { name: "tokio-tungstenite", kind: Kind::Rust, tasks: EVERY_TASK },
+    BuiltIn { name: "axum", kind: Kind::Rust, tasks: EVERY_TASK },
+    BuiltIn { name: "bun", kind: Kind::Bun("bun@1.4.4"), tasks: EVERY_TASK },
+    BuiltIn {
+        name: "node-ws",
+        kind: Kind::Node(&["ws@8.23.0", "bufferutil@4.1.0"]),
+        tasks: EVERY_TASK,
+    },
+    BuiltIn {
+        name: "python-websockets",
+        kind: Kind::Python(&["websockets==17.4", "uvloop==0.23.0"]),
+        tasks: EVERY_TASK,
+    },
 ];
+
+/// A server of this project or of another.
+#[derive(Debug)]
+pub(crate) struct BuiltIn {
+    pub(crate) name: &'static str,
+    kind: Kind,
+    tasks: &'static [Task],
+}
+
+/// How a server is built or installed. Of the packages of a language, the first is the server,
+/// whose version is shown; the others are optional and make it faster.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Ours,
+    C,
+    Rust,
+    Bun(&'static str),
+    Node(&'static [&'static str]),
+    Python(&'static [&'static str]),
+}
+
+/// What a server does with a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Task {
+    /// Sends it back.
+    Echo,
+    /// Sends it to every connection, its sender included. Our server and the built-in peers do so
+    /// with the argument `--broadcast`.
+    FanOut,
+}
+
+const EVERY_TASK: &[Task] = &[Task::Echo, Task::FanOut];
+
+/// A server, ready to be started.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    /// The program and its arguments, with `{workers}` for the number of its worker threads.
+    command: Vec<String>,
+    environment: Vec<(&'static str, PathBuf)>,
+}
 
 impl Server {
     /// The command line that starts the server with `workers` worker threads.
     pub(crate) fn command(&self, workers: u32) -> Vec<String> {
-        let mut command = vec![self.program.display().to_string()];
-        command.extend(self.arguments.iter().cloned());
-        match self.takes {
-            Takes::Option => command.extend(["--workers".to_owned(), workers.to_string()]),
-            Takes::Argument => command.push(workers.to_string()),
-            Takes::Nothing => {}
-        }
-        command
+        let workers = workers.to_string();
+        self.command.iter().map(|part| part.replace(WORKERS, &workers)).collect()
+    }
+
+    /// A server that cannot be started.
+    #[cfg(test)]
+    pub(crate) fn named(name: &str) -> Self {
+        let (name, version) = (name.to_owned(), String::new());
+        Self { name, version, command: Vec::new(), environment: Vec::new() }
+    }
+
+    /// Whether it can have more than one worker.
+    fn takes_workers(&self) -> bool {
+        self.command.iter().any(|part| part.contains(WORKERS))
     }
 
     /// The same server with further arguments.
     pub(crate) fn with_arguments(mut self, arguments: &[&str]) -> Self {
-        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self.command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self
     }
 
     pub(crate) fn set_environment(&self, command: &mut Command) {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
     }
+}
 
-    fn native(name: &'static str, version: String, program: PathBuf) -> Self {
-        let (arguments, environment) = (Vec::new(), Vec::new());
-        Self { name, version, program, arguments, environment, takes: Takes::Argument }
-    }
-
-    fn ours(built: &Built) -> Result<Self> {
-        let arguments = ["--addr", "127.0.0.1:0", "--message-max", "134217728"];
-        Ok(Self {
-            arguments: arguments.map(str::to_owned).into(),
-            // The others do not log connections.
-            environment: vec![("RUST_LOG", "warn".into())],
-            takes: Takes::Option,
-            ..Self::native(OURS, build::our_version(), built.program("server")?)
-        })
-    }
-
-    fn node(program: PathBuf, modules: PathBuf) -> Self {
-        let script = build::folder().join("servers/node-ws.cjs").display().to_string();
-        Self {
-            arguments: vec![script],
-            environment: vec![("NODE_PATH", modules)],
-            takes: Takes::Nothing,
-            ..Self::native("node-ws", build::NODE_WS.to_owned(), program)
+impl BuiltIn {
+    /// Builds or installs the server.
+    fn prepare(&self, task: Task, built: &Built) -> Result<Server> {
+        let name = self.name;
+        let script =
+            |extension| format!("{}/servers/{name}.{extension}", build::folder().display());
+        let mut environment = Vec::new();
+        let (version, mut command) = match self.kind {
+            Kind::Ours => {
+                // The others do not log connections.
+                environment.push(("RUST_LOG", "warn".into()));
+                let arguments = ["--addr", "127.0.0.1:0", "--message-max", "134217728"];
+                let program = built.program("server")?.display().to_string();
+                let mut command = vec![program];
+                command.extend(arguments.map(str::to_owned));
+                command.extend(["--workers", WORKERS].map(str::to_owned));
+                (build::our_version(), command)
+            }
+            Kind::C => {
+                let program = build::yardstick(name)?.display().to_string();
+                ("-".to_owned(), vec![program, WORKERS.to_owned()])
+            }
+            Kind::Rust => {
+                let program = built.program(&format!("peer-{name}"))?.display().to_string();
+                (build::locked_version(name), vec![program, WORKERS.to_owned()])
+            }
+            Kind::Bun(package) => {
+                let program = build::bun(package)?.display().to_string();
+                (version_of(package), vec![program, script("ts")])
+            }
+            Kind::Node(packages) => {
+                let (program, modules) = build::node(name, packages)?;
+                environment.push(("NODE_PATH", modules));
+                (version_of(packages[0]), vec![program.display().to_string(), script("cjs")])
+            }
+            Kind::Python(packages) => {
+                let program = build::python(name, packages)?.display().to_string();
+                (version_of(packages[0]), vec![program, script("py")])
+            }
+        };
+        // The C server for fan-out does nothing else.
+        if task == Task::FanOut && !matches!(self.kind, Kind::C) {
+            command.push("--broadcast".to_owned());
         }
-    }
-
-    fn python(program: PathBuf) -> Self {
-        let script = build::folder().join("servers/python-websockets.py").display().to_string();
-        Self {
-            arguments: vec![script],
-            takes: Takes::Nothing,
-            ..Self::native("python-websockets", build::PYTHON_WEBSOCKETS.to_owned(), program)
-        }
+        Ok(Server { name: name.to_owned(), version, command, environment })
     }
 }
 
-/// Builds `load` and those servers of `among` that `options` select. Servers that are not available
-/// are reported on standard error and skipped.
-pub(crate) fn prepare(options: &Options, among: &[&str]) -> Result<(Vec<Server>, PathBuf)> {
-    if let Some(unknown) = options.servers.iter().find(|name| !NAMES.contains(&&***name)) {
-        return Err(format!("{unknown} is not one of {}", NAMES.join(", ")).into());
+/// The version in `NAME@VERSION` or `NAME==VERSION`.
+fn version_of(package: &str) -> String {
+    package.rsplit(['@', '=']).next().unwrap_or_default().to_owned()
+}
+
+/// Builds `load` and the servers that can do `task` and are selected by `options`. Servers that are
+/// not available are reported on standard error and skipped.
+pub(crate) fn prepare(options: &Options, task: Task) -> Result<(Vec<Server>, PathBuf)> {
+    prepare_some(options, task, |_| true)
+}
+
+/// As [`prepare`], but only the servers whose name is `among` those wanted.
+pub(crate) fn prepare_some(
+    options: &Options,
+    task: Task,
+    among: impl Fn(&str) -> bool,
+) -> Result<(Vec<Server>, PathBuf)> {
+    let known = || BUILT_IN.iter().map(|built_in| built_in.name);
+    if let Some(unknown) = options.only.iter().find(|name| !known().any(|known| known == **name)) {
+        return Err(
+            format!("{unknown} is not one of {}", known().collect::<Vec<_>>().join(", ")).into()
+        );
     }
     let built = Built::new()?;
     let mut servers = Vec::new();
-    let wanted = |name: &str| {
-        among.contains(&name)
-            && (options.servers.is_empty() || options.servers.iter().any(|wanted| wanted == name))
+    let is_wanted = |name: &str| {
+        among(name) && (options.only.is_empty() || options.only.iter().any(|wanted| wanted == name))
     };
-    for name in NAMES.into_iter().filter(|name| wanted(name)) {
-        match prepare_one(name, &built) {
-            Ok(server) if options.workers > 1 && matches!(server.takes, Takes::Nothing) => {
+    for built_in in BUILT_IN {
+        let name = built_in.name;
+        if !built_in.tasks.contains(&task) || !is_wanted(name) {
+            continue;
+        }
+        match built_in.prepare(task, &built) {
+            Ok(server) if options.workers > 1 && !server.takes_workers() => {
                 eprintln!("{name} is skipped: it supports only one worker");
             }
             Ok(server) => servers.push(server),
@@ -132,21 +205,16 @@ pub(crate) fn prepare(options: &Options, among: &[&str]) -> Result<(Vec<Server>,
     Ok((servers, built.program("load")?))
 }
 
-fn prepare_one(name: &'static str, built: &Built) -> Result<Server> {
-    match name {
-        OURS => Server::ours(built),
-        YARDSTICK => {
-            let program = build::yardstick()?;
-            Ok(Server::native(YARDSTICK, "-".to_owned(), program))
-        }
-        "node-ws" => {
-            let (program, modules) = build::node_ws()?;
-            Ok(Server::node(program, modules))
-        }
-        "python-websockets" => Ok(Server::python(build::python_websockets()?)),
-        name => {
-            let program = built.program(&format!("peer-{name}"))?;
-            Ok(Server::native(name, build::locked_version(name), program))
-        }
+/// Stands for the number of workers in a command.
+const WORKERS: &str = "{workers}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_parsed_from_a_package() {
+        assert_eq!(version_of("ws@8.23.0"), "8.23.0");
+        assert_eq!(version_of("websockets==17.4"), "17.4");
     }
 }

@@ -5,35 +5,30 @@ use std::fs;
 use crate::Result;
 use crate::args::Options;
 use crate::build;
+use crate::cells::{self, CELLS};
 use crate::load::{self, Figures, Place};
 use crate::machine::Machine;
 use crate::memory;
-use crate::outcome::{CellOutcome, Outcome, SATURATED_CORES, is_server_the_limit};
+use crate::outcome::{self, CellOutcome, Outcome, note};
 use crate::plot;
 use crate::process;
 use crate::record::{Record, SpeedRow};
-use crate::servers::{self, NAMES, OURS, Server};
-use crate::table::{Table, median, number};
+use crate::servers::{self, OURS, Server, Task};
+use crate::table::{Markdown, Table, median, number, ratio};
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let (servers, load) = servers::prepare(options, &NAMES)?;
+    let cells = cells::select(&options.cells, CELLS)?;
+    let (servers, load) = servers::prepare(options, Task::Echo)?;
     let machine = Machine::detect()?;
     let cpus = options.server_cpus();
     process::pin_this_process(options.load_cpu, &cpus)?;
     let place = Place { workers: options.workers, cpus: &cpus, cores: machine.cores };
     let folder = options.out.clone().unwrap_or_else(build::out_folder);
     let mut record = Record::create(&folder, "speed.csv")?;
-    println!("{}, {} cores, Linux {}", machine.cpu, machine.cores, machine.kernel);
-    println!(
-        "workers: {} on CPU {cpus}; load: CPU {}; {} messages; medians over {} x {} s",
-        options.workers,
-        options.load_cpu,
-        if options.binary { "binary" } else { "text" },
-        options.rounds,
-        options.seconds,
-    );
-    let mut all = Vec::new();
-    for cell in options.cells.iter() {
+    let kind = if options.binary { "binary" } else { "text" };
+    machine.print_heading(options, &format!("{kind} messages"));
+    let (mut all, mut failures) = (Vec::new(), 0);
+    for cell in &cells {
         let mut runs: Vec<Vec<Figures>> = vec![Vec::new(); servers.len()];
         for round in 1..=options.rounds {
             for (server, runs) in servers.iter().zip(&mut runs) {
@@ -43,29 +38,64 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                             .add(SpeedRow::new(&machine, options, cell, server, round, figures))?;
                         runs.push(figures);
                     }
-                    Err(error) => eprintln!("{error}"),
+                    Err(error) => {
+                        eprintln!("{error}");
+                        failures += 1;
+                    }
                 }
             }
         }
-        let outcomes = outcomes(&servers, &runs);
+        let outcomes = outcomes(&servers, &runs, medians);
         print!("\n{}  ({})\n{}", cell.name, cell.title(), table(&outcomes));
-        all.push(CellOutcome { cell: *cell, outcomes });
+        all.push(CellOutcome { title: cell.title(), outcomes });
     }
-    for (name, drawing) in
-        [("throughput.svg", plot::throughput(&all)?), ("latency.svg", plot::latency(&all)?)]
-    {
-        fs::write(folder.join(name), drawing)?;
+    for (name, text) in [
+        ("throughput.svg", plot::throughput(&all)?),
+        ("latency.svg", plot::latency(&all, "Echo latency")?),
+        ("speed.md", markdown(&servers, &all).to_string()),
+    ] {
+        fs::write(folder.join(name), text)?;
     }
     println!();
     memory::idle(&servers, &machine, &cpus, options)?;
-    println!("\nspeed.csv, memory.csv, throughput.svg and latency.svg are in {}", folder.display());
-    Ok(())
+    println!(
+        "\nspeed.csv, speed.md, memory.csv, throughput.svg and latency.svg are in {}",
+        folder.display()
+    );
+    outcome::all_succeeded(failures)
+}
+
+/// The README's table: CPU time per message, ours in microseconds and the others as multiples.
+fn markdown(servers: &[Server], cells: &[CellOutcome<Figures>]) -> Markdown {
+    let mut table = Markdown::new("messages", servers.iter().map(|server| server.name.clone()));
+    for cell in cells {
+        let ours = cell.of(OURS).map(|ours| ours.server_cpu_us_per_message);
+        table.add(
+            &cell.title,
+            servers.iter().map(|server| {
+                let cpu = cell.of(&server.name)?.server_cpu_us_per_message;
+                Some(match ours {
+                    Some(ours) if server.name != OURS => ratio(cpu / ours),
+                    _ => format!("{} us", number(cpu)),
+                })
+            }),
+        );
+    }
+    table
 }
 
 /// Medians of the servers that have at least one run.
-fn outcomes(servers: &[Server], runs: &[Vec<Figures>]) -> Vec<Outcome> {
+pub(crate) fn outcomes<F>(
+    servers: &[Server],
+    runs: &[Vec<F>],
+    medians: impl Fn(&[F]) -> F,
+) -> Vec<Outcome<F>> {
     let pairs = servers.iter().zip(runs).filter(|(_, runs)| !runs.is_empty());
-    pairs.map(|(server, runs)| Outcome { server: server.name, figures: medians(runs) }).collect()
+    let outcome = |(server, runs): (&Server, &Vec<F>)| Outcome {
+        server: server.name.clone(),
+        figures: medians(runs),
+    };
+    pairs.map(outcome).collect()
 }
 
 pub(crate) fn medians(runs: &[Figures]) -> Figures {
@@ -84,22 +114,7 @@ pub(crate) fn medians(runs: &[Figures]) -> Figures {
     }
 }
 
-/// A warning for a row that does not show the server's limit.
-fn note(figures: &Figures) -> String {
-    let mut notes = Vec::new();
-    if !is_server_the_limit(figures) {
-        notes.push(match figures.load_cores >= SATURATED_CORES {
-            true => "load was the limit, not the server",
-            false => "neither the server nor load was the limit",
-        });
-    }
-    if figures.stolen_percent > load::STOLEN_PERCENT_MAX {
-        notes.push("the hypervisor stole time");
-    }
-    notes.join("; ")
-}
-
-fn table(outcomes: &[Outcome]) -> Table {
+fn table(outcomes: &[Outcome<Figures>]) -> Table {
     let mut table = Table::new(&[
         "server",
         "messages/s",
@@ -116,7 +131,7 @@ fn table(outcomes: &[Outcome]) -> Table {
         let cpu = figures.server_cpu_us_per_message;
         let ratio = ours.map(|ours| cpu / ours.figures.server_cpu_us_per_message);
         table.add([
-            (*server).to_owned(),
+            server.clone(),
             number(figures.messages_per_s),
             number(figures.latency_p50_us),
             number(figures.latency_p99_us),
@@ -124,7 +139,7 @@ fn table(outcomes: &[Outcome]) -> Table {
             format!("{cpu:.3}"),
             ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
             format!("{:.2}", figures.server_cores),
-            note(figures),
+            note(figures.server_cores, figures.load_cores, figures.workers, figures.stolen_percent),
         ]);
     }
     table

@@ -3,19 +3,22 @@
 
 use crate::Result;
 use crate::args::Options;
+use crate::cells::{self, CELLS};
 use crate::load::{self, Place};
 use crate::machine::Machine;
 use crate::process;
-use crate::servers::{self, OURS, YARDSTICK};
+use crate::servers::{self, OURS, Task, YARDSTICK};
 use crate::speed;
 use crate::table::Table;
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let (servers, load) = servers::prepare(options, &[OURS, YARDSTICK])?;
+    let cells = cells::select(&options.cells, CELLS)?;
+    let among = |name: &str| [OURS, YARDSTICK].contains(&name);
+    let (servers, load) = servers::prepare_some(options, Task::Echo, among)?;
     let cores = Machine::detect()?.cores;
     let cpus = options.server_cpus.clone().unwrap_or_else(|| "0,1".to_owned());
     process::pin_this_process(options.load_cpu, &cpus)?;
-    for cell in options.cells.iter() {
+    for cell in &cells {
         // For each server, the runs with one worker and those with two.
         let mut runs = vec![[Vec::new(), Vec::new()]; servers.len()];
         for _ in 0..options.rounds {
@@ -31,7 +34,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let [one, two] =
                 runs.each_ref().map(|runs| speed::medians(runs).server_cpu_us_per_message);
             table.add([
-                server.name.to_owned(),
+                server.name.clone(),
                 format!("{one:.3}"),
                 format!("{two:.3}"),
                 format!("{:.2}", two / one),

@@ -1,4 +1,4 @@
-//! Plain-text tables, and medians.
+//! Tables in plain text and in Markdown, and medians.
 
 use std::fmt;
 
@@ -43,6 +43,41 @@ impl fmt::Display for Table {
     }
 }
 
+/// A Markdown table, for a README.
+#[derive(Debug)]
+pub(crate) struct Markdown {
+    columns: usize,
+    text: String,
+}
+
+impl Markdown {
+    /// A table with the heads of its columns; `corner` is the head of the first.
+    pub(crate) fn new(corner: &str, heads: impl IntoIterator<Item = String>) -> Self {
+        let mut table = Self { columns: 1, text: format!("| {corner} |") };
+        for head in heads {
+            table.columns += 1;
+            table.text += &format!(" {head} |");
+        }
+        table.text += &format!("\n|{}\n", "---|".repeat(table.columns));
+        table
+    }
+
+    /// Adds a row. A missing value becomes a dash.
+    pub(crate) fn add(&mut self, head: &str, cells: impl IntoIterator<Item = Option<String>>) {
+        self.text += &format!("| {head} |");
+        for cell in cells {
+            self.text += &format!(" {} |", cell.as_deref().unwrap_or("-"));
+        }
+        self.text.push('\n');
+    }
+}
+
+impl fmt::Display for Markdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 /// The median of `values`.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
@@ -74,6 +109,11 @@ pub(crate) fn number(value: f64) -> String {
     spaced + fraction
 }
 
+/// Formats a multiple: two decimals below ten, none above.
+pub(crate) fn ratio(value: f64) -> String {
+    if value < 9.995 { format!("{value:.2}") } else { format!("{value:.0}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +136,15 @@ mod tests {
         ] {
             assert_eq!(number(value), text);
         }
+    }
+
+    #[test]
+    fn a_markdown_table_has_a_dash_for_a_missing_value() {
+        let mut table = Markdown::new("server", ["one".to_owned(), "two".to_owned()]);
+        table.add("a", [Some(ratio(1.052)), None]);
+        table.add("b", [Some(ratio(12.3)), Some(ratio(9.999))]);
+        let text = "| server | one | two |\n|---|---|---|\n| a | 1.05 | - |\n| b | 12 | 10 |\n";
+        assert_eq!(table.to_string(), text);
     }
 
     #[test]
