@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::servers::PORT;
+
 /// Compares ws-reactor with other WebSocket servers: the same work, in turn, in one run.
 ///
 /// Builds everything first. Servers whose tools (Node, Python, a C compiler) are missing are
@@ -51,6 +53,11 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "CELLS", default_value = "all")]
     pub(crate) cells: String,
 
+    /// Also measure the server that COMMAND starts, repeatable. It listens on 127.0.0.1:{port}, has
+    /// {workers} threads if the command says so, and stays one process in the foreground.
+    #[arg(long, global = true, value_name = "NAME=COMMAND", value_parser = Also::parse)]
+    pub(crate) also: Vec<Also>,
+
     /// Names of the servers to measure, as in ws-reactor,axum [default: all that are available].
     #[arg(long, global = true, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
@@ -82,12 +89,59 @@ pub(crate) struct Options {
     pub(crate) out: Option<PathBuf>,
 }
 
+/// A server that the user starts.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Also {
+    pub(crate) name: String,
+    /// The program and its arguments, with placeholders.
+    pub(crate) command: Vec<String>,
+}
+
+impl Also {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (name, command) = text.split_once('=').ok_or("there is no = after the name")?;
+        if name.is_empty() || name.contains(',') {
+            return Err("the name must not be empty or contain a comma".to_owned());
+        }
+        // The shell's quotes, but no variables and no operators: a shell would be a further process.
+        let command = shlex::split(command).ok_or("a quote is not closed")?;
+        if command.is_empty() {
+            return Err("there is no command after the =".to_owned());
+        }
+        if !command.iter().any(|part| part.contains(PORT)) {
+            return Err("the command has no {port} on which the server listens".to_owned());
+        }
+        Ok(Self { name: name.to_owned(), command })
+    }
+}
+
 impl Options {
     pub(crate) fn server_cpus(&self) -> String {
         match (&self.server_cpus, self.workers) {
             (Some(cpus), _) => cpus.clone(),
             (None, 1) => "1".to_owned(),
             (None, workers) => format!("1-{workers}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_of_the_user_is_a_name_and_a_command() {
+        let also = Also::parse("mine=node 'my server.js' --port={port} --name=x").expect("valid");
+        assert_eq!(also.name, "mine");
+        assert_eq!(also.command, ["node", "my server.js", "--port={port}", "--name=x"]);
+    }
+
+    #[test]
+    fn a_server_of_the_user_without_name_command_or_port_is_refused() {
+        for text in
+            ["node {port}", "=node {port}", "a,b=node {port}", "a=", "a=node", "a='node {port}"]
+        {
+            assert!(Also::parse(text).is_err(), "{text}");
         }
     }
 }

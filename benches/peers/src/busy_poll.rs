@@ -11,8 +11,9 @@ use crate::speed;
 use crate::table::{Table, number};
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let (mut servers, load) = servers::prepare_some(options, Task::Echo, |name| name == OURS)?;
-    let Some(blocking) = servers.pop() else { return Err("only ws-reactor has it".into()) };
+    let (servers, load) = servers::prepare_some(options, Task::Echo, |name| name == OURS)?;
+    let ours = servers.into_iter().find(|server| server.name == OURS);
+    let Some(blocking) = ours else { return Err("only ws-reactor has it".into()) };
     let servers = [blocking.clone(), blocking.with_arguments(&["--busy-poll", BUDGET_US])];
     let cores = Machine::detect()?.cores;
     let cpus = options.server_cpus();

@@ -158,7 +158,9 @@ fn measure_once(
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).trim().into());
     }
-    Ok(serde_json::from_slice(&output.stdout)?)
+    let figures: FanFigures = serde_json::from_slice(&output.stdout)?;
+    process::check_that_it_worked(figures.server_cores)?;
+    Ok(figures)
 }
 
 fn medians(runs: &[FanFigures]) -> FanFigures {

@@ -9,7 +9,7 @@ use crate::Result;
 use crate::args::Options;
 use crate::cells::Cell;
 use crate::machine;
-use crate::process::Running;
+use crate::process::{self, Running};
 use crate::servers::Server;
 
 /// The figures of `load`'s report that are used here.
@@ -82,6 +82,7 @@ fn measure_once(
         return Err(String::from_utf8_lossy(&output.stderr).trim().into());
     }
     let figures: Figures = serde_json::from_slice(&output.stdout)?;
+    process::check_that_it_worked(figures.server_cores)?;
     Ok(Figures { workers: place.workers, ..figures })
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::Result;
-use crate::args::Options;
+use crate::args::{Also, Options};
 use crate::build::{self, Built};
 
 /// Our server's name in the tables.
@@ -75,16 +75,24 @@ const EVERY_TASK: &[Task] = &[Task::Echo, Task::FanOut];
 pub(crate) struct Server {
     pub(crate) name: String,
     pub(crate) version: String,
-    /// The program and its arguments, with `{workers}` for the number of its worker threads.
+    /// The program and its arguments, with `{workers}` for the number of its worker threads, and
+    /// `{port}` if it cannot choose a free one itself.
     command: Vec<String>,
     environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Server {
-    /// The command line that starts the server with `workers` worker threads.
-    pub(crate) fn command(&self, workers: u32) -> Vec<String> {
-        let workers = workers.to_string();
-        self.command.iter().map(|part| part.replace(WORKERS, &workers)).collect()
+    /// The command line that starts the server with `workers` worker threads. `port` is used if
+    /// [`takes_port`](Self::takes_port).
+    pub(crate) fn command(&self, workers: u32, port: u16) -> Vec<String> {
+        let (workers, port) = (workers.to_string(), port.to_string());
+        let part = |part: &String| part.replace(WORKERS, &workers).replace(PORT, &port);
+        self.command.iter().map(part).collect()
+    }
+
+    /// Whether it listens on a port of our choice. Otherwise it prints `listening on ADDRESS`.
+    pub(crate) fn takes_port(&self) -> bool {
+        self.command.iter().any(|part| part.contains(PORT))
     }
 
     /// A server that cannot be started.
@@ -169,35 +177,34 @@ pub(crate) fn prepare(options: &Options, task: Task) -> Result<(Vec<Server>, Pat
     prepare_some(options, task, |_| true)
 }
 
-/// As [`prepare`], but only the servers whose name is `among` those wanted.
+/// As [`prepare`], but only the built-in servers whose name is `among` those wanted.
 pub(crate) fn prepare_some(
     options: &Options,
     task: Task,
     among: impl Fn(&str) -> bool,
 ) -> Result<(Vec<Server>, PathBuf)> {
-    let known = || BUILT_IN.iter().map(|built_in| built_in.name);
-    if let Some(unknown) = options.only.iter().find(|name| !known().any(|known| known == **name)) {
-        return Err(
-            format!("{unknown} is not one of {}", known().collect::<Vec<_>>().join(", ")).into()
-        );
-    }
+    check_names(options)?;
     let built = Built::new()?;
     let mut servers = Vec::new();
-    let is_wanted = |name: &str| {
-        among(name) && (options.only.is_empty() || options.only.iter().any(|wanted| wanted == name))
+    let mut add = |server: Server| match options.workers > 1 && !server.takes_workers() {
+        true => eprintln!("{} is skipped: it supports only one worker", server.name),
+        false => servers.push(server),
     };
+    let is_selected =
+        |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
     for built_in in BUILT_IN {
         let name = built_in.name;
-        if !built_in.tasks.contains(&task) || !is_wanted(name) {
+        if !built_in.tasks.contains(&task) || !among(name) || !is_selected(name) {
             continue;
         }
         match built_in.prepare(task, &built) {
-            Ok(server) if options.workers > 1 && !server.takes_workers() => {
-                eprintln!("{name} is skipped: it supports only one worker");
-            }
-            Ok(server) => servers.push(server),
+            Ok(server) => add(server),
             Err(error) => eprintln!("{name} is skipped: {error}"),
         }
+    }
+    for Also { name, command } in options.also.iter().filter(|also| is_selected(&also.name)) {
+        let (name, version) = (name.clone(), "-".to_owned());
+        add(Server { name, version, command: command.clone(), environment: Vec::new() });
     }
     if servers.is_empty() {
         return Err("there is no server to measure".into());
@@ -205,12 +212,40 @@ pub(crate) fn prepare_some(
     Ok((servers, built.program("load")?))
 }
 
+/// Checks that `--also` gives new names and `--only` known ones.
+fn check_names(options: &Options) -> Result<()> {
+    let mut known: Vec<&str> = BUILT_IN.iter().map(|built_in| built_in.name).collect();
+    for Also { name, .. } in &options.also {
+        if known.contains(&&**name) {
+            return Err(format!("--also: there is already a server {name}").into());
+        }
+        known.push(name);
+    }
+    match options.only.iter().find(|name| !known.contains(&&***name)) {
+        Some(unknown) => {
+            Err(format!("--only: {unknown} is not one of {}", known.join(", ")).into())
+        }
+        None => Ok(()),
+    }
+}
+
 /// Stands for the number of workers in a command.
 const WORKERS: &str = "{workers}";
+
+/// Stands for the port in a command.
+pub(crate) const PORT: &str = "{port}";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn placeholders_of_a_command_are_replaced() {
+        let command = ["serve", "--port={port}", "{workers}"].map(str::to_owned).into();
+        let server = Server { command, ..Server::named("mine") };
+        assert!(server.takes_port() && server.takes_workers());
+        assert_eq!(server.command(2, 9001), ["serve", "--port=9001", "2"]);
+    }
 
     #[test]
     fn a_version_is_parsed_from_a_package() {
