@@ -19,24 +19,27 @@ pub(crate) const FAN_YARDSTICK: &str = "rawfan";
 /// All servers, in the order of the tables. Each is a line here, and a file: `yardstick/NAME.c`,
 /// `src/bin/peer-NAME.rs`, `servers/NAME.cjs`, `servers/NAME.ts` for Bun, or `servers/NAME.py`.
 pub(crate) const BUILT_IN: &[BuiltIn] = &[
-    BuiltIn { name: OURS, kind: Kind::Ours, tasks: EVERY_TASK },
-    BuiltIn { name: YARDSTICK, kind: Kind::C, tasks: &[Task::Echo] },
-    BuiltIn { name: FAN_YARDSTICK, kind: Kind::C, tasks: &[Task::FanOut] },
-    BuiltIn { name: "fastwebsockets", kind: Kind::Rust, tasks: &[Task::Echo] },
-    BuiltIn { name: "tokio-tungstenite", kind: Kind::Rust, tasks: EVERY_TASK },
-    BuiltIn { name: "axum", kind: Kind::Rust, tasks: EVERY_TASK },
-    BuiltIn { name: "bun", kind: Kind::Bun("bun@1.4.4"), tasks: EVERY_TASK },
-    BuiltIn {
-        name: "node-ws",
-        kind: Kind::Node(&["ws@8.23.0", "bufferutil@4.1.0"]),
-        tasks: EVERY_TASK,
-    },
-    BuiltIn {
-        name: "python-websockets",
-        kind: Kind::Python(&["websockets==17.4", "uvloop==0.23.0"]),
-        tasks: EVERY_TASK,
-    },
+    server(OURS, Kind::Ours, EVERY_TASK),
+    server(YARDSTICK, Kind::C, ECHO),
+    server(FAN_YARDSTICK, Kind::C, &[Task::FanOut]),
+    server("fastwebsockets", Kind::Rust, ECHO),
+    server("tokio-tungstenite", Kind::Rust, EVERY_TASK),
+    server("axum", Kind::Rust, EVERY_TASK),
+    server("tokio-websockets", Kind::Rust, ECHO),
+    server("sockudo-ws", Kind::Rust, ECHO),
+    server("actix-ws", Kind::Rust, ECHO),
+    server("bun", Kind::Bun("bun@1.4.4"), EVERY_TASK),
+    server("node-ws", Kind::Node(&["ws@8.23.0", "bufferutil@4.1.0"]), EVERY_TASK),
+    server("picows", Kind::Python(&["picows==2.3.1", UVLOOP]), ECHO),
+    server("python-websockets", Kind::Python(&["websockets==17.4", UVLOOP]), EVERY_TASK),
 ];
+
+const fn server(name: &'static str, kind: Kind, tasks: &'static [Task]) -> BuiltIn {
+    BuiltIn { name, kind, tasks }
+}
+
+/// An optional package for servers on asyncio.
+const UVLOOP: &str = "uvloop==0.23.0";
 
 /// A server of this project or of another.
 #[derive(Debug)]
@@ -67,6 +70,8 @@ pub(crate) enum Task {
     /// with the argument `--broadcast`.
     FanOut,
 }
+
+const ECHO: &[Task] = &[Task::Echo];
 
 const EVERY_TASK: &[Task] = &[Task::Echo, Task::FanOut];
 
@@ -155,7 +160,8 @@ impl BuiltIn {
             }
             Kind::Python(packages) => {
                 let program = build::python(name, packages)?.display().to_string();
-                (version_of(packages[0]), vec![program, script("py")])
+                // Without -P, a script that is named after a package would be imported instead.
+                (version_of(packages[0]), vec![program, "-P".to_owned(), script("py")])
             }
         };
         // The C server for fan-out does nothing else.

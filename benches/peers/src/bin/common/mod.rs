@@ -23,15 +23,19 @@ pub(crate) fn is_broadcast() -> bool {
     env::args().any(|argument| argument == "--broadcast")
 }
 
-/// A runtime with [`workers`] threads. One worker uses tokio's current-thread runtime, which needs
-/// no locks and no other threads.
+/// A runtime with [`workers`] threads.
 pub(crate) fn runtime() -> Runtime {
+    runtime_builder().build().expect("a runtime can be started")
+}
+
+/// One worker uses tokio's current-thread runtime, which needs no locks and no other threads.
+pub(crate) fn runtime_builder() -> Builder {
     let mut builder = match workers() {
         1 => Builder::new_current_thread(),
         _ => Builder::new_multi_thread(),
     };
-    let builder = builder.worker_threads(workers()).enable_io();
-    builder.build().expect("a runtime can be started")
+    builder.worker_threads(workers()).enable_io();
+    builder
 }
 
 /// A listener on a free port, whose address is printed on standard output.
