@@ -31,6 +31,12 @@ pub(crate) enum Bench {
     Churn,
     /// CPU time per message with two workers compared to one, for ws-reactor and raw-epoll.
     Steps,
+    /// Latency at a fixed rate, the same for every server: 50 % and 80 % of the throughput of the
+    /// slowest, as tables, CSV and plot.
+    FixedRate,
+    /// Latency of small echoes on 63 connections beside one that sends messages of 1 MiB, as tables,
+    /// CSV and plot.
+    Mixed,
     /// One message to many: CPU time per delivery and deliveries per second, as tables, CSV and plot.
     FanOut,
     /// Round trip of one connection with and without `--busy-poll`, for ws-reactor.

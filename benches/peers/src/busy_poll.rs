@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::args::Options;
 use crate::cells;
-use crate::load::{self, Place};
+use crate::load::{Load, Place};
 use crate::machine::Machine;
 use crate::process;
 use crate::servers::{self, OURS, Task};
@@ -19,11 +19,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let cpus = options.server_cpus();
     process::pin_this_process(options.load_cpu, &cpus)?;
     let place = Place { workers: options.workers, cpus: &cpus, cores };
+    let load = Load { program: &load, place, options };
     let cell = cells::LATENCY;
     let mut runs = [Vec::new(), Vec::new()];
     for _ in 0..options.rounds {
         for (server, runs) in servers.iter().zip(&mut runs) {
-            runs.push(load::measure(&load, server, &cell, place, options)?);
+            runs.push(load.measure(server, &cell, None)?);
         }
     }
     let medians = runs.each_ref().map(|runs| speed::medians(runs));

@@ -87,7 +87,18 @@ pub(crate) const CELLS: &[Cell] = &[
     cell("64c-16K-d1", 64, 16 << 10, 1),
     small("16c-64K-d4", 16, 64 << 10, 4),
     cell("4c-1M-d2", 4, 1 << 20, 2),
+    // The shape of HttpArena's WebSocket test.
+    cell("512c-5B-d1", 512, 5, 1),
+    cell("4096c-5B-d1", 4096, 5, 1),
 ];
+
+/// Cells for round trips at a fixed rate. Their depth limits only the run that finds the rate.
+pub(crate) const FIXED_RATE: &[Cell] =
+    &[small("64c-32B-d1", 64, 32, 1), cell("64c-16K-d1", 64, 16 << 10, 1)];
+
+/// Many small echoes, and the large messages beside them.
+pub(crate) const MIXED_SMALL: Cell = cell("63c-32B-d1", 63, 32, 1);
+pub(crate) const MIXED_LARGE: Cell = cell("1c-1M-d2", 1, 1 << 20, 2);
 
 /// Part of a cell's name.
 #[cfg(test)]
@@ -105,7 +116,9 @@ mod tests {
 
     #[test]
     fn names_match_the_workloads() {
-        for Cell { name, connections, size, depth, .. } in CELLS {
+        for Cell { name, connections, size, depth, .. } in
+            CELLS.iter().chain(FIXED_RATE).chain([&MIXED_SMALL, &MIXED_LARGE])
+        {
             assert_eq!(*name, format!("{connections}c-{}-d{depth}", size_name(*size)));
         }
     }

@@ -1,7 +1,7 @@
 //! One run of the `load` example against one server.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde::Deserialize;
 
@@ -9,6 +9,7 @@ use crate::Result;
 use crate::args::Options;
 use crate::cells::Cell;
 use crate::machine;
+use crate::outcome::STOLEN_PERCENT_MAX;
 use crate::process::{self, Running};
 use crate::servers::Server;
 
@@ -40,50 +41,72 @@ pub(crate) struct Place<'a> {
     pub(crate) cores: usize,
 }
 
-/// Measures `server` on a quiet machine.
-pub(crate) fn measure(
-    load: &Path,
-    server: &Server,
-    cell: &Cell,
-    place: Place<'_>,
-    options: &Options,
-) -> Result<Figures> {
-    let once = || measure_once(load, server, cell, place, options);
-    let (figures, stolen_percent) = machine::undisturbed(place.cores, once)
-        .map_err(|error| format!("{} in {}: {error}", server.name, cell.name))?;
-    Ok(Figures { stolen_percent, ..figures })
+/// The program `load`, and how to run it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) place: Place<'a>,
+    pub(crate) options: &'a Options,
 }
 
-fn measure_once(
-    load: &Path,
-    server: &Server,
-    cell: &Cell,
-    place: Place<'_>,
-    options: &Options,
-) -> Result<Figures> {
-    let running = Running::start(server, place.workers, place.cpus)?;
-    let mut command = Command::new(load);
-    command.arg("--json").args(["--warmup", WARMUP_S]);
-    command.args(["--url", &format!("ws://{}/", running.address)]);
-    for (option, value) in [
-        ("--pid", running.pid()),
-        ("--connections", cell.connections),
-        ("--size", cell.size as u32),
-        ("--depth", cell.depth),
-        ("--duration", options.seconds),
-    ] {
-        command.args([option, &value.to_string()]);
+impl Load<'_> {
+    /// Measures `server` on a quiet machine: as fast as it echoes, or at `rate` messages per second.
+    pub(crate) fn measure(
+        &self,
+        server: &Server,
+        cell: &Cell,
+        rate: Option<f64>,
+    ) -> Result<Figures> {
+        let once = || {
+            let running = Running::start(server, self.place.workers, self.place.cpus)?;
+            let output = self.command(&running, cell, rate).output();
+            figures(&output.map_err(|error| format!("load: {error}"))?)
+        };
+        let (figures, stolen_percent) = machine::undisturbed(self.place.cores, once)
+            .map_err(|error| format!("{} in {}: {error}", server.name, cell.name))?;
+        Ok(Figures { stolen_percent, workers: self.place.workers, ..figures })
     }
-    if options.binary {
-        command.arg("--binary");
+
+    /// The command that measures a server and prints a report.
+    pub(crate) fn command(&self, running: &Running, cell: &Cell, rate: Option<f64>) -> Command {
+        let mut command = Command::new(self.program);
+        command.arg("--json").args(["--warmup", WARMUP_S]);
+        command.args(["--url", &format!("ws://{}/", running.address)]);
+        for (option, value) in [
+            ("--pid", running.pid()),
+            ("--connections", cell.connections),
+            ("--size", cell.size as u32),
+            ("--depth", cell.depth),
+            ("--duration", self.options.seconds),
+        ] {
+            command.args([option, &value.to_string()]);
+        }
+        if let Some(rate) = rate {
+            command.args(["--rate", &format!("{rate:.0}")]);
+        }
+        if self.options.binary {
+            command.arg("--binary");
+        }
+        command
     }
-    let output = command.output().map_err(|error| format!("load: {error}"))?;
+}
+
+/// The report of a run.
+pub(crate) fn figures(output: &Output) -> Result<Figures> {
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).trim().into());
     }
     let figures: Figures = serde_json::from_slice(&output.stdout)?;
     process::check_that_it_worked(figures.server_cores)?;
-    Ok(Figures { workers: place.workers, ..figures })
+    Ok(figures)
+}
+
+/// A warning if the machine was disturbed.
+pub(crate) fn stolen_note(figures: &Figures) -> String {
+    match figures.stolen_percent > STOLEN_PERCENT_MAX {
+        true => "the hypervisor stole time".to_owned(),
+        false => String::new(),
+    }
 }
 
 /// Long enough for Node's compiler.

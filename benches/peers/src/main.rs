@@ -1,7 +1,7 @@
 //! Compares ws-reactor with other WebSocket servers: the same work, in turn, in one run.
 //!
 //! `servers` lists and builds them, and `process` runs one on its own core; `speed`, `fan_out`,
-//! `memory`, `churn`, `steps` and `busy_poll` each measure one thing and print it.
+//! `latency`, `mixed`, `memory`, `churn`, `steps` and `busy_poll` each measure one thing and print it.
 //!
 //! ```sh
 //! cargo run --release --manifest-path benches/peers/Cargo.toml -- --help
@@ -17,6 +17,8 @@ mod load;
 mod client;
 mod speed;
 mod fan_out;
+mod latency;
+mod mixed;
 mod memory;
 mod churn;
 mod steps;
@@ -45,6 +47,8 @@ fn main() -> ExitCode {
         Bench::Memory => memory::run(&options),
         Bench::Churn => churn::run(&options),
         Bench::Steps => steps::run(&options),
+        Bench::FixedRate => latency::run(&options),
+        Bench::Mixed => mixed::run(&options),
         Bench::FanOut => fan_out::run(&options),
         Bench::BusyPoll => busy_poll::run(&options),
     };

@@ -99,6 +99,69 @@ impl<'a> SpeedRow<'a> {
     }
 }
 
+/// A run of `fixed-rate` or `mixed`.
+#[derive(Debug, Serialize)]
+pub(crate) struct LatencyRow<'a> {
+    date: &'a str,
+    cpu: &'a str,
+    kernel: &'a str,
+    cores: usize,
+    cell: &'a str,
+    condition: &'a str,
+    server: &'a str,
+    version: &'a str,
+    workers: u32,
+    round: u32,
+    /// Empty in closed loop.
+    rate_per_s: Option<f64>,
+    messages_per_s: f64,
+    megabytes_per_s: f64,
+    latency_p50_us: f64,
+    latency_p99_us: f64,
+    latency_p999_us: f64,
+    server_cores: f64,
+    load_cores: f64,
+    stolen_percent: f64,
+}
+
+impl<'a> LatencyRow<'a> {
+    pub(crate) fn new(
+        machine: &'a Machine,
+        cell: &'a str,
+        condition: &'a str,
+        server: &'a Server,
+        round: u32,
+        figures: &Figures,
+    ) -> Self {
+        Self {
+            date: &machine.date,
+            cpu: &machine.cpu,
+            kernel: &machine.kernel,
+            cores: machine.cores,
+            cell,
+            condition,
+            server: &server.name,
+            version: &server.version,
+            workers: figures.workers,
+            round,
+            rate_per_s: None,
+            messages_per_s: figures.messages_per_s,
+            megabytes_per_s: figures.megabytes_per_s,
+            latency_p50_us: figures.latency_p50_us,
+            latency_p99_us: figures.latency_p99_us,
+            latency_p999_us: figures.latency_p999_us,
+            server_cores: figures.server_cores,
+            load_cores: figures.load_cores,
+            stolen_percent: figures.stolen_percent,
+        }
+    }
+
+    /// A run at a fixed rate.
+    pub(crate) fn at(self, rate: f64) -> Self {
+        Self { rate_per_s: Some(rate), ..self }
+    }
+}
+
 /// A run of `fan-out`.
 #[derive(Debug, Serialize)]
 pub(crate) struct FanOutRow<'a> {

@@ -6,7 +6,7 @@ use crate::Result;
 use crate::args::Options;
 use crate::build;
 use crate::cells::{self, CELLS};
-use crate::load::{self, Figures, Place};
+use crate::load::{Figures, Load, Place};
 use crate::machine::Machine;
 use crate::memory;
 use crate::outcome::{self, CellOutcome, Outcome, note};
@@ -23,6 +23,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let cpus = options.server_cpus();
     process::pin_this_process(options.load_cpu, &cpus)?;
     let place = Place { workers: options.workers, cpus: &cpus, cores: machine.cores };
+    let load = Load { program: &load, place, options };
     let folder = options.out.clone().unwrap_or_else(build::out_folder);
     let mut record = Record::create(&folder, "speed.csv")?;
     let kind = if options.binary { "binary" } else { "text" };
@@ -32,7 +33,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let mut runs: Vec<Vec<Figures>> = vec![Vec::new(); servers.len()];
         for round in 1..=options.rounds {
             for (server, runs) in servers.iter().zip(&mut runs) {
-                match load::measure(&load, server, cell, place, options) {
+                match load.measure(server, cell, None) {
                     Ok(figures) => {
                         record
                             .add(SpeedRow::new(&machine, options, cell, server, round, figures))?;

@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::args::Options;
 use crate::cells::{self, CELLS};
-use crate::load::{self, Place};
+use crate::load::{Load, Place};
 use crate::machine::Machine;
 use crate::process;
 use crate::servers::{self, OURS, Task, YARDSTICK};
@@ -14,7 +14,7 @@ use crate::table::Table;
 pub(crate) fn run(options: &Options) -> Result<()> {
     let cells = cells::select(&options.cells, CELLS)?;
     let among = |name: &str| [OURS, YARDSTICK].contains(&name);
-    let (servers, load) = servers::prepare_some(options, Task::Echo, among)?;
+    let (servers, program) = servers::prepare_some(options, Task::Echo, among)?;
     let cores = Machine::detect()?.cores;
     let cpus = options.server_cpus.clone().unwrap_or_else(|| "0,1".to_owned());
     process::pin_this_process(options.load_cpu, &cpus)?;
@@ -25,7 +25,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             for (server, runs) in servers.iter().zip(&mut runs) {
                 for (workers, runs) in (1..).zip(runs) {
                     let place = Place { workers, cpus: &cpus, cores };
-                    runs.push(load::measure(&load, server, cell, place, options)?);
+                    let load = Load { program: &program, place, options };
+                    runs.push(load.measure(server, cell, None)?);
                 }
             }
         }
