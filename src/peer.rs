@@ -92,7 +92,8 @@ impl<'p, S> Peer<'p, S> {
     ///
     /// Pings continue. While input waits, the peer's answer may be part of it, so the peer counts as
     /// alive while its TCP acknowledges everything that it was sent. The end of its stream and its
-    /// close frame wait too, and an error of the connection is only noticed by a send.
+    /// close frame wait too, and an error of the connection is only noticed by a send: without pings,
+    /// a peer that has reset its connection stays until the pause ends.
     pub fn pause_reading(&mut self) {
         if self.is_open() {
             self.outbox.pauses.set(ReadPauses::HANDLER);

@@ -3,20 +3,21 @@
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::mpsc::channel;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use support::client::{
-    DEADLINE, ask, close, connect, dial, expect_bytes, expect_close, expect_raw_close, open_raw,
-    read_all, wait_until,
+    DEADLINE, ask, close, connect, dial, expect_bytes, expect_close, expect_raw_close, open_on,
+    open_raw, read_all, wait_until,
 };
 use support::frames;
 use support::requests::GOOD_REQUEST;
-use support::servers::{address, local, serve, serve_with, stop};
+use support::servers::{LOCAL, address, local, serve, serve_with, stop};
 use tungstenite::Message;
-use ws_reactor::{Config, Echo, Server, ServerHandle};
+use ws_reactor::{Config, Echo, Handler, Peer, Reply, Server, ServerHandle};
 
 /// The reason in the server's close frames.
 const REASON: &str = "the server is shutting down";
@@ -220,4 +221,46 @@ fn a_busy_server_stops_too() {
     }
     let stats = stop(&server);
     assert_eq!(stats.messages_in, stats.messages_out);
+}
+
+/// Blocks in its callbacks until the test lets it continue.
+struct Blocking {
+    entered: Sender<()>,
+    release: Arc<Mutex<Receiver<()>>>,
+}
+
+impl Handler for Blocking {
+    type State = ();
+
+    fn on_message(&mut self, _: &mut Peer<'_, ()>, message: ws_reactor::Message<'_>) -> Reply {
+        if message.as_text() == Some("block") {
+            self.entered.send(()).expect("the test listens");
+            let release = self.release.lock().expect("no panic");
+            release.recv().expect("the test releases it");
+        }
+        Reply::Echo
+    }
+}
+
+#[test]
+fn a_worker_that_is_stuck_in_a_callback_does_not_cost_other_peers_their_close_frame() {
+    let (entered, blocked) = channel();
+    let (releaser, release) = channel();
+    let release = Arc::new(Mutex::new(release));
+    let server = serve(2, || Blocking { entered: entered.clone(), release: Arc::clone(&release) });
+    let listener = TcpListener::bind(LOCAL).expect("a free port");
+    let [mut stuck, other] = [0, 1].map(|worker| {
+        let stream = dial(listener.local_addr().expect("bound"));
+        let (accepted, _) = listener.accept().expect("a client");
+        server.adopt(worker, accepted).expect("the worker runs");
+        open_on(stream)
+    });
+    stuck.write_all(&frames::client(frames::TEXT, b"block").bytes()).expect("the server reads");
+    blocked.recv_timeout(DEADLINE).expect("the callback blocks");
+    server.shutdown(FOREVER);
+    expect_raw_close(other, 1001, REASON);
+    releaser.send(()).expect("the callback waits");
+    expect_bytes(&mut stuck, &frames::server(frames::TEXT, b"block").bytes());
+    expect_raw_close(stuck, 1001, REASON);
+    server.join().expect("no worker has failed");
 }

@@ -437,15 +437,18 @@ impl<H: Handler> Open<H> {
     /// close frame if the peer's TCP has acknowledged everything before it, otherwise at once.
     ///
     /// If the handler has paused reading, an answer may be among the unread bytes. Then the peer is
-    /// pinged again and again, and acknowledgements of all bytes are enough.
+    /// pinged again and again, and acknowledgements of all bytes that can be sent are enough: those
+    /// behind the rest of a streamed frame, which is not read, cannot.
     pub(super) fn check_idle<T: Transport>(
         &mut self,
         since: Tick,
         wire: &mut Wire<T>,
         turn: &mut TurnContext<'_, H>,
     ) -> Result<Option<End>, CloseCause> {
-        let sends_pings = turn.config.sends_pings();
         let is_held = wire.handler_holds_back_input();
+        let is_stuck = is_held && self.session.is_mid_frame();
+        let sends_pings = turn.config.sends_pings() && !is_stuck;
+        let deferred_bytes = if is_held { 0 } else { self.session.deferred_bytes() };
         let pause = turn.config.silence_before_look();
         if is_held && wire.watch().is_some_and(|watch| watch.is_answered_for(pause, turn.now)) {
             wire.unwatch();
@@ -456,7 +459,7 @@ impl<H: Handler> Open<H> {
             wire.expect_pong(ping);
             self.flush_out(wire, turn)?;
         }
-        let progress = wire.progress(self.session.deferred_bytes())?;
+        let progress = wire.progress(deferred_bytes)?;
         let holds_back_input = wire.holds_back_input();
         let watch = wire.watch_mut(|| match sends_pings {
             true => AckWatch::new(Some(progress.end), turn.now),

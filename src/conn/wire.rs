@@ -97,9 +97,9 @@ impl<T: Transport> Wire<T> {
         self.pauses.any() && self.readable
     }
 
-    /// Whether the kernel may hold input because the handler has paused reading.
-    pub(super) const fn handler_holds_back_input(&self) -> bool {
-        self.pauses.has(ReadPauses::HANDLER) && self.readable
+    /// Whether input may wait because the handler has paused reading.
+    pub(super) fn handler_holds_back_input(&self) -> bool {
+        self.pauses.has(ReadPauses::HANDLER) && (self.readable || self.has_unread())
     }
 
     fn has_unread(&self) -> bool {

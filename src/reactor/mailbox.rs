@@ -325,7 +325,8 @@ impl<T> Sender<T> {
     /// Bytes that are queued for this connection, if it is open now.
     #[must_use]
     pub fn backlog_bytes(&self, token: Token) -> Option<usize> {
-        self.common.peers.backlog(token.index, token.generation)
+        let is_ended = self.common.lock().is_ended;
+        self.common.peers.backlog(token.index, token.generation).filter(|_| !is_ended)
     }
 }
 

@@ -243,7 +243,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let ticks = self.timers.next().into_iter().chain(self.acceptor.paused_until());
         let due = ticks
             .map(|tick| self.start + tick.elapsed())
-            .chain(self.lifecycle.deadline())
+            .chain(self.lifecycle.due())
             // While congested, a wake-up of the other worker ends the wait.
             .chain(self.ticker.due().filter(|_| !is_congested))
             .chain(self.deadlines.next().filter(|_| !is_congested))
@@ -251,10 +251,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         due.map(|due| due.saturating_duration_since(now))
     }
 
-    /// Whether the worker has been drained and its last connection has ended.
+    /// Whether the worker has been drained, its last connection has ended, and the other workers
+    /// have its last messages.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        matches!(self.lifecycle, Lifecycle::Draining { .. }) && self.slots.is_empty()
+        let deadline = self.lifecycle.deadline().filter(|_| self.slots.is_empty());
+        deadline.is_some_and(|deadline| !self.links.has_unsent() || deadline <= self.now)
     }
 
     /// Gives a connection a turn, if `token` still names one. Then carries out the requests that
@@ -319,8 +321,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.links.publish(publications, |worker| self.acceptor.wake(worker));
         let refused = std::mem::take(&mut self.fanout.refused);
         self.context.counters.refused_publications.add(refused.into());
-        if self.lifecycle != Lifecycle::Serving && !self.links.has_unsent() {
-            self.fanout.stop();
+        if self.lifecycle == Lifecycle::Serving {
+            return;
+        }
+        self.fanout.stop();
+        if !self.links.has_unsent() {
             self.links.close(|worker| self.acceptor.wake(worker));
         }
     }
@@ -437,7 +442,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 self.carry_out(command);
             }
             match self.mailbox.drain_deadline() {
-                Some(deadline) if self.mailbox.has_open_links() => self.flush(deadline),
+                Some(deadline) if self.mailbox.has_open_links() => {
+                    self.ticker.stop();
+                    self.lifecycle.flush(deadline, self.now);
+                }
                 Some(deadline) => self.drain(deadline),
                 None => {}
             }
@@ -470,13 +478,6 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 self.run_turn(token, |connection, _, turn| connection.close(code, &reason, turn));
             }
             Command::Adopt(stream, peer) => self.admit(stream, peer),
-        }
-    }
-
-    /// A shutdown has begun: waits for the last messages of the other workers.
-    fn flush(&mut self, deadline: Instant) {
-        if !matches!(self.lifecycle, Lifecycle::Draining { .. }) {
-            self.lifecycle = Lifecycle::Flushing { deadline };
         }
     }
 
@@ -544,9 +545,10 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         {
             self.call_on_tick(event);
         }
-        if let Some(deadline) = self.lifecycle.deadline().filter(|deadline| *deadline <= self.now) {
-            // Another worker may be stuck in a callback.
+        if let Some(deadline) = self.lifecycle.overdue_drain(self.now) {
             self.drain(deadline);
+        }
+        if self.lifecycle.deadline().is_some_and(|deadline| deadline <= self.now) {
             for token in self.slots.tokens() {
                 self.run_turn(token, |connection, _, turn| {
                     connection.terminate(CloseCause::Shutdown, turn)

@@ -285,7 +285,7 @@ impl ServerHandle {
 
     /// Bytes queued for a peer that the kernel has not taken yet, including echoes, at the end of the
     /// connection's last turn; see [`Peer::backlog_bytes`](crate::Peer::backlog_bytes). Messages in
-    /// the mailbox of the worker are not included.
+    /// the mailbox of the worker, or that wait for the next turn of the connection, are not included.
     ///
     /// # Errors
     ///
@@ -328,6 +328,9 @@ impl ServerHandle {
     /// Stops the server: it accepts no more connections, sends every peer a close frame (1001), and
     /// drops the connections that remain after `drain`. Returns at once; [`join`](Self::join) waits
     /// for the end.
+    ///
+    /// Messages that were sent or published before precede the close frames. For that the workers wait
+    /// for each other, at most a second or half of `drain`, and serve their peers meanwhile.
     ///
     /// A peer has [`Config::close_timeout`] to answer the close frame, even if `drain` is longer. A
     /// later call can only shorten the drain.

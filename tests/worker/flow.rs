@@ -420,6 +420,24 @@ fn without_pings_a_peer_that_the_handler_does_not_read_is_kept() {
 }
 
 #[test]
+fn without_pings_a_peer_is_kept_while_its_messages_wait_in_memory() {
+    let config = Config { ping_interval: Duration::ZERO, ..Config::default() };
+    let (mut world, log) = world_with(config, false);
+    let (id, other) = (open(&mut world), open(&mut world));
+    // One segment: the second message is read together with the first.
+    world.send(id, &[text("pause"), text("send a")].concat());
+    world.run_until_quiet();
+    for _ in 0..20 {
+        world.advance(seconds(60));
+        run(&mut world, other, "alive");
+    }
+    run(&mut world, other, "resume 0");
+    assert_eq!(world.take_received(id), text_reply("a"));
+    assert_eq!(world.stats().idle_timeouts, 0);
+    drop(log);
+}
+
+#[test]
 fn a_peer_whose_tcp_is_silent_is_dropped_during_a_pause() {
     for interval in [0, 25] {
         let config = Config { ping_interval: seconds(interval), ..Config::default() };
