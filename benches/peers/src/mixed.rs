@@ -119,4 +119,4 @@ fn table(alone: &CellOutcome<Figures>, beside: &CellOutcome<Figures>) -> Table {
     table
 }
 
-const CONDITIONS: [&str; 2] = ["alone", "beside 1 MiB messages"];
+const CONDITIONS: [&str; 2] = ["alone", "beside 1 MiB"];

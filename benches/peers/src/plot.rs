@@ -139,12 +139,12 @@ fn row_y(row: usize) -> i32 {
     TITLE_HEIGHT + 12 + row as i32 * ROW_HEIGHT
 }
 
-/// A server's colour, the same in every plot: by its place among the built-in servers; those of
+/// A server's colour, the same in every plot: by its place among the built-in servers. Those of
 /// `--also` share one. The most important are distinct for colour-blind readers (Okabe and Ito
 /// 2008).
 fn color(server: &str) -> RGBColor {
     let place = BUILT_IN.iter().position(|built_in| built_in.name == server);
-    place.map_or(OTHER, |place| COLORS[place % COLORS.len()])
+    place.and_then(|place| COLORS.get(place)).copied().unwrap_or(OTHER)
 }
 
 /// Formats `value` with three digits, more than the precision of the measurement.
@@ -166,7 +166,7 @@ fn duration(us: f64) -> String {
     }
 }
 
-const COLORS: [RGBColor; 12] = [
+const COLORS: [RGBColor; 13] = [
     RGBColor(213, 94, 0),
     RGBColor(90, 90, 90),
     RGBColor(90, 90, 90),
@@ -179,6 +179,7 @@ const COLORS: [RGBColor; 12] = [
     RGBColor(120, 94, 200),
     RGBColor(140, 190, 90),
     RGBColor(150, 110, 70),
+    RGBColor(60, 170, 180),
 ];
 const OTHER: RGBColor = RGBColor(170, 30, 90);
 const INK: RGBColor = RGBColor(30, 30, 30);
