@@ -62,10 +62,10 @@ fn tungstenite(criterion: &mut Criterion) {
             // A reply is a client's frame without the mask.
             assert_eq!(serve(&mut socket, &input), input.len() - 4 * depth);
             group.throughput(Throughput::Elements(depth as u64));
-            group.bench_function(
-                BenchmarkId::new(kind, format!("{size} B x {depth}")),
-                |bencher| bencher.iter(|| serve(&mut socket, &input)),
-            );
+            group
+                .bench_function(BenchmarkId::new(kind, format!("{size} B x {depth}")), |bencher| {
+                    bencher.iter(|| serve(&mut socket, &input))
+                });
         }
     }
     group.finish();
