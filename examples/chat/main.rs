@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Parser;
-use ws_reactor::{Config, Server, ServerHandle, StartError};
+use ws_reactor::{Config, ServerHandle, StartError};
 
 use handler::Chat;
 use rooms::Rooms;
@@ -48,10 +48,7 @@ fn start(args: &Args) -> Result<ServerHandle, StartError> {
         idle_timeout: Duration::from_secs(30),
         ..Config::default()
     };
-    let mut builder = Server::builder().bind(args.addr).config(config);
-    if let Some(workers) = args.workers {
-        builder = builder.workers(workers);
-    }
+    let builder = program::builder(args.addr, args.workers).config(config);
     let rooms = Arc::new(Mutex::new(Rooms::default()));
     builder.start(|_, _| Chat::new(Arc::clone(&rooms)))
 }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Parser;
-use ws_reactor::{Config, Server, ServerHandle};
+use ws_reactor::{Config, ServerHandle};
 
 use access::Access;
 use handler::Dashboard;
@@ -71,10 +71,7 @@ fn start(args: &Args, token: String) -> Result<ServerHandle, Box<dyn Error>> {
         connections_max: Some(1000),
         ..Config::default()
     };
-    let mut builder = Server::builder().bind(args.addr).config(config);
-    if let Some(workers) = args.workers {
-        builder = builder.workers(workers);
-    }
+    let builder = program::builder(args.addr, args.workers).config(config);
     let interval = args.interval;
     // The first worker gets the sampler.
     Ok(builder.start(|_, _| Dashboard {

@@ -19,7 +19,7 @@ struct Body {
     masked: Vec<u8>,
 }
 
-/// What tells a message from all others of the run.
+/// The identity of a message, unique in the run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Identity {
     pub(crate) publisher: u32,

@@ -1,4 +1,4 @@
-//! What the connections of a run send and expect: echoes (`echo`) or broadcasts (`broadcast`).
+//! The messages that the connections of a run send and expect: echoes (`echo`) or broadcasts (`broadcast`).
 
 use std::fmt::Debug;
 

@@ -4,18 +4,28 @@ mod blocked_signals;
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use ws_reactor::ServerHandle;
+use ws_reactor::{Server, ServerBuilder, ServerHandle};
 
 /// How long the connections may take to close after a signal.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// The address or an option cannot be used, so a restart alone does not help.
 const EXIT_USAGE: u8 = 2;
+
+/// A server on `address`, with one worker for each core unless `workers` is given.
+pub(crate) fn builder(address: SocketAddr, workers: Option<usize>) -> ServerBuilder {
+    let builder = Server::builder().bind(address);
+    match workers {
+        Some(workers) => builder.workers(workers),
+        None => builder,
+    }
+}
 
 /// Serves until SIGINT or SIGTERM, and returns the exit status of the example `name`: 0 after a
 /// signal, 1 if the server failed while it ran, 2 if `start` failed. Errors are one line.

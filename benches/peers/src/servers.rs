@@ -61,7 +61,7 @@ enum Kind {
     Python(&'static [&'static str]),
 }
 
-/// What a server does with a message.
+/// The answer of a server to a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Task {
     /// Sends it back.
