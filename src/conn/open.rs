@@ -114,7 +114,7 @@ impl<H: Handler> Open<H> {
         turn: &mut TurnContext<'_, H>,
     ) -> Result<(), CloseCause> {
         let mut window = Window::new(&mut [], 0);
-        let (backlog, (_, pauses)) = (wire.backlog_bytes(), wire.split());
+        let (backlog, pauses) = wire.flow();
         self.notify(&mut window, backlog, pauses, turn, Handler::on_deadline)
     }
 
@@ -130,7 +130,7 @@ impl<H: Handler> Open<H> {
         }
         turn.counters.drained.add(1);
         let mut window = Window::new(&mut [], 0);
-        let (backlog, (_, pauses)) = (wire.backlog_bytes(), wire.split());
+        let (backlog, pauses) = wire.flow();
         self.notify(&mut window, backlog, pauses, turn, Handler::on_drained)?;
         self.flush_out(wire, turn)
     }
@@ -151,7 +151,7 @@ impl<H: Handler> Open<H> {
         let round_trip = turn.instant.saturating_duration_since(ping.sent);
         turn.counters.round_trips.add(1);
         turn.counters.round_trip_us.add(round_trip.as_micros() as u64);
-        let (backlog, (_, pauses)) = (wire.backlog_bytes(), wire.split());
+        let (backlog, pauses) = wire.flow();
         self.notify(window, backlog, pauses, turn, |handler, peer| {
             handler.on_pong(peer, round_trip)
         })
@@ -309,7 +309,7 @@ impl<H: Handler> Open<H> {
         let len = message.as_bytes().len();
         turn.counts.messages_in += 1;
         turn.counts.bytes_in += len as u64;
-        let (backlog, (_, pauses)) = (wire.backlog_bytes(), wire.split());
+        let (backlog, pauses) = wire.flow();
         let reply = self
             .call(run, backlog, pauses, turn, |handler, peer| handler.on_message(peer, message));
         // The callback may have closed the connection: then the echo would follow the close frame.

@@ -330,6 +330,12 @@ impl<T: Transport> Wire<T> {
         (&self.transport, &mut self.pauses)
     }
 
+    /// The state of the flow to and from the peer, for a callback.
+    #[inline]
+    pub(super) fn flow(&mut self) -> (BacklogBytes, &mut ReadPauses) {
+        (self.backlog_bytes(), &mut self.pauses)
+    }
+
     /// Ends a pause of the handler.
     pub(super) const fn resume_for_handler(&mut self) {
         self.pauses.clear(ReadPauses::HANDLER);
