@@ -82,7 +82,7 @@
 //! | 1 | [`Context::publish`] | encodes the frame once, and records an `Effect` |
 //! | 2 | `Worker::carry_out_effects`, after the callback's turn | copies the frame to the `Log` of its topic |
 //! | 3 | `Topics::publish`, `Deliveries::push` | extends the range of the log that each subscriber will send |
-//! | 4 | `Worker::deliver`, at the end of the worker's turn | gives 128 of them a turn, the others in the next turns |
+//! | 4 | `Worker::deliver`, at the end of the worker's turn | gives 24 of them a turn, the others in the next turns |
 //! | 5 | `Open::take_deliveries`, `Wire::send_shared` | sends the range with one `send`; its unsent rest, still a range, goes to the backlog |
 //!
 //! A connection takes its deliveries at the start of each of its turns, so later messages follow

@@ -123,7 +123,7 @@ fn messages_published_in_one_turn_leave_in_one_write_per_subscriber() {
 
 #[test]
 fn a_message_to_many_subscribers_is_delivered_in_portions() {
-    const PORTION: usize = 128;
+    const PORTION: usize = 24;
     let (mut world, ids) = world_with(2 * PORTION + 1, "subscribe news");
     world.send(ids[0], &text("others news x"));
     let count = |world: &World<Commands>| {
