@@ -52,8 +52,8 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// not delay the connections.
 const COMMANDS_PER_TURN: usize = 1024;
 
-/// Connections that take their waiting messages in a turn. A delivery is a system call of about 5 us, so
-/// another peer waits for about 120 us, while a further poll costs less than a hundredth of that.
+/// Connections that take their waiting messages in a turn. Each takes a system call of about 5 us,
+/// so a message to many subscribers delays another peer by about 120 us at a time.
 const DELIVERIES_PER_TURN: usize = 24;
 
 /// Peers whose passed deadlines are reported to the handler in a turn.
