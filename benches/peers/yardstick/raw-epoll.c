@@ -31,6 +31,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "switching.h"
+
 #define RBUF   (512u * 1024)          /* one read */
 #define SMALL  (16u * 1024)           /* partial frames up to this size are carried raw */
 #define HEAD   (SMALL + 64)           /* space for the carried bytes in front of the read */
@@ -66,54 +68,6 @@ typedef struct {
     uint8_t *cache;                   /* one big buffer, reused */
     size_t cache_cap;
 } thr;
-
-/* ---------- SHA-1, base64 (handshake only) ---------- */
-static void sha1(const uint8_t *d, size_t n, uint8_t out[20]) {
-    uint32_t h[5] = {0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0};
-    uint8_t m[256] = {0};
-    size_t blocks = (n + 8) / 64 + 1;   /* n <= 180 */
-    memcpy(m, d, n);
-    m[n] = 0x80;
-    uint64_t bits = (uint64_t)n * 8;
-    for (int i = 0; i < 8; i++) m[blocks * 64 - 1 - i] = (uint8_t)(bits >> (8 * i));
-    for (size_t b = 0; b < blocks; b++) {
-        uint32_t w[80];
-        for (int i = 0; i < 16; i++) {
-            uint32_t x;
-            memcpy(&x, m + b * 64 + i * 4, 4);
-            w[i] = __builtin_bswap32(x);
-        }
-        for (int i = 16; i < 80; i++) {
-            uint32_t x = w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16];
-            w[i] = x << 1 | x >> 31;
-        }
-        uint32_t a = h[0], bb = h[1], c = h[2], dd = h[3], e = h[4];
-        for (int i = 0; i < 80; i++) {
-            uint32_t f, k;
-            if (i < 20) f = (bb & c) | (~bb & dd), k = 0x5A827999;
-            else if (i < 40) f = bb ^ c ^ dd, k = 0x6ED9EBA1;
-            else if (i < 60) f = (bb & c) | (bb & dd) | (c & dd), k = 0x8F1BBCDC;
-            else f = bb ^ c ^ dd, k = 0xCA62C1D6;
-            uint32_t t = (a << 5 | a >> 27) + f + e + k + w[i];
-            e = dd; dd = c; c = bb << 30 | bb >> 2; bb = a; a = t;
-        }
-        h[0] += a; h[1] += bb; h[2] += c; h[3] += dd; h[4] += e;
-    }
-    for (int i = 0; i < 5; i++) {
-        uint32_t x = __builtin_bswap32(h[i]);
-        memcpy(out + 4 * i, &x, 4);
-    }
-}
-
-static void b64_20(const uint8_t *in, char *out) {   /* 20 bytes -> 28 chars */
-    static const char t[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (int i = 0; i < 18; i += 3) {
-        uint32_t v = in[i] << 16 | in[i + 1] << 8 | in[i + 2];
-        *out++ = t[v >> 18]; *out++ = t[v >> 12 & 63]; *out++ = t[v >> 6 & 63]; *out++ = t[v & 63];
-    }
-    uint32_t v = in[18] << 16 | in[19] << 8;
-    *out++ = t[v >> 18]; *out++ = t[v >> 12 & 63]; *out++ = t[v >> 6 & 63]; *out++ = '=';
-}
 
 /* ---------- unmask: dst <= src, may overlap (forward move) ---------- */
 static inline uint32_t ld32(const void *p) { uint32_t v; memcpy(&v, p, 4); return v; }
@@ -295,37 +249,15 @@ static int handshake(conn *c, const uint8_t *p, size_t n, size_t *used) {
     const uint8_t *e = memmem(p, n, "\r\n\r\n", 4);
     if (!e) return n < SMALL ? 0 : -1;
     *used = (size_t)(e + 4 - p);
-    const uint8_t *l = memmem(p, n, "\r\n", 2);
-    const uint8_t *key = NULL;
-    size_t klen = 0;
-    while (l && l < e) {
-        l += 2;
-        const uint8_t *le = memmem(l, (size_t)(e + 2 - l), "\r\n", 2);
-        if (!le) break;
-        if (le - l > 18 && !strncasecmp((const char *)l, "sec-websocket-key:", 18)) {
-            key = l + 18;
-            while (key < le && (*key == ' ' || *key == '\t')) key++;
-            const uint8_t *ke = le;
-            while (ke > key && (ke[-1] == ' ' || ke[-1] == '\t')) ke--;
-            klen = (size_t)(ke - key);
-        }
-        l = le;
-    }
-    if (n < 4 || memcmp(p, "GET ", 4) || klen != 24) {
+    char r[SWITCHING_MAX];
+    size_t length = n < 4 || memcmp(p, "GET ", 4) ? 0 : switching(p, e, r);
+    if (!length) {
         static const char bad[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
         send(c->fd, bad, sizeof bad - 1, MSG_NOSIGNAL);
         return -1;
     }
-    uint8_t kb[60], dg[20];
-    memcpy(kb, key, 24);
-    memcpy(kb + 24, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11", 36);
-    sha1(kb, 60, dg);
-    char r[256];
-    int h = sprintf(r, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
-    b64_20(dg, r + h);
-    memcpy(r + h + 28, "\r\n\r\n", 4);
     c->state = 1;
-    return out1(c, (uint8_t *)r, (size_t)h + 32) ? -1 : 1;
+    return out1(c, (uint8_t *)r, length) ? -1 : 1;
 }
 
 /* ---------- frames in [p,e): echoed in place to [*o0,*o1) ---------- */

@@ -5,11 +5,12 @@
  *
  * One thread with edge-triggered epoll. Everything that one read delivers is unmasked once and sent
  * to every connection, its sender included, with one send() for each. It is the practical limit of
- * a server that uses epoll.
+ * a server that uses epoll. A connection whose path begins with /echo gets its own messages back, and
+ * no others.
  *
- * It omits what a real server needs: it answers every request with the same accept header, checks
- * no frame, sends control frames to everyone like data, has no backlog (it spins while a socket is
- * full), and reads at most IN_BYTES for each edge, so a burst must be shorter.
+ * It omits what a real server needs: it expects a request in one read, checks no frame, sends
+ * control frames to everyone like data, has no backlog (it spins while a socket is full), and reads
+ * at most IN_BYTES for each edge, so a burst must be shorter.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -24,16 +25,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "switching.h"
+
 #define FDS_MAX  200000
 #define IN_BYTES (1 << 18)
 
-/* The answer to the key that is the example of RFC 6455 1.3. */
-static const char SWITCHING[] =
-    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-
 static int subscribers[FDS_MAX], subscriber_count;
-static char is_upgraded[FDS_MAX];     /* by descriptor, as the next two */
+static char is_upgraded[FDS_MAX];     /* by descriptor, as the next three */
+static char is_echo[FDS_MAX];
 static uint8_t *partial[FDS_MAX];     /* the start of a frame whose rest has not arrived */
 static size_t partial_bytes[FDS_MAX];
 static uint8_t in[IN_BYTES], out[IN_BYTES];
@@ -84,15 +83,17 @@ static size_t unmask(size_t length, size_t *taken) {
     return to;
 }
 
-static void send_to_all(size_t length) {
-    for (int i = 0; i < subscriber_count; i++) {
-        size_t sent = 0;
-        while (sent < length) {
-            ssize_t n = send(subscribers[i], out + sent, length - sent, MSG_NOSIGNAL);
-            if (n >= 0) sent += n;
-            else if (errno != EAGAIN) break;
-        }
+static void send_to(int fd, size_t length) {
+    size_t sent = 0;
+    while (sent < length) {
+        ssize_t n = send(fd, out + sent, length - sent, MSG_NOSIGNAL);
+        if (n >= 0) sent += n;
+        else if (errno != EAGAIN) break;
     }
+}
+
+static void send_to_all(size_t length) {
+    for (int i = 0; i < subscriber_count; i++) send_to(subscribers[i], length);
 }
 
 static void on_readable(int fd) {
@@ -102,9 +103,17 @@ static void on_readable(int fd) {
         return;
     }
     if (!is_upgraded[fd]) {
+        const uint8_t *end = memmem(in, n, "\r\n\r\n", 4);
+        char answer[SWITCHING_MAX];
+        size_t length = end ? switching(in, end, answer) : 0;
+        if (!length) {
+            close(fd);
+            return;
+        }
         is_upgraded[fd] = 1;
-        subscribers[subscriber_count++] = fd;
-        send(fd, SWITCHING, sizeof SWITCHING - 1, MSG_NOSIGNAL);
+        is_echo[fd] = n > 9 && !memcmp(in, "GET /echo", 9);
+        if (!is_echo[fd]) subscribers[subscriber_count++] = fd;
+        send(fd, answer, length, MSG_NOSIGNAL);
         return;
     }
     if (partial_bytes[fd]) memcpy(in, partial[fd], partial_bytes[fd]);
@@ -114,7 +123,8 @@ static void on_readable(int fd) {
         if (!partial[fd]) partial[fd] = malloc(sizeof in);
         memcpy(partial[fd], in + taken, partial_bytes[fd]);
     }
-    if (written) send_to_all(written);
+    if (written && is_echo[fd]) send_to(fd, written);
+    else if (written) send_to_all(written);
 }
 
 int main(void) {
