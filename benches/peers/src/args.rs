@@ -37,6 +37,9 @@ pub(crate) enum Bench {
     /// Latency of small echoes on 63 connections beside one that sends messages of 1 MiB, as tables,
     /// CSV and plot.
     Mixed,
+    /// Latency of echoes on one connection beside a topic of 5000 subscribers with ten messages a
+    /// second, for ws-reactor and rawfan, as tables, CSV and plot.
+    BesideTopic,
     /// One message to many: CPU time per delivery and deliveries per second, as tables, CSV and plot.
     FanOut,
     /// Round trip of one connection with and without `--busy-poll`, for ws-reactor.

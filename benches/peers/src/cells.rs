@@ -1,6 +1,7 @@
 //! The workloads to measure: number of connections, message size, messages in flight on each.
 
 use crate::Result;
+use crate::record::{Column, column};
 
 /// A workload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,6 +32,16 @@ impl Named for Cell {
 }
 
 impl Cell {
+    /// The columns that describe it in a CSV file.
+    pub(crate) fn columns(&self) -> [Column; 4] {
+        [
+            column("cell", self.name),
+            column("connections", self.connections),
+            column("size_bytes", self.size),
+            column("depth", self.depth),
+        ]
+    }
+
     /// A readable description.
     pub(crate) fn title(&self) -> String {
         let size = size_title(self.size);

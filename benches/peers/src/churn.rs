@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::args::Options;
+use crate::campaign::Campaign;
 use crate::client::Client;
-use crate::machine::{self, Machine, Stolen};
-use crate::process::{self, Running};
-use crate::servers::{self, OURS, Server, Task};
+use crate::machine::{self, Stolen};
+use crate::process::Running;
+use crate::servers::{OURS, Server, Task};
 use crate::table::{Table, median, number};
 
 /// One run.
@@ -19,16 +20,9 @@ struct Churn {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let (servers, _) = servers::prepare(options, Task::Echo)?;
-    let machine = Machine::detect()?;
-    let cpus = options.server_cpus();
-    process::pin_this_process(options.load_cpu, &cpus)?;
-    let mut runs: Vec<Vec<Churn>> = vec![Vec::new(); servers.len()];
-    for _ in 0..options.rounds {
-        for (server, runs) in servers.iter().zip(&mut runs) {
-            runs.push(churn(server, &cpus, machine.cores, options)?);
-        }
-    }
+    let mut campaign = Campaign::prepare(options, Task::Echo)?;
+    let runs = campaign.measure(|campaign, server, _| churn(server, campaign));
+    let servers = &campaign.servers;
     let cpu = |runs: &[Churn]| median(runs.iter().map(|run| run.server_cpu_us_per_connection));
     let ours = servers.iter().position(|server| server.name == OURS).map(|ours| cpu(&runs[ours]));
     let mut table =
@@ -45,10 +39,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         ]);
     }
     print!("connect, upgrade, one echo, close\n{table}");
-    Ok(())
+    campaign.check_runs()
 }
 
-fn churn(server: &Server, cpus: &str, cores: usize, options: &Options) -> Result<Churn> {
+fn churn(server: &Server, campaign: &Campaign<'_>) -> Result<Churn> {
+    let Campaign { options, machine, cpus, .. } = campaign;
     let running = Running::start(server, options.workers, cpus)?;
     rounds(&running, WARMUP)?;
     let (began, stolen) = (Instant::now(), Stolen::begin()?);
@@ -58,7 +53,7 @@ fn churn(server: &Server, cpus: &str, cores: usize, options: &Options) -> Result
     Ok(Churn {
         connections_per_s: connections / began.elapsed().as_secs_f64(),
         server_cpu_us_per_connection: cpu * 1e6 / connections,
-        stolen_percent: stolen.percent(cores)?,
+        stolen_percent: stolen.percent(machine.cores)?,
     })
 }
 

@@ -1,7 +1,6 @@
 //! One message to many: every server sends each message to all subscribers. Driven by `fan`, which
 //! is hand-written C and checks every delivery.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,25 +9,24 @@ use serde::Deserialize;
 use crate::Result;
 use crate::args::Options;
 use crate::build;
+use crate::campaign::Campaign;
 use crate::cells::{self, Named, size_title};
-use crate::load::Place;
-use crate::machine::{self, Machine};
+use crate::machine;
 use crate::outcome::{self, CellOutcome, Outcome, note};
 use crate::plot;
 use crate::process::{self, Running};
-use crate::record::{FanOutRow, Record};
-use crate::servers::{self, FAN_YARDSTICK, Server, Task};
-use crate::speed;
+use crate::record::{Column, Record, column};
+use crate::servers::{FAN_YARDSTICK, Server, Task};
 use crate::table::{Markdown, Table, median, number, ratio};
 
 /// A workload: all subscribers get each message.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct FanCell {
-    pub(crate) name: &'static str,
-    pub(crate) subscribers: u32,
-    pub(crate) size: usize,
+struct FanCell {
+    name: &'static str,
+    subscribers: u32,
+    size: usize,
     /// Messages that the publisher sends with one call, once everyone has the previous ones.
-    pub(crate) burst: u32,
+    burst: u32,
 }
 
 impl Named for FanCell {
@@ -42,6 +40,16 @@ impl Named for FanCell {
 }
 
 impl FanCell {
+    /// The columns that describe it in a CSV file.
+    fn columns(&self) -> [Column; 4] {
+        [
+            column("cell", self.name),
+            column("subscribers", self.subscribers),
+            column("size_bytes", self.size),
+            column("messages_at_once", self.burst),
+        ]
+    }
+
     fn title(&self) -> String {
         let title = format!("{} subscribers, {}", self.subscribers, size_title(self.size));
         if self.burst == 1 { title } else { format!("{title}, {} at once", self.burst) }
@@ -62,60 +70,61 @@ const CELLS: &[FanCell] = &[
 
 /// The report of `fan`.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub(crate) struct FanFigures {
-    pub(crate) deliveries_per_s: f64,
-    pub(crate) server_cpu_us_per_delivery: f64,
-    pub(crate) server_cores: f64,
-    pub(crate) load_cores: f64,
+struct FanFigures {
+    deliveries_per_s: f64,
+    server_cpu_us_per_delivery: f64,
+    server_cores: f64,
+    load_cores: f64,
     /// From publishing a message to each of its deliveries.
-    pub(crate) each_p50_us: f64,
-    pub(crate) each_p99_us: f64,
+    each_p50_us: f64,
+    each_p99_us: f64,
     /// To the last of them.
-    pub(crate) last_p50_us: f64,
-    pub(crate) last_p99_us: f64,
+    last_p50_us: f64,
+    last_p99_us: f64,
     #[serde(skip)]
-    pub(crate) stolen_percent: f64,
+    stolen_percent: f64,
+}
+
+impl FanFigures {
+    /// Their columns in a CSV file.
+    fn columns(&self) -> [Column; 9] {
+        [
+            column("deliveries_per_s", self.deliveries_per_s),
+            column("each_p50_us", self.each_p50_us),
+            column("each_p99_us", self.each_p99_us),
+            column("last_p50_us", self.last_p50_us),
+            column("last_p99_us", self.last_p99_us),
+            column("server_cpu_us_per_delivery", self.server_cpu_us_per_delivery),
+            column("server_cores", self.server_cores),
+            column("load_cores", self.load_cores),
+            column("stolen_percent", self.stolen_percent),
+        ]
+    }
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let cells = cells::select(&options.cells, CELLS)?;
-    let (servers, _) = servers::prepare(options, Task::FanOut)?;
+    let mut campaign = Campaign::prepare(options, Task::FanOut)?;
     let fan = build::yardstick("fan")?;
-    let machine = Machine::detect()?;
-    let cpus = options.server_cpus();
-    process::pin_this_process(options.load_cpu, &cpus)?;
-    let place = Place { workers: options.workers, cpus: &cpus, cores: machine.cores };
-    let folder = options.out.clone().unwrap_or_else(build::out_folder);
-    let mut record = Record::create(&folder, "fan-out.csv")?;
-    machine.print_heading(options, "binary messages");
-    let (mut all, mut failures) = (Vec::new(), 0);
+    let mut record = Record::create(&campaign, "fan-out.csv")?;
+    campaign.print_heading("binary messages");
+    let mut all = Vec::new();
     for cell in &cells {
-        let mut runs: Vec<Vec<FanFigures>> = vec![Vec::new(); servers.len()];
-        for round in 1..=options.rounds {
-            for (server, runs) in servers.iter().zip(&mut runs) {
-                match measure(&fan, server, cell, place, options) {
-                    Ok(figures) => {
-                        record
-                            .add(FanOutRow::new(&machine, options, cell, server, round, figures))?;
-                        runs.push(figures);
-                    }
-                    Err(error) => {
-                        eprintln!("{error}");
-                        failures += 1;
-                    }
-                }
-            }
-        }
-        let outcomes = speed::outcomes(&servers, &runs, medians);
+        let runs = campaign.measure(|campaign, server, round| {
+            let figures = measure(&fan, server, cell, campaign)?;
+            let columns = cell.columns().into_iter().chain(figures.columns());
+            record.add(campaign, server, round, columns)?;
+            Ok(figures)
+        });
+        let outcomes = outcome::outcomes(&campaign.servers, &runs, medians);
         print!("\n{}  ({})\n{}", cell.name, cell.title(), table(&outcomes, options.workers));
         all.push(CellOutcome { title: cell.title(), outcomes });
     }
-    let markdown = markdown(&servers, &all).to_string();
+    let markdown = markdown(&campaign.servers, &all).to_string();
     print!("\n{markdown}");
-    fs::write(folder.join("fan-out.md"), markdown)?;
-    fs::write(folder.join("fan-out.svg"), draw(&all)?)?;
-    println!("\nfan-out.csv, fan-out.md and fan-out.svg are in {}", folder.display());
-    outcome::all_succeeded(failures)
+    campaign.write("fan-out.md", markdown)?;
+    campaign.write("fan-out.svg", draw(&all)?)?;
+    campaign.finish("fan-out.csv, fan-out.md and fan-out.svg")
 }
 
 /// Measures `server` on a quiet machine.
@@ -123,12 +132,11 @@ fn measure(
     fan: &Path,
     server: &Server,
     cell: &FanCell,
-    place: Place<'_>,
-    options: &Options,
+    campaign: &Campaign<'_>,
 ) -> Result<FanFigures> {
-    let once = || measure_once(fan, server, cell, place, options);
-    let (figures, stolen_percent) = machine::undisturbed(place.cores, once)
-        .map_err(|error| format!("{} in {}: {error}", server.name, cell.name))?;
+    let once = || measure_once(fan, server, cell, campaign);
+    let (figures, stolen_percent) = machine::undisturbed(campaign.machine.cores, once)
+        .map_err(|error| format!("{}: {error}", cell.name))?;
     Ok(FanFigures { stolen_percent, ..figures })
 }
 
@@ -136,10 +144,10 @@ fn measure_once(
     fan: &Path,
     server: &Server,
     cell: &FanCell,
-    place: Place<'_>,
-    options: &Options,
+    campaign: &Campaign<'_>,
 ) -> Result<FanFigures> {
-    let running = Running::start(server, place.workers, place.cpus)?;
+    let Campaign { options, cpus, .. } = campaign;
+    let running = Running::start(server, options.workers, cpus)?;
     let mut command = Command::new(fan);
     command.args(["--host", &running.address.ip().to_string()]);
     for (option, value) in [

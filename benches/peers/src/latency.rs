@@ -1,82 +1,64 @@
 //! Round trips at fixed rates, the same for every server: shares of the throughput of the slowest.
 //! Messages are due at fixed times and latency counts from then, so a server that stalls shows it.
 
-use std::fs;
-
 use crate::Result;
 use crate::args::Options;
-use crate::build;
+use crate::campaign::Campaign;
 use crate::cells::{self, Cell, FIXED_RATE};
-use crate::load::{self, Figures, Load, Place};
-use crate::machine::Machine;
+use crate::load::{self, Figures};
 use crate::outcome::{self, CellOutcome, Outcome};
 use crate::plot;
-use crate::process;
-use crate::record::{LatencyRow, Record};
-use crate::servers::{self, Server, Task};
+use crate::record::{Record, column};
+use crate::servers::{Server, Task};
 use crate::speed;
 use crate::table::{Markdown, Table, median, number};
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let cells = cells::select(&options.cells, FIXED_RATE)?;
-    let (servers, load) = servers::prepare(options, Task::Echo)?;
-    let machine = Machine::detect()?;
-    let cpus = options.server_cpus();
-    process::pin_this_process(options.load_cpu, &cpus)?;
-    let place = Place { workers: options.workers, cpus: &cpus, cores: machine.cores };
-    let folder = options.out.clone().unwrap_or_else(build::out_folder);
-    let mut record = Record::create(&folder, "fixed-rate.csv")?;
-    machine.print_heading(options, "text messages");
-    let load = Load { program: &load, place, options };
-    let (mut all, mut failures) = (Vec::new(), 0);
+    let mut campaign = Campaign::prepare(options, Task::Echo)?;
+    let mut record = Record::create(&campaign, "fixed-rate.csv")?;
+    campaign.print_heading("text messages");
+    let mut all = Vec::new();
     for cell in &cells {
+        let slowest = throughput_of_the_slowest(&mut campaign, cell)?;
         let mut open = *cell;
         open.depth = IN_FLIGHT_MAX;
-        let slowest = throughput_of_the_slowest(load, &servers, cell)?;
         for percent in PERCENTS {
             let rate = slowest * f64::from(percent) / 100.0;
-            let mut runs: Vec<Vec<Figures>> = vec![Vec::new(); servers.len()];
-            for round in 1..=options.rounds {
-                for (server, runs) in servers.iter().zip(&mut runs) {
-                    match load.measure(server, &open, Some(rate)) {
-                        Ok(figures) => {
-                            let condition = format!("{percent} %");
-                            let row = LatencyRow::new(
-                                &machine, cell.name, &condition, server, round, &figures,
-                            );
-                            record.add(row.at(rate))?;
-                            runs.push(figures);
-                        }
-                        Err(error) => {
-                            eprintln!("{error}");
-                            failures += 1;
-                        }
-                    }
-                }
-            }
-            let outcomes = speed::outcomes(&servers, &runs, speed::medians);
+            let runs = campaign.measure(|campaign, server, round| {
+                let load = campaign.load(campaign.place());
+                let figures = load.measure(server, &open, Some(rate))?;
+                let condition = [
+                    column("cell", cell.name),
+                    column("percent_of_the_slowest", percent),
+                    column("rate_per_s", rate),
+                ];
+                let columns = condition.into_iter().chain(figures.columns());
+                record.add(campaign, server, round, columns)?;
+                Ok(figures)
+            });
+            let outcomes = outcome::outcomes(&campaign.servers, &runs, speed::medians);
             let title = format!("{}, {} messages/s", cell.title(), number(rate));
             print!("\n{title}: {percent} % of the slowest\n{}", table(&outcomes));
             all.push(CellOutcome { title, outcomes });
         }
     }
-    let markdown = markdown(&servers, &all).to_string();
+    let markdown = markdown(&campaign.servers, &all).to_string();
     print!("\n{markdown}");
-    fs::write(folder.join("fixed-rate.md"), markdown)?;
-    fs::write(folder.join("fixed-rate.svg"), plot::latency(&all, "Echo latency at a fixed rate")?)?;
-    println!("\nfixed-rate.csv, fixed-rate.md and fixed-rate.svg are in {}", folder.display());
-    outcome::all_succeeded(failures)
+    campaign.write("fixed-rate.md", markdown)?;
+    campaign.write("fixed-rate.svg", plot::latency(&all, "Echo latency at a fixed rate")?)?;
+    campaign.finish("fixed-rate.csv, fixed-rate.md and fixed-rate.svg")
 }
 
 /// Messages per second that each server can echo.
-fn throughput_of_the_slowest(load: Load<'_>, servers: &[Server], cell: &Cell) -> Result<f64> {
+fn throughput_of_the_slowest(campaign: &mut Campaign<'_>, cell: &Cell) -> Result<f64> {
+    let runs = campaign.measure(|campaign, server, _| {
+        Ok(campaign.load(campaign.place()).measure(server, cell, None)?.messages_per_s)
+    });
     let mut slowest = f64::INFINITY;
-    for server in servers {
-        // A server that fails here is reported again at its first run.
-        let run = |_| load.measure(server, cell, None).ok();
-        let runs: Vec<_> = (0..load.options.rounds).filter_map(run).collect();
+    for (server, runs) in campaign.servers.iter().zip(runs) {
         if !runs.is_empty() {
-            let throughput = median(runs.iter().map(|run| run.messages_per_s));
+            let throughput = median(runs);
             println!("{}: {} echoes {} messages/s", cell.name, server.name, number(throughput));
             slowest = slowest.min(throughput);
         }

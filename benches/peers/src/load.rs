@@ -11,6 +11,7 @@ use crate::cells::Cell;
 use crate::machine;
 use crate::outcome::STOLEN_PERCENT_MAX;
 use crate::process::{self, Running};
+use crate::record::{Column, column};
 use crate::servers::Server;
 
 /// The figures of `load`'s report that are used here.
@@ -32,6 +33,23 @@ pub(crate) struct Figures {
     pub(crate) workers: u32,
 }
 
+impl Figures {
+    /// Their columns in a CSV file.
+    pub(crate) fn columns(&self) -> [Column; 9] {
+        [
+            column("messages_per_s", self.messages_per_s),
+            column("megabytes_per_s", self.megabytes_per_s),
+            column("latency_p50_us", self.latency_p50_us),
+            column("latency_p99_us", self.latency_p99_us),
+            column("latency_p999_us", self.latency_p999_us),
+            column("server_cpu_us_per_message", self.server_cpu_us_per_message),
+            column("server_cores", self.server_cores),
+            column("load_cores", self.load_cores),
+            column("stolen_percent", self.stolen_percent),
+        ]
+    }
+}
+
 /// The CPUs and workers of a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
@@ -47,6 +65,10 @@ pub(crate) struct Load<'a> {
     pub(crate) program: &'a Path,
     pub(crate) place: Place<'a>,
     pub(crate) options: &'a Options,
+    /// The path of its requests.
+    pub(crate) path: &'static str,
+    /// Seconds of messages before the measured ones.
+    pub(crate) warmup_s: u32,
 }
 
 impl Load<'_> {
@@ -63,21 +85,27 @@ impl Load<'_> {
             figures(&output.map_err(|error| format!("load: {error}"))?)
         };
         let (figures, stolen_percent) = machine::undisturbed(self.place.cores, once)
-            .map_err(|error| format!("{} in {}: {error}", server.name, cell.name))?;
+            .map_err(|error| format!("{}: {error}", cell.name))?;
         Ok(Figures { stolen_percent, workers: self.place.workers, ..figures })
+    }
+
+    /// The program, with the server's address and process, and the duration of the measurement.
+    pub(crate) fn program(&self, running: &Running, path: &str, seconds: u32) -> Command {
+        let mut command = Command::new(self.program);
+        command.arg("--json").args(["--url", &format!("ws://{}{path}", running.address)]);
+        command.args(["--pid", &running.pid().to_string()]);
+        command.args(["--duration", &seconds.to_string()]);
+        command
     }
 
     /// The command that measures a server and prints a report.
     pub(crate) fn command(&self, running: &Running, cell: &Cell, rate: Option<f64>) -> Command {
-        let mut command = Command::new(self.program);
-        command.arg("--json").args(["--warmup", WARMUP_S]);
-        command.args(["--url", &format!("ws://{}/", running.address)]);
+        let mut command = self.program(running, self.path, self.options.seconds);
         for (option, value) in [
-            ("--pid", running.pid()),
             ("--connections", cell.connections),
             ("--size", cell.size as u32),
             ("--depth", cell.depth),
-            ("--duration", self.options.seconds),
+            ("--warmup", self.warmup_s),
         ] {
             command.args([option, &value.to_string()]);
         }
@@ -91,12 +119,17 @@ impl Load<'_> {
     }
 }
 
-/// The report of a run.
-pub(crate) fn figures(output: &Output) -> Result<Figures> {
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).trim().into());
+/// The report of a run, if no connection failed.
+pub(crate) fn report(output: &Output) -> Result<serde_json::Value> {
+    match output.status.success() {
+        true => Ok(serde_json::from_slice(&output.stdout)?),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().into()),
     }
-    let figures: Figures = serde_json::from_slice(&output.stdout)?;
+}
+
+/// The figures in the report of a run.
+pub(crate) fn figures(output: &Output) -> Result<Figures> {
+    let figures: Figures = serde_json::from_value(report(output)?)?;
     process::check_that_it_worked(figures.server_cores)?;
     Ok(figures)
 }
@@ -108,6 +141,3 @@ pub(crate) fn stolen_note(figures: &Figures) -> String {
         false => String::new(),
     }
 }
-
-/// Long enough for Node's compiler.
-const WARMUP_S: &str = "1";

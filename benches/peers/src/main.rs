@@ -13,6 +13,7 @@ mod build;
 mod process;
 mod machine;
 mod cells;
+mod campaign;
 mod load;
 mod client;
 mod speed;
@@ -48,7 +49,8 @@ fn main() -> ExitCode {
         Bench::Churn => churn::run(&options),
         Bench::Steps => steps::run(&options),
         Bench::FixedRate => latency::run(&options),
-        Bench::Mixed => mixed::run(&options),
+        Bench::Mixed => mixed::LARGE.run(&options),
+        Bench::BesideTopic => mixed::TOPIC.run(&options),
         Bench::FanOut => fan_out::run(&options),
         Bench::BusyPoll => busy_poll::run(&options),
     };

@@ -7,51 +7,39 @@ use std::thread;
 
 use crate::Result;
 use crate::args::Options;
-use crate::build;
+use crate::campaign::Campaign;
 use crate::client::{Client, MASK, masked};
-use crate::machine::{self, Machine};
-use crate::process::{self, Running};
-use crate::record::{MemoryRow, Record};
-use crate::servers::{self, OURS, Server, Task};
+use crate::machine;
+use crate::process::Running;
+use crate::record::{Record, column};
+use crate::servers::{OURS, Server, Task};
 use crate::table::{Table, number};
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let (servers, _) = servers::prepare(options, Task::Echo)?;
-    let machine = Machine::detect()?;
-    let cpus = options.server_cpus();
-    process::pin_this_process(options.load_cpu, &cpus)?;
-    idle(&servers, &machine, &cpus, options)?;
-    match servers.iter().find(|server| server.name == OURS) {
-        Some(ours) => large_message(ours, &cpus, options),
+    let campaign = Campaign::prepare(options, Task::Echo)?;
+    idle(&campaign)?;
+    match campaign.servers.iter().find(|server| server.name == OURS) {
+        Some(ours) => large_message(ours, &campaign),
         None => Ok(()),
     }
 }
 
 /// Measures and prints the memory of idle connections.
-pub(crate) fn idle(
-    servers: &[Server],
-    machine: &Machine,
-    cpus: &str,
-    options: &Options,
-) -> Result<()> {
+pub(crate) fn idle(campaign: &Campaign<'_>) -> Result<()> {
     let (descriptors, _) = rlimit::Resource::NOFILE.get()?;
-    let connections = options.idle.min(descriptors.saturating_sub(DESCRIPTORS_KEPT) as u32);
-    let folder = options.out.clone().unwrap_or_else(build::out_folder);
-    let mut record = Record::create(&folder, "memory.csv")?;
+    let available = descriptors.saturating_sub(DESCRIPTORS_KEPT) as u32;
+    let connections = campaign.options.idle.min(available);
+    let mut record = Record::create(campaign, "memory.csv")?;
     let mut table = Table::new(&["server", "bytes", "after an echo", ""]);
-    for server in servers {
-        match idle_bytes(server, cpus, connections, options) {
+    for server in &campaign.servers {
+        match idle_bytes(server, connections, campaign) {
             Ok([fresh, used]) => {
-                record.add(MemoryRow {
-                    date: &machine.date,
-                    cpu: &machine.cpu,
-                    kernel: &machine.kernel,
-                    server: &server.name,
-                    version: &server.version,
-                    connections,
-                    idle_bytes_per_connection: fresh,
-                    idle_bytes_per_connection_after_an_echo: used,
-                })?;
+                let columns = [
+                    column("connections", connections),
+                    column("idle_bytes_per_connection", fresh),
+                    column("idle_bytes_per_connection_after_an_echo", used),
+                ];
+                record.add(campaign, server, 1, columns)?;
                 table.add([server.name.clone(), number(fresh), number(used), String::new()]);
             }
             Err(error) => eprintln!("{}: {error}", server.name),
@@ -62,13 +50,8 @@ pub(crate) fn idle(
 }
 
 /// Bytes per connection of `server` with `connections`: once upgraded, and after one echo on each.
-fn idle_bytes(
-    server: &Server,
-    cpus: &str,
-    connections: u32,
-    options: &Options,
-) -> Result<[f64; 2]> {
-    let running = Running::start(server, options.workers, cpus)?;
+fn idle_bytes(server: &Server, connections: u32, campaign: &Campaign<'_>) -> Result<[f64; 2]> {
+    let running = Running::start(server, campaign.options.workers, &campaign.cpus)?;
     // The first connection makes the server load and allocate shared data, so do not count it.
     Client::connect(running.address, 0)?.echo(TEXT)?;
     let before = machine::anonymous_bytes(running.pid())? as f64;
@@ -85,8 +68,8 @@ fn idle_bytes(
 }
 
 /// Echoes one binary message of 64 MiB, and prints how much the server grew meanwhile.
-fn large_message(server: &Server, cpus: &str, options: &Options) -> Result<()> {
-    let running = Running::start(server, options.workers, cpus)?;
+fn large_message(server: &Server, campaign: &Campaign<'_>) -> Result<()> {
+    let running = Running::start(server, campaign.options.workers, &campaign.cpus)?;
     let pid = running.pid();
     let mut client = Client::connect(running.address, 0)?;
     client.echo(TEXT)?;

@@ -1,90 +1,137 @@
-//! Small echoes on many connections beside a connection that floods the server with large messages.
+//! Latency of small echoes beside other traffic of the same server: large messages, or a topic.
 
-use std::fs;
-use std::process::Stdio;
+use std::error::Error;
+use std::process::{Child, Command, Stdio};
 
 use crate::Result;
 use crate::args::Options;
-use crate::build;
-use crate::cells::{MIXED_LARGE, MIXED_SMALL};
+use crate::campaign::Campaign;
+use crate::cells::{Cell, LATENCY, MIXED_LARGE, MIXED_SMALL};
 use crate::latency;
-use crate::load::{self, Figures, Load, Place};
-use crate::machine::{self, Machine};
+use crate::load::{self, Figures, Load};
+use crate::machine;
 use crate::outcome::{self, CellOutcome, Outcome};
 use crate::plot;
-use crate::process::{self, Running};
-use crate::record::{LatencyRow, Record};
-use crate::servers::{self, Server, Task};
+use crate::process::Running;
+use crate::record::{Record, column};
+use crate::servers::{ECHO_PATH, Server, Task};
 use crate::speed;
 use crate::table::{Table, number};
 
-pub(crate) fn run(options: &Options) -> Result<()> {
-    let (servers, load) = servers::prepare(options, Task::Echo)?;
-    let machine = Machine::detect()?;
-    let cpus = options.server_cpus();
-    process::pin_this_process(options.load_cpu, &cpus)?;
-    let place = Place { workers: options.workers, cpus: &cpus, cores: machine.cores };
-    let folder = options.out.clone().unwrap_or_else(build::out_folder);
-    let mut record = Record::create(&folder, "mixed.csv")?;
-    machine.print_heading(options, "text messages");
-    let load = Load { program: &load, place, options };
-    let mut failures = 0;
-    // For each server, the runs without and with the large messages.
-    let mut runs = vec![[Vec::new(), Vec::new()]; servers.len()];
-    for round in 1..=options.rounds {
-        for (server, runs) in servers.iter().zip(&mut runs) {
-            let measured = [load.measure(server, &MIXED_SMALL, None), beside_large(load, server)];
-            for ((condition, measured), runs) in CONDITIONS.iter().zip(measured).zip(runs) {
-                match measured {
-                    Ok(figures) => {
-                        let name = MIXED_SMALL.name;
-                        record.add(LatencyRow::new(
-                            &machine, name, condition, server, round, &figures,
-                        ))?;
-                        runs.push(figures);
-                    }
-                    Err(error) => {
-                        eprintln!("{error}");
-                        failures += 1;
-                    }
-                }
-            }
-        }
-    }
-    let [alone, beside] = [0, 1].map(|index| {
-        let runs: Vec<_> = runs.iter().map(|runs| runs[index].clone()).collect();
-        let title = format!("{}, {}", MIXED_SMALL.title(), CONDITIONS[index]);
-        CellOutcome { title, outcomes: speed::outcomes(&servers, &runs, speed::medians) }
-    });
-    print!("\n{}\n{}", beside.title, table(&alone, &beside));
-    let all = [alone, beside];
-    let markdown = latency::markdown(&servers, &all).to_string();
-    print!("\n{markdown}");
-    fs::write(folder.join("mixed.md"), markdown)?;
-    fs::write(folder.join("mixed.svg"), plot::latency(&all, "Latency of small echoes")?)?;
-    println!("\nmixed.csv, mixed.md and mixed.svg are in {}", folder.display());
-    outcome::all_succeeded(failures)
+/// A mix of small echoes and other traffic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mix {
+    /// The name of its files.
+    name: &'static str,
+    task: Task,
+    echoes: Cell,
+    /// The path of the echoes.
+    path: &'static str,
+    /// The traffic beside them.
+    beside: &'static str,
+    command: fn(Load<'_>, &Running) -> Command,
+    /// Seconds of echoes before the measured ones, in which the other traffic begins.
+    warmup_s: u32,
 }
 
-/// The figures of the small echoes, and the throughput of both kinds together in MB/s.
-fn beside_large(load: Load<'_>, server: &Server) -> Result<Figures> {
-    let once = || {
-        let running = Running::start(server, load.place.workers, load.place.cpus)?;
-        let mut flood = load.command(&running, &MIXED_LARGE, None);
-        let flood = flood
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("load: {error}"))?;
-        let small = load.command(&running, &MIXED_SMALL, None).output()?;
-        let large = load::figures(&flood.wait_with_output()?)?;
-        let small = load::figures(&small)?;
-        let megabytes_per_s = small.megabytes_per_s + large.megabytes_per_s;
-        Ok(Figures { megabytes_per_s, ..small })
-    };
-    let (figures, stolen_percent) = machine::undisturbed(load.place.cores, once)
-        .map_err(|error| format!("{} beside large messages: {error}", server.name))?;
-    Ok(Figures { stolen_percent, workers: load.place.workers, ..figures })
+/// Small echoes on many connections beside a connection that sends large messages.
+pub(crate) const LARGE: Mix = Mix {
+    name: "mixed",
+    task: Task::Echo,
+    echoes: MIXED_SMALL,
+    path: "/",
+    beside: "beside 1 MiB",
+    command: |load, running| load.command(running, &MIXED_LARGE, None),
+    warmup_s: 1,
+};
+
+/// Echoes on one connection beside a topic with many subscribers.
+pub(crate) const TOPIC: Mix = Mix {
+    name: "beside-topic",
+    task: Task::EchoAndFanOut,
+    echoes: LATENCY,
+    path: ECHO_PATH,
+    beside: "beside a topic",
+    command: |load, running| {
+        let mut command = load.program(running, "/", load.options.seconds + TOPIC_WARMUP_S);
+        command.args(["--broadcast", "--size", "64"]);
+        command.args(["--connections", &SUBSCRIBERS.to_string()]);
+        command.args(["--rate", &MESSAGES_PER_S.to_string()]);
+        command
+    },
+    warmup_s: TOPIC_WARMUP_S,
+};
+
+impl Mix {
+    pub(crate) fn run(&self, options: &Options) -> Result<()> {
+        let name = self.name;
+        let mut campaign = Campaign::prepare(options, self.task)?;
+        let mut record = Record::create(&campaign, &format!("{name}.csv"))?;
+        campaign.print_heading("text messages");
+        let runs = campaign.measure(|campaign, server, round| {
+            let mut measure = |beside| {
+                let figures = self.measure(campaign, server, beside)?;
+                let condition = if beside { self.beside } else { ALONE };
+                let workload = [column("cell", self.echoes.name), column("condition", condition)];
+                record.add(
+                    campaign,
+                    server,
+                    round,
+                    workload.into_iter().chain(figures.columns()),
+                )?;
+                Ok::<_, Box<dyn Error>>(figures)
+            };
+            Ok([measure(false)?, measure(true)?])
+        });
+        let [alone, beside] = [(0, ALONE), (1, self.beside)].map(|(index, condition)| {
+            let runs: Vec<Vec<Figures>> =
+                runs.iter().map(|runs| runs.iter().map(|run| run[index]).collect()).collect();
+            let title = format!("{}, {condition}", self.echoes.title());
+            let outcomes = outcome::outcomes(&campaign.servers, &runs, speed::medians);
+            CellOutcome { title, outcomes }
+        });
+        print!("\n{}\n{}", beside.title, table(&alone, &beside));
+        let all = [alone, beside];
+        let markdown = latency::markdown(&campaign.servers, &all).to_string();
+        print!("\n{markdown}");
+        campaign.write(&format!("{name}.md"), markdown)?;
+        let plot = plot::latency(&all, "Latency of small echoes")?;
+        campaign.write(&format!("{name}.svg"), plot)?;
+        campaign.finish(&format!("{name}.csv, {name}.md and {name}.svg"))
+    }
+
+    /// The figures of the small echoes, and the throughput of all traffic together in MB/s.
+    fn measure(
+        &self,
+        campaign: &Campaign<'_>,
+        server: &Server,
+        is_beside: bool,
+    ) -> Result<Figures> {
+        let place = campaign.place();
+        let load = campaign.load(place);
+        let echoes = Load { path: self.path, warmup_s: self.warmup_s, ..load };
+        let once = || {
+            let running = Running::start(server, place.workers, place.cpus)?;
+            let other = is_beside.then(|| start((self.command)(load, &running))).transpose()?;
+            let mut figures =
+                load::figures(&echoes.command(&running, &self.echoes, None).output()?)?;
+            if let Some(other) = other {
+                let report = load::report(&other.wait_with_output()?)?;
+                figures.megabytes_per_s += report["megabytes_per_s"].as_f64().unwrap_or(0.0);
+            }
+            Ok(figures)
+        };
+        let condition = if is_beside { self.beside } else { ALONE };
+        let (figures, stolen_percent) = machine::undisturbed(place.cores, once)
+            .map_err(|error| format!("{condition}: {error}"))?;
+        Ok(Figures { stolen_percent, workers: place.workers, ..figures })
+    }
+}
+
+/// Starts a load generator whose report is read later.
+fn start(mut command: Command) -> Result<Child> {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    Ok(child.map_err(|error| format!("load: {error}"))?)
 }
 
 fn table(alone: &CellOutcome<Figures>, beside: &CellOutcome<Figures>) -> Table {
@@ -119,4 +166,13 @@ fn table(alone: &CellOutcome<Figures>, beside: &CellOutcome<Figures>) -> Table {
     table
 }
 
-const CONDITIONS: [&str; 2] = ["alone", "beside 1 MiB"];
+const ALONE: &str = "alone";
+
+/// Connections that get each message of the topic.
+const SUBSCRIBERS: u32 = 5000;
+
+/// Messages to the topic.
+const MESSAGES_PER_S: u32 = 10;
+
+/// Enough to connect the subscribers.
+const TOPIC_WARMUP_S: u32 = 3;

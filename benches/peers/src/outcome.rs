@@ -1,6 +1,6 @@
 //! The results of a cell, for its tables and its panels of the plots.
 
-use crate::Result;
+use crate::servers::Server;
 
 /// Medians of a server's runs in a cell.
 #[derive(Clone, Debug)]
@@ -50,12 +50,18 @@ pub(crate) fn note(
     notes.join("; ")
 }
 
-/// Fails if runs have failed, after everything else has been reported.
-pub(crate) fn all_succeeded(failures: u32) -> Result<()> {
-    match failures {
-        0 => Ok(()),
-        failures => Err(format!("{failures} runs failed, see above").into()),
-    }
+/// Medians of the servers that have at least one run.
+pub(crate) fn outcomes<F>(
+    servers: &[Server],
+    runs: &[Vec<F>],
+    medians: impl Fn(&[F]) -> F,
+) -> Vec<Outcome<F>> {
+    let pairs = servers.iter().zip(runs).filter(|(_, runs)| !runs.is_empty());
+    let outcome = |(server, runs): (&Server, &Vec<F>)| Outcome {
+        server: server.name.clone(),
+        figures: medians(runs),
+    };
+    pairs.map(outcome).collect()
 }
 
 /// A process that uses less of its core than this was waiting.

@@ -21,17 +21,17 @@ pub(crate) const FAN_YARDSTICK: &str = "rawfan";
 pub(crate) const BUILT_IN: &[BuiltIn] = &[
     server(OURS, Kind::Ours, EVERY_TASK),
     server(YARDSTICK, Kind::C, ECHO),
-    server(FAN_YARDSTICK, Kind::C, &[Task::FanOut]),
+    server(FAN_YARDSTICK, Kind::C, FAN_OUT),
     server("fastwebsockets", Kind::Rust, ECHO),
-    server("tokio-tungstenite", Kind::Rust, EVERY_TASK),
-    server("axum", Kind::Rust, EVERY_TASK),
+    server("tokio-tungstenite", Kind::Rust, ECHO_OR_FAN_OUT),
+    server("axum", Kind::Rust, ECHO_OR_FAN_OUT),
     server("tokio-websockets", Kind::Rust, ECHO),
     server("sockudo-ws", Kind::Rust, ECHO),
     server("actix-ws", Kind::Rust, ECHO),
-    server("bun", Kind::Bun("bun@1.4.4"), EVERY_TASK),
-    server("node-ws", Kind::Node(&["ws@8.23.0", "bufferutil@4.1.0"]), EVERY_TASK),
+    server("bun", Kind::Bun("bun@1.4.4"), ECHO_OR_FAN_OUT),
+    server("node-ws", Kind::Node(&["ws@8.23.0", "bufferutil@4.1.0"]), ECHO_OR_FAN_OUT),
     server("picows", Kind::Python(&["picows==2.3.1", UVLOOP]), ECHO),
-    server("python-websockets", Kind::Python(&["websockets==17.4", UVLOOP]), EVERY_TASK),
+    server("python-websockets", Kind::Python(&["websockets==17.4", UVLOOP]), ECHO_OR_FAN_OUT),
 ];
 
 const fn server(name: &'static str, kind: Kind, tasks: &'static [Task]) -> BuiltIn {
@@ -69,11 +69,20 @@ pub(crate) enum Task {
     /// Sends it to every connection, its sender included. Our server and the built-in peers do so
     /// with the argument `--broadcast`.
     FanOut,
+    /// Does the first at the path [`ECHO_PATH`], and the second elsewhere.
+    EchoAndFanOut,
 }
+
+/// The path of echoes on a server that also fans out.
+pub(crate) const ECHO_PATH: &str = "/echo";
 
 const ECHO: &[Task] = &[Task::Echo];
 
-const EVERY_TASK: &[Task] = &[Task::Echo, Task::FanOut];
+const ECHO_OR_FAN_OUT: &[Task] = &[Task::Echo, Task::FanOut];
+
+const FAN_OUT: &[Task] = &[Task::FanOut, Task::EchoAndFanOut];
+
+const EVERY_TASK: &[Task] = &[Task::Echo, Task::FanOut, Task::EchoAndFanOut];
 
 /// A server, ready to be started.
 #[derive(Clone, Debug)]
@@ -131,6 +140,10 @@ impl BuiltIn {
             |extension| format!("{}/servers/{name}.{extension}", build::folder().display());
         let mut environment = Vec::new();
         let (version, mut command) = match self.kind {
+            Kind::Ours if task == Task::EchoAndFanOut => {
+                let program = built.program("echo-and-topic")?.display().to_string();
+                (build::our_version(), vec![program, WORKERS.to_owned()])
+            }
             Kind::Ours => {
                 // The others do not log connections.
                 environment.push(("RUST_LOG", "warn".into()));
@@ -177,14 +190,9 @@ fn version_of(package: &str) -> String {
     package.rsplit(['@', '=']).next().unwrap_or_default().to_owned()
 }
 
-/// Builds `load` and the servers that can do `task` and are selected by `options`. Servers that are
-/// not available are reported on standard error and skipped.
-pub(crate) fn prepare(options: &Options, task: Task) -> Result<(Vec<Server>, PathBuf)> {
-    prepare_some(options, task, |_| true)
-}
-
-/// As [`prepare`], but only the built-in servers whose name is `among` those wanted.
-pub(crate) fn prepare_some(
+/// Builds `load` and the servers that can do `task`, are selected by `options`, and, if built in, are
+/// `among` those wanted. Servers that are not available are reported on standard error and skipped.
+pub(crate) fn prepare(
     options: &Options,
     task: Task,
     among: impl Fn(&str) -> bool,

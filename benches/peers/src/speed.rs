@@ -1,69 +1,41 @@
 //! Throughput, latency and CPU time per message: every server in every cell, in turn.
 
-use std::fs;
-
 use crate::Result;
 use crate::args::Options;
-use crate::build;
+use crate::campaign::Campaign;
 use crate::cells::{self, CELLS};
-use crate::load::{Figures, Load, Place};
-use crate::machine::Machine;
+use crate::load::Figures;
 use crate::memory;
 use crate::outcome::{self, CellOutcome, Outcome, note};
 use crate::plot;
-use crate::process;
-use crate::record::{Record, SpeedRow};
-use crate::servers::{self, OURS, Server, Task};
+use crate::record::Record;
+use crate::servers::{OURS, Server, Task};
 use crate::table::{Markdown, Table, median, number, ratio};
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let cells = cells::select(&options.cells, CELLS)?;
-    let (servers, load) = servers::prepare(options, Task::Echo)?;
-    let machine = Machine::detect()?;
-    let cpus = options.server_cpus();
-    process::pin_this_process(options.load_cpu, &cpus)?;
-    let place = Place { workers: options.workers, cpus: &cpus, cores: machine.cores };
-    let load = Load { program: &load, place, options };
-    let folder = options.out.clone().unwrap_or_else(build::out_folder);
-    let mut record = Record::create(&folder, "speed.csv")?;
+    let mut campaign = Campaign::prepare(options, Task::Echo)?;
+    let mut record = Record::create(&campaign, "speed.csv")?;
     let kind = if options.binary { "binary" } else { "text" };
-    machine.print_heading(options, &format!("{kind} messages"));
-    let (mut all, mut failures) = (Vec::new(), 0);
+    campaign.print_heading(&format!("{kind} messages"));
+    let mut all = Vec::new();
     for cell in &cells {
-        let mut runs: Vec<Vec<Figures>> = vec![Vec::new(); servers.len()];
-        for round in 1..=options.rounds {
-            for (server, runs) in servers.iter().zip(&mut runs) {
-                match load.measure(server, cell, None) {
-                    Ok(figures) => {
-                        record
-                            .add(SpeedRow::new(&machine, options, cell, server, round, figures))?;
-                        runs.push(figures);
-                    }
-                    Err(error) => {
-                        eprintln!("{error}");
-                        failures += 1;
-                    }
-                }
-            }
-        }
-        let outcomes = outcomes(&servers, &runs, medians);
+        let runs = campaign.measure(|campaign, server, round| {
+            let figures = campaign.load(campaign.place()).measure(server, cell, None)?;
+            let workload = cell.columns().into_iter().chain([("kind", kind.into())]);
+            record.add(campaign, server, round, workload.chain(figures.columns()))?;
+            Ok(figures)
+        });
+        let outcomes = outcome::outcomes(&campaign.servers, &runs, medians);
         print!("\n{}  ({})\n{}", cell.name, cell.title(), table(&outcomes));
         all.push(CellOutcome { title: cell.title(), outcomes });
     }
-    for (name, text) in [
-        ("throughput.svg", plot::throughput(&all)?),
-        ("latency.svg", plot::latency(&all, "Echo latency")?),
-        ("speed.md", markdown(&servers, &all).to_string()),
-    ] {
-        fs::write(folder.join(name), text)?;
-    }
+    campaign.write("throughput.svg", plot::throughput(&all)?)?;
+    campaign.write("latency.svg", plot::latency(&all, "Echo latency")?)?;
+    campaign.write("speed.md", markdown(&campaign.servers, &all).to_string())?;
     println!();
-    memory::idle(&servers, &machine, &cpus, options)?;
-    println!(
-        "\nspeed.csv, speed.md, memory.csv, throughput.svg and latency.svg are in {}",
-        folder.display()
-    );
-    outcome::all_succeeded(failures)
+    memory::idle(&campaign)?;
+    campaign.finish("speed.csv, speed.md, memory.csv, throughput.svg and latency.svg")
 }
 
 /// The README's table: CPU time per message, ours in microseconds and the others as multiples.
@@ -83,20 +55,6 @@ fn markdown(servers: &[Server], cells: &[CellOutcome<Figures>]) -> Markdown {
         );
     }
     table
-}
-
-/// Medians of the servers that have at least one run.
-pub(crate) fn outcomes<F>(
-    servers: &[Server],
-    runs: &[Vec<F>],
-    medians: impl Fn(&[F]) -> F,
-) -> Vec<Outcome<F>> {
-    let pairs = servers.iter().zip(runs).filter(|(_, runs)| !runs.is_empty());
-    let outcome = |(server, runs): (&Server, &Vec<F>)| Outcome {
-        server: server.name.clone(),
-        figures: medians(runs),
-    };
-    pairs.map(outcome).collect()
 }
 
 pub(crate) fn medians(runs: &[Figures]) -> Figures {

@@ -3,37 +3,26 @@
 
 use crate::Result;
 use crate::args::Options;
+use crate::campaign::Campaign;
 use crate::cells::{self, CELLS};
-use crate::load::{Load, Place};
-use crate::machine::Machine;
-use crate::process;
-use crate::servers::{self, OURS, Task, YARDSTICK};
-use crate::speed;
-use crate::table::Table;
+use crate::servers::{OURS, Task, YARDSTICK};
+use crate::table::{Table, median};
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let cells = cells::select(&options.cells, CELLS)?;
     let among = |name: &str| [OURS, YARDSTICK].contains(&name);
-    let (servers, program) = servers::prepare_some(options, Task::Echo, among)?;
-    let cores = Machine::detect()?.cores;
     let cpus = options.server_cpus.clone().unwrap_or_else(|| "0,1".to_owned());
-    process::pin_this_process(options.load_cpu, &cpus)?;
+    let mut campaign = Campaign::prepare_some(options, Task::Echo, cpus, among)?;
     for cell in &cells {
-        // For each server, the runs with one worker and those with two.
-        let mut runs = vec![[Vec::new(), Vec::new()]; servers.len()];
-        for _ in 0..options.rounds {
-            for (server, runs) in servers.iter().zip(&mut runs) {
-                for (workers, runs) in (1..).zip(runs) {
-                    let place = Place { workers, cpus: &cpus, cores };
-                    let load = Load { program: &program, place, options };
-                    runs.push(load.measure(server, cell, None)?);
-                }
-            }
-        }
+        // Each run with one worker and with two.
+        let runs = campaign.measure(|campaign, server, _| {
+            let run =
+                |workers| campaign.load(campaign.place_of(workers)).measure(server, cell, None);
+            Ok([run(1)?, run(2)?].map(|figures| figures.server_cpu_us_per_message))
+        });
         let mut table = Table::new(&["server", "one", "two", "two to one", ""]);
-        for (server, runs) in servers.iter().zip(&runs) {
-            let [one, two] =
-                runs.each_ref().map(|runs| speed::medians(runs).server_cpu_us_per_message);
+        for (server, runs) in campaign.servers.iter().zip(&runs) {
+            let [one, two] = [0, 1].map(|index| median(runs.iter().map(|run| run[index])));
             table.add([
                 server.name.clone(),
                 format!("{one:.3}"),
@@ -42,7 +31,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 String::new(),
             ]);
         }
-        print!("{}  (CPU us/message, workers on CPU {cpus})\n{table}\n", cell.name);
+        print!("{}  (CPU us/message, workers on CPU {})\n{table}\n", cell.name, campaign.cpus);
     }
-    Ok(())
+    campaign.check_runs()
 }
