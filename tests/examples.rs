@@ -290,6 +290,8 @@ fn a_wrong_command_line_exits_with_2() {
         ("server", "--stats=-1", "--stats"),
         ("server", "--busy-poll forever", "--busy-poll"),
         ("server", "--broadcast --prefix x", "--broadcast"),
+        ("load", "ws://127.0.0.1:1/ --hdr /nowhere/log", "cannot write /nowhere/log"),
+        ("load", "ws://127.0.0.1:1/ --csv /nowhere/csv", "cannot write /nowhere/csv"),
     ] {
         let ended = run(name, arguments);
         assert_eq!(ended.status.code(), Some(2), "{name} {arguments}: {ended:?}");

@@ -21,7 +21,7 @@ use crate::workload::Content;
 /// messages that a stalled server keeps from being sent.
 ///
 /// Exit status: 0 if all messages are correct, 1 if one is not or a connection fails, 2 for a
-/// usage error or an unknown host.
+/// usage error, a file that cannot be written, or an unknown host.
 #[derive(Debug, Parser)]
 #[command(name = "load", allow_negative_numbers = true)]
 pub(crate) struct Options {

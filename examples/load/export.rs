@@ -77,6 +77,8 @@ impl Exports {
 
 fn create(path: Option<&Path>) -> io::Result<Option<BufWriter<File>>> {
     let Some(path) = path else { return Ok(None) };
-    let named = |error| io::Error::other(format!("{}: {error}", path.display()));
+    let named = |error| {
+        io::Error::other(format!("cannot write {}: {error}; choose another file", path.display()))
+    };
     File::create(path).map(|file| Some(BufWriter::new(file))).map_err(named)
 }

@@ -47,6 +47,7 @@ use std::process::ExitCode;
 use crate::args::{Mode, Options};
 use crate::broadcast::Member;
 use crate::echo::Echo;
+use crate::export::Exports;
 use crate::phases::Outcome;
 use crate::run::Run;
 use crate::signals::Interrupt;
@@ -64,23 +65,30 @@ fn main() -> ExitCode {
             let line = lines.collect::<Vec<_>>().join(" ");
             let line = line.trim_start_matches("error: ");
             eprintln!("load: {line} (--help lists the options)");
-            return ExitCode::from(2);
+            return ExitCode::from(USAGE_ERROR);
         }
     };
-    let result = run(&options).and_then(|outcome| print(&outcome, options.json));
+    let exports = match Exports::create(options.hdr.as_deref(), options.csv.as_deref()) {
+        Ok(exports) => exports,
+        Err(error) => {
+            eprintln!("load: {error}");
+            return ExitCode::from(USAGE_ERROR);
+        }
+    };
+    let result = run(&options, exports).and_then(|outcome| print(&outcome, options.json));
     result.unwrap_or_else(|error| {
         eprintln!("load: {error}");
         ExitCode::FAILURE
     })
 }
 
-fn run(options: &Options) -> io::Result<Outcome> {
+fn run(options: &Options, exports: Exports) -> io::Result<Outcome> {
     let interrupt = Interrupt::on_signal()?;
     // Without more descriptors the connections that need them fail, and say so.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     match options.mode() {
-        Mode::Echo { .. } => Run::<Echo>::new(options, interrupt)?.finish(),
-        Mode::Broadcast { .. } => Run::<Member>::new(options, interrupt)?.finish(),
+        Mode::Echo { .. } => Run::<Echo>::new(options, exports, interrupt)?.finish(),
+        Mode::Broadcast { .. } => Run::<Member>::new(options, exports, interrupt)?.finish(),
     }
 }
 
@@ -106,3 +114,6 @@ fn print(outcome: &Outcome, json: bool) -> io::Result<ExitCode> {
     let is_success = report.has_measured() && outcome.failures.total() == 0;
     Ok(if is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
+
+/// The exit status if an option cannot be used.
+const USAGE_ERROR: u8 = 2;

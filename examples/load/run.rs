@@ -63,7 +63,11 @@ impl<T: Traffic> Slot<T> {
 }
 
 impl<'a, T: Traffic> Run<'a, T> {
-    pub(crate) fn new(options: &'a Options, interrupt: Interrupt) -> io::Result<Self> {
+    pub(crate) fn new(
+        options: &'a Options,
+        exports: Exports,
+        interrupt: Interrupt,
+    ) -> io::Result<Self> {
         let mode = options.mode();
         let senders = mode.senders(options.connections);
         let schedule = Schedule::new(senders, mode.in_flight_max(), options.rate, options.count);
@@ -90,7 +94,7 @@ impl<'a, T: Traffic> Run<'a, T> {
             scratch: vec![0; SCRATCH_BYTES],
             progress: Progress::new(options),
             interrupt,
-            exports: Exports::create(options.hdr.as_deref(), options.csv.as_deref())?,
+            exports,
         })
     }
 
