@@ -3,13 +3,24 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-/// One end of a connection.
+/// One end of a connection, or where a server listens.
+///
+/// As text it is `IP:PORT`, `unix:PATH` or `unix-abstract:NAME`. A Unix socket without a name is
+/// shown as `unix:`.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Address {
     /// A TCP address.
     Tcp(SocketAddr),
+    /// A Unix socket with a file.
+    Unix(PathBuf),
+    /// A Unix socket with a name in the abstract namespace of Linux, which needs no file (unix(7)).
+    UnixAbstract(Vec<u8>),
+    /// A Unix socket without a name, as clients have it.
+    UnixUnnamed,
 }
 
 impl Address {
@@ -18,6 +29,7 @@ impl Address {
     pub const fn as_tcp(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) => Some(*address),
+            Self::Unix(_) | Self::UnixAbstract(_) | Self::UnixUnnamed => None,
         }
     }
 }
@@ -28,13 +40,58 @@ impl From<SocketAddr> for Address {
     }
 }
 
+impl From<PathBuf> for Address {
+    fn from(path: PathBuf) -> Self {
+        Self::Unix(path)
+    }
+}
+
+impl From<&Path> for Address {
+    fn from(path: &Path) -> Self {
+        Self::Unix(path.to_path_buf())
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::UnixAbstract(name) => {
+                write!(f, "unix-abstract:{}", String::from_utf8_lossy(name))
+            }
+            Self::UnixUnnamed => f.write_str("unix:"),
         }
     }
 }
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let address = match (text.strip_prefix("unix:"), text.strip_prefix("unix-abstract:")) {
+            (Some(path), _) => Some(Self::Unix(path.into())).filter(|_| !path.is_empty()),
+            (_, Some(name)) => Some(Self::UnixAbstract(name.into())).filter(|_| !name.is_empty()),
+            (None, None) => text.parse().ok().map(Self::Tcp),
+        };
+        address.ok_or(AddressError(()))
+    }
+}
+
+/// The error of parsing an [`Address`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AddressError(());
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "not an IP address and a port, such as 127.0.0.1:9001 or [::]:9001, \
+             nor unix:PATH or unix-abstract:NAME",
+        )
+    }
+}
+
+impl std::error::Error for AddressError {}
 
 /// Describes a connection to the callbacks at its start. It is lent and not stored, so that an open
 /// connection does not pay for it; a handler copies the parts that it needs into its state.
@@ -78,5 +135,29 @@ impl<'c> ConnectionInfo<'c> {
 impl fmt::Debug for ConnectionInfo<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectionInfo").field("peer", self.peer).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_they_are_shown() {
+        let addresses = [
+            ("127.0.0.1:80", Address::Tcp(([127, 0, 0, 1], 80).into())),
+            ("[::1]:9001", Address::Tcp("[::1]:9001".parse().unwrap())),
+            ("unix:/run/ws.sock", Address::Unix("/run/ws.sock".into())),
+            ("unix:ws.sock", Address::Unix("ws.sock".into())),
+            ("unix-abstract:ws", Address::UnixAbstract(b"ws".into())),
+        ];
+        for (text, address) in addresses {
+            assert_eq!(text.parse(), Ok(address.clone()));
+            assert_eq!(address.to_string(), text);
+        }
+        for text in ["", "127.0.0.1", "localhost:80", "/run/ws.sock", "unix:", "unix-abstract:"] {
+            assert_eq!(text.parse::<Address>(), Err(AddressError(())), "{text}");
+        }
+        assert_eq!(Address::UnixUnnamed.to_string(), "unix:");
     }
 }
