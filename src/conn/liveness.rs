@@ -3,6 +3,9 @@
 //! Bytes that the kernel accepted prove nothing, because a send buffer holds megabytes for a dead
 //! peer. Bytes that the peer's TCP acknowledged are proof. The kernel counts them
 //! ([`SendProgress`](super::transport::SendProgress)), but reading the count is a system call, made only when a deadline comes up.
+//!
+//! A Unix socket has no acknowledgements. There, bytes count as acknowledged when the peer has read
+//! them, which proves more: its program runs.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};

@@ -10,7 +10,8 @@ pub struct SendProgress {
     /// Bytes that the kernel has accepted from this process. Exact once all are acknowledged; before,
     /// it may be too high.
     pub written: u64,
-    /// Bytes that the peer's TCP has acknowledged.
+    /// Bytes that the peer's TCP has acknowledged. For a Unix socket, `written` without those that the
+    /// peer has not read: later bytes lower it, and only the peer raises it.
     pub acknowledged: u64,
 }
 

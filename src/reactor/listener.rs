@@ -2,11 +2,28 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 
-use mio::net::TcpListener;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::config::Config;
+
+/// A socket that listens.
+#[derive(Debug)]
+pub(crate) struct Listener(Socket);
+
+impl Listener {
+    /// Accepts a connection, which does not block.
+    pub(super) fn accept(&self) -> io::Result<(Socket, SockAddr)> {
+        self.0.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
 
 /// Whether other sockets may be bound to the same address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,9 +55,9 @@ pub(crate) fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> 
 }
 
 /// Starts listening on a bound socket.
-pub(crate) fn listen(socket: Socket, config: &Config) -> io::Result<TcpListener> {
+pub(crate) fn listen(socket: Socket, config: &Config) -> io::Result<Listener> {
     // Accepted sockets inherit the option on Linux, which saves a call for each of them.
     socket.set_tcp_nodelay(config.tcp_nodelay)?;
     socket.listen(i32::try_from(config.listen_backlog).unwrap_or(i32::MAX))?;
-    Ok(TcpListener::from_std(socket.into()))
+    Ok(Listener(socket))
 }

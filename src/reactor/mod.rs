@@ -5,8 +5,9 @@
 //!
 //! - [`worker`]: the decisions of a turn
 //! - [`acceptor`]: new connections, their limits, errors of accept
-//! - [`poll`]: epoll, the clock, TCP sockets
-//! - [`tcp_info`]: the acknowledgements of a peer's TCP
+//! - [`poll`]: epoll, the clock
+//! - [`socket`]: the sockets of connections
+//! - [`send_progress`]: the bytes that a peer has acknowledged or read
 //! - [`timers`]: deadlines of connections, in a timing wheel
 //! - [`lifecycle`]: from serving to draining
 //! - [`ticker`]: the times of the handler's ticks
@@ -21,7 +22,8 @@
 //! then the connections that an earlier turn interrupted, then commands, then deadlines.
 
 pub(crate) mod poll;
-mod tcp_info;
+pub(crate) mod socket;
+mod send_progress;
 pub(crate) mod worker;
 mod acceptor;
 mod timers;

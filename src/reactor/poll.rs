@@ -1,21 +1,21 @@
-//! The system calls of a worker: epoll, the clock, TCP sockets. It makes no decisions.
+//! The system calls of a worker: epoll, the clock, its listeners. It makes no decisions.
 
-use std::io::{self, IoSlice};
-use std::net::Shutdown;
+use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
-use mio::net::{TcpListener, TcpStream};
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Waker};
-use socket2::SockRef;
 
 use super::driver::Driver;
+use super::listener::Listener;
 use super::slots::Token;
-use super::tcp_info;
+use super::socket::{Socket, address_of};
 use super::worker::{READY_PER_TURN, Worker};
-use crate::conn::transport::{Readiness, SendProgress, Transport};
-use crate::connection_info::{Address, Endpoint};
+use crate::conn::transport::Readiness;
+use crate::connection_info::Address;
 use crate::handler::Handler;
 
 /// An epoll instance and its event buffer.
@@ -31,20 +31,20 @@ impl Reactor {
     /// waker for other threads. The instance polls without blocking for `busy_poll` before it
     /// blocks.
     pub(crate) fn new(
-        mut listeners: Vec<TcpListener>,
+        listeners: Vec<Listener>,
         busy_poll: Duration,
-    ) -> io::Result<(Self, TcpDriver, Arc<Waker>)> {
+    ) -> io::Result<(Self, SocketDriver, Arc<Waker>)> {
         let poll = Poll::new()?;
-        for (index, listener) in (0..).zip(&mut listeners) {
+        for (index, listener) in (0..).zip(&listeners) {
             poll.registry().register(
-                listener,
+                &mut SourceFd(&listener.as_raw_fd()),
                 Token::listener(index).into(),
                 Interest::READABLE,
             )?;
         }
         let waker = Arc::new(Waker::new(poll.registry(), Token::WAKER.into())?);
         let registry = poll.registry().try_clone()?;
-        let driver = TcpDriver { registry, listeners, wakers: Vec::new() };
+        let driver = SocketDriver { registry, listeners, wakers: Vec::new() };
         let events = Events::with_capacity(READY_PER_TURN);
         Ok((Self { poll, events, busy_poll }, driver, waker))
     }
@@ -54,7 +54,10 @@ impl Reactor {
     /// # Errors
     ///
     /// The errors of epoll_wait(2), which does not fail for a valid descriptor.
-    pub(crate) fn run<H: Handler>(&mut self, worker: &mut Worker<TcpDriver, H>) -> io::Result<()> {
+    pub(crate) fn run<H: Handler>(
+        &mut self,
+        worker: &mut Worker<SocketDriver, H>,
+    ) -> io::Result<()> {
         while !worker.is_done() {
             self.poll(worker.wait(Instant::now()))?;
             let ready = self.events.iter().map(|event| (event.token().into(), readiness(event)));
@@ -103,61 +106,35 @@ fn readiness(event: &Event) -> Readiness {
     }
 }
 
-impl Endpoint for TcpStream {
-    fn local_address(&self) -> io::Result<Address> {
-        self.local_addr().map(Address::Tcp)
-    }
-}
-
-impl Transport for TcpStream {
-    fn send_progress(&self) -> io::Result<SendProgress> {
-        tcp_info::send_progress(self)
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-
-    fn limit_unsent(&mut self, bytes: u32) -> io::Result<()> {
-        SockRef::from(&*self).set_tcp_notsent_lowat(bytes)
-    }
-
-    /// The standard library's `write` sets MSG_NOSIGNAL, its `write_vectored` does not. SIGPIPE
-    /// ends a process that does not ignore it, such as a C program that embeds this library.
-    fn send_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        SockRef::from(&*self).send_vectored_with_flags(buffers, libc::MSG_NOSIGNAL)
-    }
-}
-
-/// Non-blocking TCP sockets, registered with the epoll instance of a [`Reactor`].
+/// Non-blocking sockets, registered with the epoll instance of a [`Reactor`].
 #[derive(Debug)]
-pub(crate) struct TcpDriver {
+pub(crate) struct SocketDriver {
     registry: Registry,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     /// Those of all workers, in their order. The worker's own is among them: closing a waker would
     /// discard its edge, and commands posted before the last handle is dropped must be carried out.
     wakers: Vec<Arc<Waker>>,
 }
 
-impl TcpDriver {
+impl SocketDriver {
     /// Sets the wakers of all workers of the server, in their order.
     pub(crate) fn set_wakers(&mut self, wakers: Vec<Arc<Waker>>) {
         self.wakers = wakers;
     }
 }
 
-impl Driver for TcpDriver {
-    type Stream = TcpStream;
+impl Driver for SocketDriver {
+    type Stream = Socket;
 
-    fn accept(&mut self, listener: u32) -> io::Result<(TcpStream, Address)> {
-        let (stream, peer) = self.listeners[listener as usize].accept()?;
-        Ok((stream, Address::Tcp(peer)))
+    fn accept(&mut self, listener: u32) -> io::Result<(Socket, Address)> {
+        let (socket, peer) = self.listeners[listener as usize].accept()?;
+        Ok((Socket::new(socket), address_of(&peer)))
     }
 
-    fn register(&mut self, stream: &mut TcpStream, token: Token) -> io::Result<()> {
+    fn register(&mut self, stream: &mut Socket, token: Token) -> io::Result<()> {
         // Both directions at once, so that backpressure needs no change of the registration.
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
-        self.registry.register(stream, token.into(), interest)
+        self.registry.register(&mut SourceFd(&stream.as_raw_fd()), token.into(), interest)
     }
 
     fn wake(&self, worker: u32) {

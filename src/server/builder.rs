@@ -10,17 +10,16 @@ use std::sync::mpsc::{self, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use mio::net::{TcpListener, TcpStream};
-
 use super::error::{StartError, WORKERS_MAX};
 use super::handle::{ServerHandle, WorkerRef, mark_worker_thread};
 use crate::config::Config;
 use crate::handler::Handler;
 use crate::reactor::context::WorkerContext;
 use crate::reactor::links::Links;
-use crate::reactor::listener::{Sharing, bind, listen};
+use crate::reactor::listener::{Listener, Sharing, bind, listen};
 use crate::reactor::mailbox::{Mailbox, mailbox};
-use crate::reactor::poll::{Reactor, TcpDriver};
+use crate::reactor::poll::{Reactor, SocketDriver};
+use crate::reactor::socket::Socket;
 use crate::reactor::worker::Worker;
 use crate::stats::Counters;
 
@@ -149,9 +148,9 @@ impl ServerBuilder {
 /// The parts of a worker that has not started, except its handler.
 struct Start {
     reactor: Reactor,
-    driver: TcpDriver,
-    mailbox: Mailbox<TcpStream>,
-    links: Links<TcpStream>,
+    driver: SocketDriver,
+    mailbox: Mailbox<Socket>,
+    links: Links<Socket>,
     context: WorkerContext,
 }
 
@@ -247,9 +246,9 @@ fn listen_all(
     workers: usize,
     share_port: bool,
     config: &Config,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
+) -> Result<(Vec<SocketAddr>, Vec<Vec<Listener>>), StartError> {
     let mut resolved = Vec::new();
-    let mut groups: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut groups: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
     for &asked in addresses {
         let failed = |source| StartError::Bind { address: asked, source };
         let mut address = asked;

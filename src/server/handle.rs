@@ -9,7 +9,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::Waker;
-use mio::net::TcpStream as Stream;
 
 use super::error::SendError;
 use crate::connection_info::Address;
@@ -18,6 +17,7 @@ use crate::peer_id::PeerId;
 use crate::protocol::{CloseCode, EncodedMessage, Message};
 use crate::reactor::mailbox::{Command, Refusal, Sender, post_to_all};
 use crate::reactor::slots::Token;
+use crate::reactor::socket::Socket;
 use crate::stats::{Counters, Stats};
 
 /// A handle to a running server, usable from any thread. Clones are handles to the same server.
@@ -42,19 +42,19 @@ struct Inner {
 /// The parts of a worker that other threads use.
 #[derive(Debug)]
 pub(super) struct WorkerRef {
-    pub(super) sender: Sender<Stream>,
+    pub(super) sender: Sender<Socket>,
     pub(super) waker: Arc<Waker>,
     pub(super) counters: Arc<Counters>,
 }
 
 impl WorkerRef {
-    fn post(&self, command: Command<Stream>) -> Result<(), SendError> {
+    fn post(&self, command: Command<Socket>) -> Result<(), SendError> {
         self.finish(self.sender.post(command))
     }
 
     /// As [`post`](Self::post), but waits for space, unless this is the thread of a worker: workers
     /// that wait for each other would never end.
-    fn post_blocking(&self, command: Command<Stream>) -> Result<(), SendError> {
+    fn post_blocking(&self, command: Command<Socket>) -> Result<(), SendError> {
         match IS_WORKER_THREAD.get() {
             true => self.post(command),
             false => self.finish(self.sender.post_blocking(command)),
@@ -322,7 +322,7 @@ impl ServerHandle {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(self.inner.tcp_nodelay)?;
         let worker = &self.inner.workers[worker % self.inner.workers.len()];
-        worker.post(Command::Adopt(Stream::from_std(stream), peer)).map_err(io::Error::other)
+        worker.post(Command::Adopt(Socket::new(stream.into()), peer)).map_err(io::Error::other)
     }
 
     /// Stops the server: it accepts no more connections, sends every peer a close frame (1001), and
@@ -372,7 +372,7 @@ impl ServerHandle {
     fn post_to_all(
         &self,
         may_wait: bool,
-        command: &dyn Fn() -> Command<Stream>,
+        command: &dyn Fn() -> Command<Socket>,
     ) -> Result<(), SendError> {
         let workers = &self.inner.workers;
         let senders: Vec<_> = workers.iter().map(|worker| &worker.sender).collect();
@@ -397,7 +397,7 @@ impl ServerHandle {
 }
 
 /// The commands that publish a message. They share its memory.
-fn publication(topic: &str, message: EncodedMessage) -> impl Fn() -> Command<Stream> {
+fn publication(topic: &str, message: EncodedMessage) -> impl Fn() -> Command<Socket> {
     let publications: Arc<[Publication]> = Arc::new([Publication::new(topic, message)]);
     move || Command::Publish(Arc::clone(&publications))
 }
