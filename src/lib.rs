@@ -171,11 +171,12 @@ pub mod internal {
     pub use crate::conn::transport::{Readiness, SendProgress, Transport};
     pub use crate::connection_info::Endpoint;
     pub use crate::fanout::Publication;
+    pub use crate::reactor::batches::READY_PER_TURN;
     pub use crate::reactor::context::WorkerContext;
     pub use crate::reactor::driver::Driver;
     pub use crate::reactor::links::Links;
     pub use crate::reactor::mailbox::{Command, Mailbox, Refusal, Sender, mailbox};
     pub use crate::reactor::slots::Token;
-    pub use crate::reactor::worker::{READY_PER_TURN, Worker};
+    pub use crate::reactor::worker::Worker;
     pub use crate::stats::Counters;
 }

@@ -10,6 +10,7 @@
 //! - [`send_progress`]: the bytes that a peer has acknowledged or read
 //! - [`timers`]: deadlines of connections, in a timing wheel
 //! - [`lifecycle`]: from serving to draining
+//! - [`batches`]: which edges have been handled
 //! - [`ticker`]: the times of the handler's ticks
 //! - [`links`]: messages to the other workers
 //! - [`mailbox`]: commands from other threads
@@ -27,6 +28,7 @@ mod send_progress;
 pub(crate) mod worker;
 mod acceptor;
 mod timers;
+pub(crate) mod batches;
 mod ticker;
 mod lifecycle;
 pub(crate) mod links;

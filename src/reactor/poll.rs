@@ -9,11 +9,12 @@ use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Waker};
 
+use super::batches::READY_PER_TURN;
 use super::driver::Driver;
 use super::listener::Listener;
 use super::slots::Token;
 use super::socket::{Socket, address_of};
-use super::worker::{READY_PER_TURN, Worker};
+use super::worker::Worker;
 use crate::conn::transport::Readiness;
 use crate::connection_info::Address;
 use crate::handler::Handler;

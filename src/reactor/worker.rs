@@ -11,6 +11,7 @@
 use std::time::{Duration, Instant};
 
 use super::acceptor::{AcceptError, Acceptor};
+use super::batches::Batches;
 use super::context::WorkerContext;
 use super::driver::Driver;
 use super::lifecycle::Lifecycle;
@@ -39,10 +40,6 @@ use crate::protocol::{CloseCode, EncodedMessage, HEADROOM_BYTES, Workspace};
 /// The size of the largest read. Smaller reads need more calls for pipelined frames; larger ones
 /// gain little. It exceeds a power of two, so that a message of such a size fits with its header.
 const READ_BYTES: usize = 260 * 1024;
-
-/// The largest batch of edges that is taken from epoll at once. epoll reports the remaining edges
-/// in the next batch.
-pub const READY_PER_TURN: usize = 1024;
 
 /// Connections accepted from one listener in a turn, so that a burst does not delay open
 /// connections.
@@ -86,8 +83,7 @@ pub struct Worker<D: Driver, H: Handler> {
     /// `now`, in ticks since `start`.
     tick: Tick,
     dates: Dates,
-    /// The full batches since the last one that was not full.
-    full_batches: Option<FullBatches>,
+    batches: Batches,
     throttles: Throttles,
     /// The mailbox may hold commands.
     has_mail: bool,
@@ -95,17 +91,6 @@ pub struct Worker<D: Driver, H: Handler> {
     /// turn.
     is_congested: bool,
     lifecycle: Lifecycle,
-}
-
-/// Consecutive full batches of edges.
-#[derive(Debug)]
-struct FullBatches {
-    /// The time of the first.
-    since: Instant,
-    /// Edges in all of them.
-    edges: usize,
-    /// The descriptors registered with epoll at the first.
-    registered: usize,
 }
 
 impl<D: Driver, H: Handler> Worker<D, H> {
@@ -139,7 +124,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             now,
             tick: Tick::default(),
             dates,
-            full_batches: None,
+            batches: Batches::default(),
             throttles: Throttles::default(),
             has_mail: false,
             is_congested: false,
@@ -189,7 +174,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         if self.has_mail {
             self.read_mail();
         }
-        if let Some(until) = self.readiness_complete_until(batch, registered) {
+        if let Some(until) = self.batches.complete_until(now, batch, registered) {
             self.expire_connections(self.tick_at(until));
             self.call_on_deadline(until);
         }
@@ -205,28 +190,6 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// The tick that has begun at this time.
     fn tick_at(&self, time: Instant) -> Tick {
         Tick::at(time.saturating_duration_since(self.start))
-    }
-
-    /// After a batch of `batch` edges, the time up to which every edge has been handled; `None` if
-    /// that is unknown. Deadlines after it must wait, since the next batch may hold the peer's
-    /// answer.
-    ///
-    /// A batch that is not full empties epoll's queue. epoll reports edges in order and queues each
-    /// descriptor at most once. So after as many edges as descriptors were `registered` at the first
-    /// full batch, everything that was queued then has been handled.
-    fn readiness_complete_until(&mut self, batch: usize, registered: usize) -> Option<Instant> {
-        if batch < READY_PER_TURN {
-            self.full_batches = None;
-            return Some(self.now);
-        }
-        let first = FullBatches { since: self.now, edges: 0, registered };
-        let mut batches = self.full_batches.take().unwrap_or(first);
-        batches.edges += batch;
-        if batches.edges >= batches.registered {
-            return Some(batches.since);
-        }
-        self.full_batches = Some(batches);
-        None
     }
 
     /// The longest time that a poll that starts at `now` may block; `None` for no limit.
