@@ -57,9 +57,9 @@ macro_rules! counters {
 }
 
 counters! {
-    /// TCP connections accepted.
+    /// Connections accepted.
     accepted,
-    /// TCP connections ended, for any reason.
+    /// Connections ended, for any reason.
     ended,
     /// Connections turned away at once, with 503, because of `connections_max`, a shutdown, or lack
     /// of resources.

@@ -14,7 +14,7 @@ pub struct WorkerContext {
     pub config: Arc<Config>,
     /// This worker's counters.
     pub counters: Arc<Counters>,
-    /// The TCP connections of all workers. Changed only when a connection is accepted or ends.
+    /// The connections of all workers. Changed only when a connection is accepted or ends.
     pub connections: Arc<AtomicUsize>,
     /// The server's number, unique within the process.
     pub server: u32,
@@ -25,13 +25,13 @@ pub struct WorkerContext {
 }
 
 impl WorkerContext {
-    /// Counts an accepted TCP connection; returns the number of connections before it.
+    /// Counts an accepted connection; returns the number of connections before it.
     pub(super) fn count_accepted(&self) -> usize {
         self.counters.accepted.add(1);
         self.connections.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Counts the end of a TCP connection.
+    /// Counts the end of a connection.
     pub(super) fn count_ended(&self) {
         self.counters.ended.add(1);
         let before = self.connections.fetch_sub(1, Ordering::Relaxed);

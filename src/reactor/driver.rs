@@ -6,7 +6,7 @@ use super::slots::Token;
 use crate::conn::transport::Transport;
 use crate::connection_info::Address;
 
-/// Listens, accepts and registers sockets for a worker. `poll.rs` implements it for TCP, and a test
+/// Listens, accepts and registers sockets for a worker. `poll.rs` implements it for sockets, and a test
 /// implements it for scripted sockets.
 pub trait Driver {
     /// A connection's byte stream.
@@ -18,6 +18,13 @@ pub trait Driver {
     ///
     /// The errors of accept(2); `WouldBlock` if no connection is waiting.
     fn accept(&mut self, listener: u32) -> io::Result<(Self::Stream, Address)>;
+
+    /// Whether no other worker listens on the address of this listener, so that the worker has to
+    /// distribute its connections.
+    fn is_sole(&self, listener: u32) -> bool {
+        let _ = listener;
+        false
+    }
 
     /// Registers `stream` for edges in both directions, until it is dropped.
     ///

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::balance::{Load, least_loaded};
 use super::mailbox::{Command, Refusal, Sender};
+use crate::connection_info::Address;
 use crate::fanout::Publication;
 
 /// The mailboxes of the other workers, and the messages that wait for space in them.
@@ -28,6 +30,8 @@ struct Link<T> {
     unsent_bytes: usize,
     /// No more is posted.
     is_closed: bool,
+    /// The worker takes no more connections.
+    has_ended: bool,
 }
 
 impl<T> Links<T> {
@@ -62,6 +66,36 @@ impl<T> Links<T> {
         }
     }
 
+    /// Hands a connection over to the least loaded worker, whose number it gives to `wake`. Returns
+    /// the connection if this worker, with the load `own`, must keep it.
+    ///
+    /// It does not wait for a full mailbox: that worker has more to do than this one.
+    pub(super) fn hand_over(
+        &mut self,
+        own: &Load,
+        stream: T,
+        peer: Address,
+        wake: impl FnOnce(u32),
+    ) -> Option<(T, Address)> {
+        let links = self.links.iter().enumerate();
+        let takers = links.filter(|(_, link)| !link.is_closed && !link.has_ended);
+        let loads = takers.map(|(index, link)| (index, link.mailbox.load()));
+        let Some(index) = least_loaded(own, loads) else { return Some((stream, peer)) };
+        let link = &mut self.links[index];
+        match link.mailbox.hand_over(stream, peer) {
+            Ok(must_wake) => {
+                if must_wake {
+                    wake(link.worker);
+                }
+                None
+            }
+            Err((refusal, stream, peer)) => {
+                link.has_ended = refusal == Refusal::Stopped;
+                Some((stream, peer))
+            }
+        }
+    }
+
     /// Whether messages wait for space in a mailbox.
     pub(super) fn has_unsent(&self) -> bool {
         self.links.iter().any(|link| !link.unsent.is_empty())
@@ -91,7 +125,14 @@ impl<T> Link<T> {
     fn new(worker: u32, mailbox: &Sender<T>) -> Self {
         mailbox.open_link();
         let mailbox = mailbox.clone();
-        Self { worker, mailbox, unsent: VecDeque::new(), unsent_bytes: 0, is_closed: false }
+        Self {
+            worker,
+            mailbox,
+            unsent: VecDeque::new(),
+            unsent_bytes: 0,
+            is_closed: false,
+            has_ended: false,
+        }
     }
 
     fn close(&mut self) {

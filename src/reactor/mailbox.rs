@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::balance::Load;
 use super::slots::Token;
 use crate::connection_info::Address;
 use crate::fanout::Publication;
@@ -65,6 +66,7 @@ pub fn mailbox<T>(bytes_max: usize) -> (Sender<T>, Mailbox<T>) {
         space: Condvar::new(),
         woken: AtomicBool::new(false),
         peers: OpenPeers::default(),
+        load: Load::default(),
     });
     let mailbox = Mailbox {
         common: Arc::clone(&common),
@@ -88,12 +90,21 @@ struct Common<T> {
     woken: AtomicBool,
     /// The connections that other threads can send to.
     peers: OpenPeers,
+    load: Load,
 }
 
 impl<T> Common<T> {
     /// Ignores poisoning: no code that holds the lock panics between two changes.
     fn lock(&self) -> MutexGuard<'_, Queue<T>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, queue: &mut Queue<T>, command: Command<T>) {
+        if matches!(command, Command::Adopt(..)) {
+            self.load.raise();
+        }
+        queue.bytes += command.bytes();
+        queue.commands.push_back(command);
     }
 
     fn must_wake(&self) -> bool {
@@ -123,24 +134,19 @@ impl<T> Queue<T> {
         if self.drain_deadline.is_some() && command.is_message() {
             return Err(Refusal::Stopped);
         }
-        self.check_space(command, bytes_max)
+        self.check_space(command.bytes(), bytes_max)
     }
 
-    /// Whether there is space for this command. An empty queue takes a command of any size, or a
-    /// large message could never be sent.
-    fn check_space(&self, command: &Command<T>, bytes_max: usize) -> Result<(), Refusal> {
+    /// Whether there is space for a command of `bytes`. An empty queue takes a command of any size, or
+    /// a large message could never be sent.
+    fn check_space(&self, bytes: usize, bytes_max: usize) -> Result<(), Refusal> {
         if self.is_ended {
             return Err(Refusal::Stopped);
         }
-        if self.bytes > 0 && self.bytes + command.bytes() > bytes_max {
+        if self.bytes > 0 && self.bytes + bytes > bytes_max {
             return Err(Refusal::Full);
         }
         Ok(())
-    }
-
-    fn push(&mut self, command: Command<T>) {
-        self.bytes += command.bytes();
-        self.commands.push_back(command);
     }
 }
 
@@ -205,6 +211,11 @@ impl<T> Mailbox<T> {
         mem::take(&mut self.waiting_workers)
     }
 
+    /// The load of this worker. A connection that is adopted has been counted when it was posted.
+    pub(super) fn load(&self) -> &Load {
+        &self.common.load
+    }
+
     /// The list of open connections. Each connection adds and removes its own id.
     pub(super) fn peers(&self) -> &OpenPeers {
         &self.common.peers
@@ -244,7 +255,7 @@ impl<T> Sender<T> {
     pub fn post(&self, command: Command<T>) -> Result<bool, Refusal> {
         let mut queue = self.common.lock();
         queue.check(&command, self.common.bytes_max)?;
-        queue.push(command);
+        self.common.push(&mut queue, command);
         drop(queue);
         Ok(self.common.must_wake())
     }
@@ -266,7 +277,7 @@ impl<T> Sender<T> {
                 Err(Refusal::Stopped) => return Err(Refusal::Stopped),
             }
         }
-        queue.push(command);
+        self.common.push(&mut queue, command);
         drop(queue);
         Ok(self.common.must_wake())
     }
@@ -285,15 +296,35 @@ impl<T> Sender<T> {
     /// command if the queue is full: then it is woken when the queue has space.
     pub(super) fn post_or_wait(&self, command: Command<T>, worker: u32) -> Result<bool, Refusal> {
         let mut queue = self.common.lock();
-        if let Err(refusal) = queue.check_space(&command, self.common.bytes_max) {
+        if let Err(refusal) = queue.check_space(command.bytes(), self.common.bytes_max) {
             if refusal == Refusal::Full && !queue.waiting_workers.contains(&worker) {
                 queue.waiting_workers.push(worker);
             }
             return Err(refusal);
         }
-        queue.push(command);
+        self.common.push(&mut queue, command);
         drop(queue);
         Ok(self.common.must_wake())
+    }
+
+    /// Hands over a connection, as [`Command::Adopt`]. If the mailbox does not take it, returns it.
+    pub(super) fn hand_over(
+        &self,
+        stream: T,
+        peer: Address,
+    ) -> Result<bool, (Refusal, T, Address)> {
+        let mut queue = self.common.lock();
+        if let Err(refusal) = queue.check_space(size_of::<Command<T>>(), self.common.bytes_max) {
+            return Err((refusal, stream, peer));
+        }
+        self.common.push(&mut queue, Command::Adopt(stream, peer));
+        drop(queue);
+        Ok(self.common.must_wake())
+    }
+
+    /// The load of this worker.
+    pub(super) fn load(&self) -> &Load {
+        &self.common.load
     }
 
     /// Whether the caller must wake the worker, which has another reason than a command.
@@ -361,7 +392,7 @@ pub(crate) fn post_to_all<T>(
         if taking.is_empty() {
             return Err(Refusal::Stopped);
         }
-        taking.iter().for_each(|at| queues[*at].push(command()));
+        taking.iter().for_each(|at| senders[*at].common.push(&mut queues[*at], command()));
         drop(queues);
         return Ok(taking.into_iter().filter(|at| senders[*at].common.must_wake()).collect());
     }

@@ -14,6 +14,7 @@
 //! - [`ticker`]: the times of the handler's ticks
 //! - [`links`]: messages to the other workers
 //! - [`mailbox`]: commands from other threads
+//! - [`balance`]: the loads of the workers
 //! - [`driver`]: the sockets, as a worker sees them
 //! - [`context`]: settings and counters
 //! - [`slots`]: connections by token, with generations
@@ -33,6 +34,7 @@ mod ticker;
 mod lifecycle;
 pub(crate) mod links;
 pub(crate) mod mailbox;
+mod balance;
 pub(crate) mod driver;
 pub(crate) mod context;
 pub(crate) mod slots;

@@ -365,7 +365,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     fn accept(&mut self, listener: Token, budget: usize) {
         for _ in 0..budget {
             match self.acceptor.accept(listener, self.tick, &self.throttles) {
-                Ok((stream, peer)) => self.admit(stream, peer),
+                Ok((stream, peer)) => self.place(listener, stream, peer),
                 Err(AcceptError::Interrupted) => {}
                 Err(AcceptError::WouldBlock | AcceptError::Exhausted) => return,
             }
@@ -374,12 +374,27 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.runnable.push(listener);
     }
 
-    /// Takes over an accepted socket, or answers it 503.
+    /// Takes over a connection of `listener`, or hands it to a worker with fewer connections if the
+    /// kernel does not distribute them.
+    fn place(&mut self, listener: Token, stream: D::Stream, peer: Address) {
+        let own = self.mailbox.load();
+        let kept = match self.acceptor.distributes(listener) {
+            true => self.links.hand_over(own, stream, peer, |worker| self.acceptor.wake(worker)),
+            false => Some((stream, peer)),
+        };
+        if let Some((stream, peer)) = kept {
+            own.raise();
+            self.admit(stream, peer);
+        }
+    }
+
+    /// Takes over a socket that the load of this worker counts, or answers it 503.
     fn admit(&mut self, mut stream: D::Stream, peer: Address) {
         let token = self.slots.next_token();
         let admitted = self.acceptor.admit(&mut stream, &peer, token, self.tick, &self.throttles);
         if let Err(refusal) = admitted {
             self.acceptor.turn_away(stream, refusal, &mut self.scratch, &mut self.dates);
+            self.mailbox.load().lower();
             return;
         }
         let mut connection = Connection::new(stream, peer, self.tick);
@@ -393,6 +408,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.fanout.deliveries.clear(token.index, &self.context.counters);
         let connection = self.slots.remove(token);
         debug_assert!(connection.is_some(), "a connection is removed once, after its own turn");
+        self.mailbox.load().lower();
         self.context.count_ended();
     }
 

@@ -3,11 +3,11 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use ws_reactor::internal::{Readiness, Token};
+use ws_reactor::internal::{Readiness, Token, Worker};
 use ws_reactor::{Config, Echo};
 
 use crate::probe::{ask, assert_echoes, close, echo_world, has_status, open, text};
-use crate::scripted::Call;
+use crate::scripted::{Call, Net};
 use crate::support::requests::{GOOD_REQUEST, GOOD_RESPONSE};
 use crate::world::World;
 
@@ -224,4 +224,57 @@ fn a_connection_that_ends_while_it_waits_for_its_turn_is_forgotten() {
     assert!(world.is_dropped(id));
     assert_eq!(world.take_received(next), GOOD_RESPONSE);
     assert_echoes(&mut world, next);
+}
+
+/// A world whose first worker distributes its connections, and the second worker.
+fn distributing(config: Config) -> (World<Echo>, Worker<Net, Echo>) {
+    let (world, second) = World::with_second_worker(Echo, config);
+    world.kernel().listeners[0].is_sole = true;
+    (world, second)
+}
+
+/// Clients connect one after the other and ask for the upgrade; returns how many have an answer.
+fn answered(world: &mut World<Echo>, clients: usize) -> usize {
+    let opened: Vec<_> = (0..clients).map(|_| world.open(GOOD_REQUEST)).collect();
+    opened.iter().filter(|(_, answer)| answer == GOOD_RESPONSE).count()
+}
+
+#[test]
+fn a_connection_that_waits_for_its_worker_counts_as_its_load() {
+    let (mut world, mut second) = distributing(Config::default());
+    assert_eq!(answered(&mut world, 6), 3, "the second worker has had no turn");
+    assert_eq!(world.stats().accepted, 3);
+    second.turn([(Token::WAKER, Readiness::default())].into_iter(), world.now());
+    assert_eq!(answered(&mut world, 2), 1, "both have three");
+}
+
+#[test]
+fn a_worker_with_a_full_mailbox_gets_no_connection() {
+    let (mut world, mut second) =
+        distributing(Config { mailbox_bytes_max: 1, ..Config::default() });
+    assert_eq!(answered(&mut world, 10), 9, "an empty mailbox takes one");
+    second.turn([(Token::WAKER, Readiness::default())].into_iter(), world.now());
+    assert_eq!(answered(&mut world, 2), 1);
+}
+
+#[test]
+fn a_worker_that_has_ended_gets_no_connection() {
+    let (mut world, second) = distributing(Config::default());
+    drop(second);
+    assert_eq!(answered(&mut world, 10), 10);
+}
+
+#[test]
+fn a_worker_that_drains_hands_over_no_connection() {
+    let (mut world, _second) = distributing(Config::default());
+    // The second worker has fewer connections.
+    assert_eq!(answered(&mut world, 1), 1);
+    for _ in 0..2 {
+        world.connect();
+    }
+    world.drain(Duration::ZERO);
+    // Without the edge of the listener, whose connections the drain takes itself.
+    world.turn_with(vec![(Token::WAKER, Readiness::default())]);
+    let stats = world.stats();
+    assert_eq!((stats.accepted, stats.turned_away), (3, 2));
 }

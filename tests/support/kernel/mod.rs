@@ -134,6 +134,10 @@ impl<N: Network> Driver for Net<N> {
         Ok((self.stream(id), address(id)))
     }
 
+    fn is_sole(&self, _: u32) -> bool {
+        self.kernel().listeners[self.worker].is_sole
+    }
+
     fn register(&mut self, stream: &mut Stream<N>, token: Token) -> io::Result<()> {
         N::outside(|| self.kernel().register(stream.id, self.worker, token))
     }
@@ -183,6 +187,8 @@ pub struct Listener {
     edge: Option<u32>,
     woken: Option<u32>,
     pub is_stopped: bool,
+    /// The worker distributes its connections.
+    pub is_sole: bool,
     /// Calls of accept.
     pub accepts: usize,
 }
