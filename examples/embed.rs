@@ -1,7 +1,7 @@
 //! A server embedded in another program: a handler with per-connection state, counters, messages
 //! from another thread, and a shutdown.
 //!
-//! Run `cargo run --example embed [IP:PORT]` and connect any WebSocket client to `/your-name`. Each
+//! Run `cargo run --example embed [ADDRESS]` and connect any WebSocket client to `/your-name`. Each
 //! text is answered with its number, and every ten seconds all clients receive the server's uptime.
 //! On standard input, `stats` prints the counters, `quit` or the end of input ends the server, and
 //! any other line is sent to all clients.
@@ -10,8 +10,8 @@ use std::io::BufRead;
 use std::time::{Duration, Instant};
 
 use ws_reactor::{
-    CloseEvent, Config, ConnectionInfo, Context, Handler, Message, Peer, PeerId, Reply, Request,
-    Response, Server, ServerHandle, Upgrade,
+    Address, CloseEvent, Config, ConnectionInfo, Context, Handler, Message, Peer, PeerId, Reply,
+    Request, Response, Server, ServerHandle, Upgrade,
 };
 
 /// Numbers each client's messages.
@@ -63,8 +63,8 @@ impl Handler for Numbered {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9002".to_owned());
-    let Ok(address) = address.parse() else {
-        eprintln!("embed: {address} is not an IP:PORT; usage: embed [IP:PORT]");
+    let Ok(address) = address.parse::<Address>() else {
+        eprintln!("embed: {address} is neither IP:PORT nor unix:PATH; usage: embed [ADDRESS]");
         std::process::exit(2);
     };
     let server = Server::builder()

@@ -1,7 +1,7 @@
 //! A multi-threaded epoll reactor WebSocket server without an async runtime.
 //!
 //! ```no_run
-//! use ws_reactor::{Handler, Message, Peer, Reply, Server};
+//! use ws_reactor::{Address, Handler, Message, Peer, Reply, Server};
 //!
 //! struct Shout;
 //!
@@ -16,7 +16,8 @@
 //! }
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let server = Server::builder().bind("127.0.0.1:9001".parse()?).start(|_, _| Shout)?;
+//!     let address: Address = "127.0.0.1:9001".parse()?;
+//!     let server = Server::builder().bind(address).start(|_, _| Shout)?;
 //!     Ok(server.join()?)
 //! }
 //! ```
@@ -30,6 +31,9 @@
 //! its own listening socket in a SO_REUSEPORT group, its own epoll instance, a slab of connections
 //! and one receive buffer. The kernel distributes new connections over the workers, and a connection
 //! stays with its worker.
+//!
+//! A Unix socket has no SO_REUSEPORT. There one worker accepts, and hands each connection over to the worker with the fewest
+//! (`reactor/balance.rs`) through its mailbox. If the accepting worker fails, its listeners close.
 //!
 //! The code has six layers, and imports go down only:
 //!
@@ -93,9 +97,10 @@
 //!
 //! A silent peer is pinged after [`Config::ping_interval`]. It is alive if it sends bytes, or if its
 //! TCP acknowledges bytes that were sent before the ping; bytes that the local kernel accepts prove
-//! nothing. `conn/deadlines.rs` has the table of all deadlines, `conn/liveness.rs` the rule for
-//! acknowledgements. The ping's payload is unpredictable, so that the pong with the same payload gives
-//! the round trip, for [`Handler::on_pong`].
+//! nothing. A Unix socket has no acknowledgements: there the peer is alive if it sends bytes, or if it
+//! reads (`reactor/send_progress.rs`). `conn/deadlines.rs` has the table of all deadlines,
+//! `conn/liveness.rs` the rule for acknowledgements. The ping's payload is unpredictable, so that the
+//! pong with the same payload gives the round trip, for [`Handler::on_pong`].
 //!
 //! # Timers
 //!
@@ -126,7 +131,6 @@
 //! |---|---|
 //! | compression | the offer in `protocol/handshake`, RSV1 in `protocol/frame/header.rs`, a codec in [`Workspace`](protocol::Workspace), a third `Storage` of received messages |
 //! | TLS | a `Transport` under `Wire`, which must then say itself when it is drained and when it wants to write; properties in [`ConnectionInfo`] |
-//! | Unix sockets | a variant of [`Address`], of the stream in `reactor/poll.rs` and of the listeners in `reactor/listener.rs` |
 //! | the PROXY protocol | a step of `Opening` before the request, which replaces the peer's address |
 //! | metrics | counters in `stats.rs`; a second `Server` of the program answers with them |
 //! | another timer | its time in `Worker::wait`, its action in `Worker::expire`; for a timer of a peer, see `peer_deadlines.rs` |

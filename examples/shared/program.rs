@@ -50,7 +50,7 @@ pub(crate) fn run<E: Into<Box<dyn Error>>>(
         Ok(server) => server,
         Err(error) => return fail(error.into(), EXIT_USAGE),
     };
-    let address = server.local_addresses()[0];
+    let address = &server.local_addresses()[0];
     let listening = format!("listening on {address} ({} workers)", server.workers());
     // Fails if standard output is a closed pipe, which must not end the server.
     let _ = writeln!(io::stdout(), "{listening}\nopen http://{address}/{fragment}");

@@ -1,4 +1,7 @@
-//! Listening sockets: each worker has one per address, in a SO_REUSEPORT group.
+//! Listening sockets.
+//!
+//! Each worker has one for a TCP address, in a SO_REUSEPORT group. A Unix address has one socket,
+//! and one worker accepts for all.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,22 +9,38 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::unix_file::UnixFile;
 use crate::config::Config;
 
 /// A socket that listens.
 #[derive(Debug)]
-pub(crate) struct Listener(Socket);
+pub(crate) struct Listener {
+    /// Removed before the socket is closed: see [`UnixFile`]. Fields are dropped in their order.
+    _file: Option<UnixFile>,
+    socket: Socket,
+    is_sole: bool,
+}
 
 impl Listener {
+    /// A socket that listens already, and is the only one of its address.
+    pub(crate) const fn sole(socket: Socket, file: Option<UnixFile>) -> Self {
+        Self { _file: file, socket, is_sole: true }
+    }
+
+    /// Whether no other worker has a socket of the same address.
+    pub(super) const fn is_sole(&self) -> bool {
+        self.is_sole
+    }
+
     /// Accepts a connection, which does not block.
     pub(super) fn accept(&self) -> io::Result<(Socket, SockAddr)> {
-        self.0.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
+        self.socket.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
     }
 }
 
 impl AsRawFd for Listener {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.socket.as_raw_fd()
     }
 }
 
@@ -54,10 +73,15 @@ pub(crate) fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> 
     Ok(socket)
 }
 
-/// Starts listening on a bound socket.
+/// Starts listening on a socket of a SO_REUSEPORT group.
 pub(crate) fn listen(socket: Socket, config: &Config) -> io::Result<Listener> {
     // Accepted sockets inherit the option on Linux, which saves a call for each of them.
     socket.set_tcp_nodelay(config.tcp_nodelay)?;
-    socket.listen(i32::try_from(config.listen_backlog).unwrap_or(i32::MAX))?;
-    Ok(Listener(socket))
+    socket.listen(backlog(config))?;
+    Ok(Listener { _file: None, socket, is_sole: false })
+}
+
+/// The length of the queue of connections that are not yet accepted.
+pub(super) fn backlog(config: &Config) -> i32 {
+    i32::try_from(config.listen_backlog).unwrap_or(i32::MAX)
 }

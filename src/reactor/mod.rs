@@ -18,7 +18,8 @@
 //! - [`driver`]: the sockets, as a worker sees them
 //! - [`context`]: settings and counters
 //! - [`slots`]: connections by token, with generations
-//! - [`listener`]: SO_REUSEPORT sockets
+//! - [`unix_listener`], [`unix_file`]: Unix sockets that listen, and their files
+//! - [`listener`]: sockets that listen, SO_REUSEPORT
 //!
 //! Listeners and connections are registered once, edge-triggered. A turn handles a batch of edges,
 //! then the connections that an earlier turn interrupted, then commands, then deadlines.
@@ -38,4 +39,6 @@ mod balance;
 pub(crate) mod driver;
 pub(crate) mod context;
 pub(crate) mod slots;
+pub(crate) mod unix_listener;
 pub(crate) mod listener;
+mod unix_file;

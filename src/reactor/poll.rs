@@ -132,6 +132,10 @@ impl Driver for SocketDriver {
         Ok((Socket::new(socket), address_of(&peer)))
     }
 
+    fn is_sole(&self, listener: u32) -> bool {
+        self.listeners[listener as usize].is_sole()
+    }
+
     fn register(&mut self, stream: &mut Socket, token: Token) -> io::Result<()> {
         // Both directions at once, so that backpressure needs no change of the registration.
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;

@@ -1,8 +1,7 @@
-//! Binds the addresses and starts the workers.
+//! The settings of a server, and the start of its workers.
 
 use std::any::Any;
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -12,11 +11,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::error::{StartError, WORKERS_MAX};
 use super::handle::{ServerHandle, WorkerRef, mark_worker_thread};
+use super::listening::{ListenSettings, listen_all};
 use crate::config::Config;
+use crate::connection_info::Address;
 use crate::handler::Handler;
 use crate::reactor::context::WorkerContext;
 use crate::reactor::links::Links;
-use crate::reactor::listener::{Listener, Sharing, bind, listen};
 use crate::reactor::mailbox::{Mailbox, mailbox};
 use crate::reactor::poll::{Reactor, SocketDriver};
 use crate::reactor::socket::Socket;
@@ -39,7 +39,7 @@ impl Server {
             addresses: Vec::new(),
             workers: None,
             config: Config::default(),
-            share_port: false,
+            listen: ListenSettings::default(),
         }
     }
 }
@@ -47,19 +47,32 @@ impl Server {
 /// The addresses and settings of a server that has not started.
 #[derive(Clone, Debug)]
 pub struct ServerBuilder {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     workers: Option<usize>,
     config: Config,
-    share_port: bool,
+    listen: ListenSettings,
 }
 
 impl ServerBuilder {
-    /// Adds an address to listen on. With port 0 the kernel chooses a free port, the same for all
-    /// workers. An IPv6 address accepts IPv6 only: bind both `0.0.0.0` and `[::]` for both
-    /// versions.
+    /// Adds an address to listen on: a `SocketAddr`, a path, or an [`Address`].
+    ///
+    /// With port 0 the kernel chooses a free port, the same for all workers. An IPv6 address accepts
+    /// IPv6 only: bind both `0.0.0.0` and `[::]` for both versions.
+    ///
+    /// The socket file that an ended process left at a path is replaced; any other file is an error.
+    /// The file is removed when the server stops listening, unless another has taken its place. Of
+    /// two servers that start on a path at the same moment, either may lose it to the other.
     #[must_use]
-    pub fn bind(mut self, address: SocketAddr) -> Self {
-        self.addresses.push(address);
+    pub fn bind(mut self, address: impl Into<Address>) -> Self {
+        self.addresses.push(address.into());
+        self
+    }
+
+    /// Sets the permissions of the files of Unix sockets, such as 0o660: a client needs the
+    /// permission to write. Default: those that the umask leaves. Abstract sockets have none.
+    #[must_use]
+    pub const fn unix_mode(mut self, mode: u32) -> Self {
+        self.listen.unix_mode = Some(mode);
         self
     }
 
@@ -83,7 +96,7 @@ impl ServerBuilder {
     /// With either setting another process of the same user can join later.
     #[must_use]
     pub const fn share_port(mut self, share_port: bool) -> Self {
-        self.share_port = share_port;
+        self.listen.share_port = share_port;
         self
     }
 
@@ -106,7 +119,7 @@ impl ServerBuilder {
         }
         let workers = count_workers(self.workers)?;
         let config = Arc::new(self.config);
-        let (addresses, groups) = listen_all(&self.addresses, workers, self.share_port, &config)?;
+        let (addresses, groups) = listen_all(&self.addresses, workers, self.listen, &config)?;
         let connections = Arc::new(AtomicUsize::new(0));
         let number = NEXT_SERVER.fetch_add(1, Ordering::Relaxed);
         let (senders, mailboxes): (Vec<_>, Vec<_>) =
@@ -234,37 +247,4 @@ fn panic_text(payload: Box<dyn Any + Send>) -> String {
             "the panic message is not a string".to_owned()
         }
     }
-}
-
-/// Creates a listener on every address for every worker; returns the addresses with their ports,
-/// and the listeners of each worker.
-///
-/// All listen before any worker accepts, since each socket that joins a SO_REUSEPORT group changes
-/// which socket the kernel gives a connection to.
-fn listen_all(
-    addresses: &[SocketAddr],
-    workers: usize,
-    share_port: bool,
-    config: &Config,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<Listener>>), StartError> {
-    let mut resolved = Vec::new();
-    let mut groups: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
-    for &asked in addresses {
-        let failed = |source| StartError::Bind { address: asked, source };
-        let mut address = asked;
-        if !share_port {
-            // SO_REUSEPORT would silently share an address in use; an exclusive bind fails.
-            drop(bind(asked, Sharing::Exclusive).map_err(failed)?);
-        }
-        for group in &mut groups {
-            let socket = bind(address, Sharing::Shared).map_err(failed)?;
-            if address.port() == 0 {
-                let local = socket.local_addr().map_err(failed)?;
-                address.set_port(local.as_socket().map_or(0, |local| local.port()));
-            }
-            group.push(listen(socket, config).map_err(failed)?);
-        }
-        resolved.push(address);
-    }
-    Ok((resolved, groups))
 }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 
 use crate::config::ConfigError;
+use crate::connection_info::Address;
 
 /// The largest number of workers. It exceeds the cores of any machine, so a larger number is a
 /// mistake.
@@ -17,16 +17,19 @@ pub(super) const WORKERS_MAX: usize = 4096;
 pub enum StartError {
     /// A setting is invalid.
     Config(ConfigError),
-    /// No address was given to [`ServerBuilder::bind`](crate::ServerBuilder::bind).
+    /// [`ServerBuilder::bind`](crate::ServerBuilder::bind) was not called.
     NoAddress,
     /// [`ServerBuilder::workers`](crate::ServerBuilder::workers) was given zero.
     NoWorker,
     /// [`ServerBuilder::workers`](crate::ServerBuilder::workers) was given more than 4096.
     TooManyWorkers,
+    /// [`ServerBuilder::unix_mode`](crate::ServerBuilder::unix_mode) was given more than
+    /// permissions, 0o777.
+    UnixMode(u32),
     /// Binding to an address or listening on it failed.
     Bind {
         /// The address given to [`ServerBuilder::bind`](crate::ServerBuilder::bind).
-        address: SocketAddr,
+        address: Address,
         /// The error of the operating system.
         source: io::Error,
     },
@@ -41,6 +44,9 @@ impl fmt::Display for StartError {
             Self::NoAddress => f.write_str("no address to listen on"),
             Self::NoWorker => f.write_str("a server needs at least one worker"),
             Self::TooManyWorkers => write!(f, "a server has at most {WORKERS_MAX} workers"),
+            Self::UnixMode(mode) => {
+                write!(f, "the mode {mode:o} of Unix sockets must be at most 777")
+            }
             Self::Bind { address, .. } => write!(f, "cannot listen on {address}"),
             Self::Worker(_) => f.write_str("cannot start a worker"),
         }
@@ -51,7 +57,11 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Bind { source, .. } | Self::Worker(source) => Some(source),
-            Self::Config(_) | Self::NoAddress | Self::NoWorker | Self::TooManyWorkers => None,
+            Self::Config(_)
+            | Self::NoAddress
+            | Self::NoWorker
+            | Self::TooManyWorkers
+            | Self::UnixMode(_) => None,
         }
     }
 }

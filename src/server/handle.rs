@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -31,7 +31,7 @@ pub struct ServerHandle {
 struct Inner {
     /// Unique within the process.
     number: u32,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     tcp_nodelay: bool,
     workers: Vec<WorkerRef>,
     /// Receives the result of each worker when it ends. `join` holds the lock while it waits.
@@ -117,7 +117,7 @@ impl Unsent {
 impl ServerHandle {
     pub(super) fn new(
         number: u32,
-        addresses: Vec<SocketAddr>,
+        addresses: Vec<Address>,
         tcp_nodelay: bool,
         workers: Vec<WorkerRef>,
         ends: mpsc::Receiver<io::Result<()>>,
@@ -136,7 +136,7 @@ impl ServerHandle {
     /// [`ServerBuilder::bind`](crate::ServerBuilder::bind). A port 0 is replaced by the port that
     /// the kernel chose.
     #[must_use]
-    pub fn local_addresses(&self) -> &[SocketAddr] {
+    pub fn local_addresses(&self) -> &[Address] {
         &self.inner.addresses
     }
 

@@ -1,10 +1,12 @@
 //! The public entry: a builder that starts the workers, and a handle to them.
 //!
-//! - [`builder`]: addresses, settings, threads
+//! - [`builder`]: settings, threads
+//! - [`listening`]: listeners of the workers
 //! - [`handle`]: messages, shutdown and counters, from any thread
 //! - [`error`]: errors of starting a server and of sending a message
 
 mod builder;
+mod listening;
 mod handle;
 mod error;
 

@@ -34,9 +34,9 @@ pub fn serve_with<H: Handler + Send>(
     builder.start(|_, _| handler()).expect("the server starts")
 }
 
-/// The address on which `server` listens.
+/// The TCP address on which `server` listens.
 pub fn address(server: &ServerHandle) -> SocketAddr {
-    server.local_addresses()[0]
+    server.local_addresses()[0].as_tcp().expect("a TCP address")
 }
 
 /// Stops a server after its clients have disconnected, and checks that all connections have ended.

@@ -1,0 +1,99 @@
+//! Creates the listeners of the workers.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+use super::error::StartError;
+use crate::config::Config;
+use crate::connection_info::Address;
+use crate::reactor::listener::{Listener, Sharing, bind, listen};
+use crate::reactor::unix_listener::{listen_on_name, listen_on_path};
+
+/// The settings that only listeners need.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ListenSettings {
+    pub(super) share_port: bool,
+    pub(super) unix_mode: Option<u32>,
+}
+
+/// The listeners of each worker.
+struct Groups {
+    groups: Vec<Vec<Listener>>,
+    /// The worker that gets the next listener without a group.
+    next: usize,
+}
+
+impl Groups {
+    /// Gives a listener to one worker. Several are spread over the workers.
+    fn push_sole(&mut self, listener: Listener) {
+        self.groups[self.next].push(listener);
+        self.next = (self.next + 1) % self.groups.len();
+    }
+}
+
+/// Creates the listeners of all workers; returns the addresses with their ports, and the listeners
+/// of each worker.
+///
+/// All listen before any worker accepts, since each socket that joins a SO_REUSEPORT group changes
+/// which socket the kernel gives a connection to.
+pub(super) fn listen_all(
+    addresses: &[Address],
+    workers: usize,
+    settings: ListenSettings,
+    config: &Config,
+) -> Result<(Vec<Address>, Vec<Vec<Listener>>), StartError> {
+    if let Some(mode) = settings.unix_mode.filter(|mode| *mode > 0o777) {
+        return Err(StartError::UnixMode(mode));
+    }
+    let mut resolved = Vec::new();
+    let mut groups = Groups { groups: (0..workers).map(|_| Vec::new()).collect(), next: 0 };
+    for asked in addresses {
+        let failed = |source| StartError::Bind { address: asked.clone(), source };
+        resolved.push(open(asked, &mut groups, settings, config).map_err(failed)?);
+    }
+    Ok((resolved, groups.groups))
+}
+
+/// Listens on an address; returns it with its port.
+fn open(
+    asked: &Address,
+    groups: &mut Groups,
+    settings: ListenSettings,
+    config: &Config,
+) -> io::Result<Address> {
+    match asked {
+        Address::Tcp(address) => {
+            let shared = open_group(*address, &mut groups.groups, settings.share_port, config)?;
+            return Ok(shared.into());
+        }
+        Address::Unix(path) => groups.push_sole(listen_on_path(path, settings.unix_mode, config)?),
+        Address::UnixAbstract(name) => groups.push_sole(listen_on_name(name, config)?),
+        Address::UnixUnnamed => {
+            let why = "a socket that listens needs a path or a name";
+            return Err(io::Error::new(ErrorKind::InvalidInput, why));
+        }
+    }
+    Ok(asked.clone())
+}
+
+/// Creates a listener on a TCP address for every worker.
+fn open_group(
+    mut address: SocketAddr,
+    groups: &mut [Vec<Listener>],
+    share_port: bool,
+    config: &Config,
+) -> io::Result<SocketAddr> {
+    if !share_port {
+        // SO_REUSEPORT would silently share an address in use; an exclusive bind fails.
+        drop(bind(address, Sharing::Exclusive)?);
+    }
+    for group in groups {
+        let socket = bind(address, Sharing::Shared)?;
+        if address.port() == 0 {
+            let local = socket.local_addr()?;
+            address.set_port(local.as_socket().map_or(0, |local| local.port()));
+        }
+        group.push(listen(socket, config)?);
+    }
+    Ok(address)
+}
