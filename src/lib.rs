@@ -32,7 +32,8 @@
 //! and one receive buffer. The kernel distributes new connections over the workers, and a connection
 //! stays with its worker.
 //!
-//! A Unix socket has no SO_REUSEPORT. There one worker accepts, and hands each connection over to the worker with the fewest
+//! A Unix socket has no SO_REUSEPORT, and neither may a listener that the program made. There one
+//! worker accepts, and hands each connection over to the worker with the fewest
 //! (`reactor/balance.rs`) through its mailbox. If the accepting worker fails, its listeners close.
 //!
 //! The code has six layers, and imports go down only:
@@ -161,7 +162,8 @@ pub use peer::Peer;
 pub use peer_id::PeerId;
 pub use protocol::{Accept, CloseCode, Delivery, EncodedMessage};
 pub use protocol::{Message, Method, Request, Response, Text};
-pub use server::{SendError, Server, ServerBuilder, ServerHandle, StartError, Unsent};
+pub use server::Unsent;
+pub use server::{Listener, SendError, Server, ServerBuilder, ServerHandle, StartError, Stream};
 pub use stats::Stats;
 
 /// Compiles the examples of the README.

@@ -1,7 +1,7 @@
 //! Listening sockets.
 //!
-//! Each worker has one for a TCP address, in a SO_REUSEPORT group. A Unix address has one socket,
-//! and one worker accepts for all.
+//! Each worker has one for a TCP address, in a SO_REUSEPORT group. A Unix address, or a listener that
+//! the program made, has one socket, and one worker accepts for all.
 
 use std::io;
 use std::net::SocketAddr;

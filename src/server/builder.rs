@@ -11,7 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::error::{StartError, WORKERS_MAX};
 use super::handle::{ServerHandle, WorkerRef, mark_worker_thread};
-use super::listening::{ListenSettings, listen_all};
+use super::listening::{ListenSettings, Source, listen_all};
+use super::sockets::Listener;
 use crate::config::Config;
 use crate::connection_info::Address;
 use crate::handler::Handler;
@@ -36,7 +37,7 @@ impl Server {
     #[must_use]
     pub fn builder() -> ServerBuilder {
         ServerBuilder {
-            addresses: Vec::new(),
+            sources: Vec::new(),
             workers: None,
             config: Config::default(),
             listen: ListenSettings::default(),
@@ -47,7 +48,7 @@ impl Server {
 /// The addresses and settings of a server that has not started.
 #[derive(Clone, Debug)]
 pub struct ServerBuilder {
-    addresses: Vec<Address>,
+    sources: Vec<Source>,
     workers: Option<usize>,
     config: Config,
     listen: ListenSettings,
@@ -64,7 +65,19 @@ impl ServerBuilder {
     /// two servers that start on a path at the same moment, either may lose it to the other.
     #[must_use]
     pub fn bind(mut self, address: impl Into<Address>) -> Self {
-        self.addresses.push(address.into());
+        self.sources.push(Source::Address(address.into()));
+        self
+    }
+
+    /// Adds a listener that the program made. One worker accepts its connections, and hands each to
+    /// the worker with the fewest. The server makes the socket non-blocking, applies
+    /// [`Config::tcp_nodelay`] to it, and never removes the file of a Unix socket.
+    ///
+    /// A server without an address and a listener gets its connections from
+    /// [`ServerHandle::adopt`].
+    #[must_use]
+    pub fn listener(mut self, listener: impl Into<Listener>) -> Self {
+        self.sources.push(Source::Listener(Arc::new(listener.into())));
         self
     }
 
@@ -114,12 +127,9 @@ impl ServerBuilder {
         mut handler: impl FnMut(&ServerHandle, usize) -> H,
     ) -> Result<ServerHandle, StartError> {
         self.config.validate().map_err(StartError::Config)?;
-        if self.addresses.is_empty() {
-            return Err(StartError::NoAddress);
-        }
         let workers = count_workers(self.workers)?;
         let config = Arc::new(self.config);
-        let (addresses, groups) = listen_all(&self.addresses, workers, self.listen, &config)?;
+        let (addresses, groups) = listen_all(&self.sources, workers, self.listen, &config)?;
         let connections = Arc::new(AtomicUsize::new(0));
         let number = NEXT_SERVER.fetch_add(1, Ordering::Relaxed);
         let (senders, mailboxes): (Vec<_>, Vec<_>) =

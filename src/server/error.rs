@@ -17,8 +17,6 @@ pub(super) const WORKERS_MAX: usize = 4096;
 pub enum StartError {
     /// A setting is invalid.
     Config(ConfigError),
-    /// [`ServerBuilder::bind`](crate::ServerBuilder::bind) was not called.
-    NoAddress,
     /// [`ServerBuilder::workers`](crate::ServerBuilder::workers) was given zero.
     NoWorker,
     /// [`ServerBuilder::workers`](crate::ServerBuilder::workers) was given more than 4096.
@@ -28,7 +26,8 @@ pub enum StartError {
     UnixMode(u32),
     /// Binding to an address or listening on it failed.
     Bind {
-        /// The address given to [`ServerBuilder::bind`](crate::ServerBuilder::bind).
+        /// The address given to [`ServerBuilder::bind`](crate::ServerBuilder::bind), or that of the
+        /// listener given to [`ServerBuilder::listener`](crate::ServerBuilder::listener).
         address: Address,
         /// The error of the operating system.
         source: io::Error,
@@ -41,7 +40,6 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(error) => error.fmt(f),
-            Self::NoAddress => f.write_str("no address to listen on"),
             Self::NoWorker => f.write_str("a server needs at least one worker"),
             Self::TooManyWorkers => write!(f, "a server has at most {WORKERS_MAX} workers"),
             Self::UnixMode(mode) => {
@@ -57,11 +55,7 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Bind { source, .. } | Self::Worker(source) => Some(source),
-            Self::Config(_)
-            | Self::NoAddress
-            | Self::NoWorker
-            | Self::TooManyWorkers
-            | Self::UnixMode(_) => None,
+            Self::Config(_) | Self::NoWorker | Self::TooManyWorkers | Self::UnixMode(_) => None,
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::TcpStream;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -11,13 +10,14 @@ use std::time::{Duration, Instant};
 use mio::Waker;
 
 use super::error::SendError;
+use super::sockets::Stream;
 use crate::connection_info::Address;
 use crate::fanout::Publication;
 use crate::peer_id::PeerId;
 use crate::protocol::{CloseCode, EncodedMessage, Message};
 use crate::reactor::mailbox::{Command, Refusal, Sender, post_to_all};
 use crate::reactor::slots::Token;
-use crate::reactor::socket::Socket;
+use crate::reactor::socket::{Socket, address_of};
 use crate::stats::{Counters, Stats};
 
 /// A handle to a running server, usable from any thread. Clones are handles to the same server.
@@ -132,9 +132,9 @@ impl ServerHandle {
         lock(&self.inner.threads).push(thread);
     }
 
-    /// The addresses that the server listens on, in the order of
-    /// [`ServerBuilder::bind`](crate::ServerBuilder::bind). A port 0 is replaced by the port that
-    /// the kernel chose.
+    /// The addresses that the server listens on, in the order of the calls of
+    /// [`bind`](crate::ServerBuilder::bind) and [`listener`](crate::ServerBuilder::listener). A port
+    /// 0 is replaced by the port that the kernel chose.
     #[must_use]
     pub fn local_addresses(&self) -> &[Address] {
         &self.inner.addresses
@@ -307,7 +307,7 @@ impl ServerHandle {
         worker.post(Command::Close(token, code, reason.into()))
     }
 
-    /// Hands a connection that another part of the program accepted to worker number `worker`,
+    /// Hands a TCP or Unix connection that another part of the program accepted to worker number `worker`,
     /// modulo the number of workers. No byte of its handshake may have been read. It
     /// counts towards [`Config::connections_max`]; above the limit it is answered 503.
     ///
@@ -317,12 +317,15 @@ impl ServerHandle {
     ///
     /// An error of the operating system about the socket, or a [`SendError`] inside an
     /// [`io::Error`]. The connection is dropped in either case.
-    pub fn adopt(&self, worker: usize, stream: TcpStream) -> io::Result<()> {
-        let peer = Address::Tcp(stream.peer_addr()?);
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(self.inner.tcp_nodelay)?;
+    pub fn adopt(&self, worker: usize, stream: impl Into<Stream>) -> io::Result<()> {
+        let Stream(socket) = stream.into();
+        let peer = address_of(&socket.peer_addr()?);
+        socket.set_nonblocking(true)?;
+        if peer.as_tcp().is_some() {
+            socket.set_tcp_nodelay(self.inner.tcp_nodelay)?;
+        }
         let worker = &self.inner.workers[worker % self.inner.workers.len()];
-        worker.post(Command::Adopt(Socket::new(stream.into()), peer)).map_err(io::Error::other)
+        worker.post(Command::Adopt(Socket::new(socket), peer)).map_err(io::Error::other)
     }
 
     /// Stops the server: it accepts no more connections, sends every peer a close frame (1001), and

@@ -2,12 +2,24 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::error::StartError;
+use super::sockets;
 use crate::config::Config;
 use crate::connection_info::Address;
 use crate::reactor::listener::{Listener, Sharing, bind, listen};
+use crate::reactor::socket::address_of;
 use crate::reactor::unix_listener::{listen_on_name, listen_on_path};
+
+/// Where connections come from.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// The server binds it.
+    Address(Address),
+    /// The program made it. Servers that clones of a builder start share the socket.
+    Listener(Arc<sockets::Listener>),
+}
 
 /// The settings that only listeners need.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,7 +49,7 @@ impl Groups {
 /// All listen before any worker accepts, since each socket that joins a SO_REUSEPORT group changes
 /// which socket the kernel gives a connection to.
 pub(super) fn listen_all(
-    addresses: &[Address],
+    sources: &[Source],
     workers: usize,
     settings: ListenSettings,
     config: &Config,
@@ -47,9 +59,12 @@ pub(super) fn listen_all(
     }
     let mut resolved = Vec::new();
     let mut groups = Groups { groups: (0..workers).map(|_| Vec::new()).collect(), next: 0 };
-    for asked in addresses {
-        let failed = |source| StartError::Bind { address: asked.clone(), source };
-        resolved.push(open(asked, &mut groups, settings, config).map_err(failed)?);
+    for source in sources {
+        let (address, result) = match source {
+            Source::Address(asked) => (asked.clone(), open(asked, &mut groups, settings, config)),
+            Source::Listener(listener) => take_over(listener, &mut groups, config),
+        };
+        resolved.push(result.map_err(|source| StartError::Bind { address, source })?);
     }
     Ok((resolved, groups.groups))
 }
@@ -96,4 +111,27 @@ fn open_group(
         group.push(listen(socket, config)?);
     }
     Ok(address)
+}
+
+/// Gives a listener of the program to a worker; returns its address, twice if that succeeded.
+fn take_over(
+    listener: &sockets::Listener,
+    groups: &mut Groups,
+    config: &Config,
+) -> (Address, io::Result<Address>) {
+    let sockets::Listener(socket) = listener;
+    let address = socket.local_addr().map_or(Address::UnixUnnamed, |local| address_of(&local));
+    let prepare = || {
+        if !socket.is_listener()? {
+            let why = "the socket does not listen; call listen(2) before";
+            return Err(io::Error::new(ErrorKind::InvalidInput, why));
+        }
+        socket.set_nonblocking(true)?;
+        if address.as_tcp().is_some() {
+            socket.set_tcp_nodelay(config.tcp_nodelay)?;
+        }
+        socket.try_clone()
+    };
+    let result = prepare().map(|socket| groups.push_sole(Listener::sole(socket, None)));
+    (address.clone(), result.map(|()| address))
 }

@@ -3,13 +3,16 @@
 //! - [`builder`]: settings, threads
 //! - [`listening`]: listeners of the workers
 //! - [`handle`]: messages, shutdown and counters, from any thread
+//! - [`sockets`]: sockets that the program made
 //! - [`error`]: errors of starting a server and of sending a message
 
 mod builder;
 mod listening;
 mod handle;
+mod sockets;
 mod error;
 
 pub use self::builder::{Server, ServerBuilder};
 pub use self::error::{SendError, StartError};
 pub use self::handle::{ServerHandle, Unsent};
+pub use self::sockets::{Listener, Stream};
