@@ -93,6 +93,25 @@ impl fmt::Display for AddressError {
 
 impl std::error::Error for AddressError {}
 
+/// The process at the other end of a Unix socket, as it was when it connected (SO_PEERCRED,
+/// unix(7)).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Credentials {
+    /// Its number; 0 if this process cannot see it, because it is in another container.
+    pub pid: i32,
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
+}
+
+impl Credentials {
+    pub(crate) const fn new(pid: i32, uid: u32, gid: u32) -> Self {
+        Self { pid, uid, gid }
+    }
+}
+
 /// Describes a connection to the callbacks at its start. It is lent and not stored, so that an open
 /// connection does not pay for it; a handler copies the parts that it needs into its state.
 #[derive(Clone, Copy)]
@@ -109,6 +128,11 @@ pub trait Endpoint {
     ///
     /// As getsockname(2).
     fn local_address(&self) -> io::Result<Address>;
+
+    /// The process at the other end, if the transport knows it.
+    fn credentials(&self) -> Option<Credentials> {
+        None
+    }
 }
 
 impl<'c> ConnectionInfo<'c> {
@@ -129,6 +153,12 @@ impl<'c> ConnectionInfo<'c> {
     /// As getsockname(2), which for an open connection does not fail.
     pub fn local_address(&self) -> io::Result<Address> {
         self.endpoint.local_address()
+    }
+
+    /// The process at the other end of a Unix socket. Costs a system call.
+    #[must_use]
+    pub fn credentials(&self) -> Option<Credentials> {
+        self.endpoint.credentials()
     }
 }
 

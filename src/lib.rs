@@ -153,7 +153,7 @@ mod reactor;
 mod server;
 
 pub use config::{Config, ConfigError};
-pub use connection_info::{Address, AddressError, ConnectionInfo};
+pub use connection_info::{Address, AddressError, ConnectionInfo, Credentials};
 pub use context::Context;
 pub use fanout::slow_consumer::SlowConsumer;
 pub use fanout::topics::SubscribeError;

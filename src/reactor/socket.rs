@@ -4,11 +4,13 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use socket2::SockAddr;
 
 use super::send_progress;
 use crate::conn::transport::{SendProgress, Transport};
-use crate::connection_info::{Address, Endpoint};
+use crate::connection_info::{Address, Credentials, Endpoint};
 
 /// A connected stream socket of any domain, without blocking. One type serves all domains, because
 /// each idle connection holds one: an enum would need 8 bytes.
@@ -63,6 +65,12 @@ impl Write for Socket {
 impl Endpoint for Socket {
     fn local_address(&self) -> io::Result<Address> {
         self.0.local_addr().map(|address| address_of(&address))
+    }
+
+    fn credentials(&self) -> Option<Credentials> {
+        let peer = getsockopt(self, PeerCredentials).ok()?;
+        // The kernel knows none for TCP, and then reports the id that no user has (chown(2)).
+        (peer.uid() != u32::MAX).then(|| Credentials::new(peer.pid(), peer.uid(), peer.gid()))
     }
 }
 
