@@ -164,7 +164,7 @@ pub fn open_raw(address: SocketAddr) -> TcpStream {
 
 /// Does the handshake on `stream`, for handwritten frames.
 #[track_caller]
-pub fn open_on(mut stream: TcpStream) -> TcpStream {
+pub fn open_on<S: Read + Write>(mut stream: S) -> S {
     stream.write_all(GOOD_REQUEST).expect("the server reads");
     expect_bytes(&mut stream, GOOD_RESPONSE);
     stream
@@ -172,7 +172,7 @@ pub fn open_on(mut stream: TcpStream) -> TcpStream {
 
 /// Expects `bytes` as the next input.
 #[track_caller]
-pub fn expect_bytes(stream: &mut TcpStream, bytes: &[u8]) {
+pub fn expect_bytes(stream: &mut impl Read, bytes: &[u8]) {
     let mut read = vec![0; bytes.len()];
     stream.read_exact(&mut read).expect("the server answers");
     assert!(
@@ -185,7 +185,7 @@ pub fn expect_bytes(stream: &mut TcpStream, bytes: &[u8]) {
 
 /// Expects a keepalive ping, whose payload the server chooses.
 #[track_caller]
-pub fn expect_keepalive_ping(stream: &mut TcpStream) {
+pub fn expect_keepalive_ping(stream: &mut impl Read) {
     let mut ping = [0; 10];
     stream.read_exact(&mut ping).expect("a ping");
     assert_eq!(ping[..], frames::server(frames::PING, &ping[2..]).bytes());
@@ -193,7 +193,7 @@ pub fn expect_keepalive_ping(stream: &mut TcpStream) {
 
 /// Expects a close frame, answers it, and expects the server to end TCP.
 #[track_caller]
-pub fn expect_raw_close(mut stream: TcpStream, code: u16, reason: &str) {
+pub fn expect_raw_close(mut stream: impl Read + Write, code: u16, reason: &str) {
     let payload = frames::close_payload(code, reason.as_bytes());
     expect_bytes(&mut stream, &frames::server(frames::CLOSE, &payload).bytes());
     stream.write_all(&frames::client(frames::CLOSE, &payload).bytes()).expect("the server reads");
@@ -202,7 +202,7 @@ pub fn expect_raw_close(mut stream: TcpStream, code: u16, reason: &str) {
 
 /// Reads until the server ends its direction.
 #[track_caller]
-pub fn read_all(stream: &mut TcpStream) -> String {
+pub fn read_all(stream: &mut impl Read) -> String {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("the server ends the stream");
     String::from_utf8(bytes).expect("UTF-8")

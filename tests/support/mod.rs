@@ -17,5 +17,6 @@ pub mod programs;
 pub mod messages;
 pub mod rng;
 pub mod servers;
+pub mod unix;
 pub mod server_process;
 pub mod canary;
