@@ -1,10 +1,9 @@
 //! The command line.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
-use ws_reactor::Config;
+use ws_reactor::{Address, Config};
 
 /// A WebSocket echo server.
 ///
@@ -19,9 +18,14 @@ use ws_reactor::Config;
 #[derive(Debug, Parser)]
 #[command(version, allow_negative_numbers = true)]
 pub(crate) struct Args {
-    /// Address to listen on; repeat for more. Port 0 takes a free one
-    #[arg(long, value_name = "IP:PORT", value_parser = address, default_value = "127.0.0.1:9001")]
-    pub(crate) addr: Vec<SocketAddr>,
+    /// Address to listen on, as IP:PORT, unix:PATH or unix-abstract:NAME; repeat for more. Port 0
+    /// takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
+    pub(crate) addr: Vec<Address>,
+
+    /// Permissions of the files of Unix sockets, in octal [default: those that the umask leaves]
+    #[arg(long, value_name = "MODE", value_parser = octal)]
+    pub(crate) unix_mode: Option<u32>,
 
     /// Worker threads [default: one for each core]
     #[arg(long, value_name = "N", value_parser = positive)]
@@ -101,8 +105,8 @@ impl Args {
     }
 }
 
-fn address(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "not an IP address and a port, such as 127.0.0.1:9001 or [::]:9001")
+fn octal(text: &str) -> Result<u32, &'static str> {
+    u32::from_str_radix(text, 8).map_err(|_| "not an octal number, such as 660")
 }
 
 fn positive(text: &str) -> Result<usize, &'static str> {

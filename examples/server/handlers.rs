@@ -129,9 +129,14 @@ fn health(request: &Request<'_>) -> Option<Response> {
 
 /// Returns the client for the line at its end.
 fn log_open(id: PeerId, info: ConnectionInfo<'_>) -> Option<Client> {
-    let address = info.peer_address();
-    log::info!("peer {id} connected from {address}");
-    address.as_tcp().map(Client::new)
+    let client = Client::new(info);
+    match client {
+        Some(Client::Unix { pid, uid, .. }) => {
+            log::info!("peer {id} connected from unix: pid {pid}, uid {uid}");
+        }
+        _ => log::info!("peer {id} connected from {}", info.peer_address()),
+    }
+    client
 }
 
 fn log_message(id: PeerId, message: Message<'_>) {

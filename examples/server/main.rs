@@ -97,7 +97,10 @@ fn start(args: &Args) -> Result<ServerHandle, StartError> {
     }
     let mut builder = Server::builder().config(args.config()).share_port(args.share_port);
     for address in &args.addr {
-        builder = builder.bind(*address);
+        builder = builder.bind(address.clone());
+    }
+    if let Some(mode) = args.unix_mode {
+        builder = builder.unix_mode(mode);
     }
     if let Some(workers) = args.workers {
         builder = builder.workers(workers);
