@@ -6,6 +6,8 @@ mod support;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -14,8 +16,9 @@ use support::client::{
     read_all, wait_until,
 };
 use support::frames;
-use support::programs::{Program, full_pipe, listening, server, terminate};
+use support::programs::{Program, full_pipe, listening, run, server, terminate};
 use support::servers::local;
+use support::unix::{self, Folder};
 
 const REASON: &str = "the server is shutting down";
 
@@ -310,4 +313,67 @@ fn a_close_timeout_on_the_command_line_takes_effect() {
     let log = ended.stderr.join("\n");
     assert!(log.contains(" closed with 1006: the peer did not answer the close frame"), "{log}");
     drop(unanswering);
+}
+
+#[test]
+fn a_unix_socket_is_served_beside_tcp_and_its_clients_are_logged_by_process() {
+    let folder = Folder::new();
+    let path = folder.file("ws.sock");
+    let name = format!("ws-reactor-server-{}", std::process::id());
+    let unix = format!("unix:{}", path.display());
+    let (server, address) =
+        server(&format!("--workers 2 --unix-mode 600 --addr {unix} --addr unix-abstract:{name}"));
+    server.line(&format!("listening on {unix} (2 workers)"));
+    server.line(&format!("listening on unix-abstract:{name} (2 workers)"));
+    assert_eq!(fs::metadata(&path).expect("the file").permissions().mode() & 0o777, 0o600);
+    let uid = fs::metadata(&path).expect("the file").uid();
+    unix::close(unix::open(&path));
+    let client = format!("unix: pid {}, uid {uid}", std::process::id());
+    server.error_line(&format!(" connected from {client}"));
+    let line = server.error_line(&format!(" ({client}, open for "));
+    assert!(line.contains(" s) closed with 1000: closed by the peer"), "{line}");
+    for url in [unix, format!("unix-abstract:{name}"), format!("ws://{address}/")] {
+        let ended = run("load", &format!("{url} --connections 8 --count 200"));
+        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    }
+    terminate(server);
+    assert!(!path.exists(), "the file is removed");
+}
+
+#[test]
+fn a_unix_socket_that_cannot_be_used_is_one_line_and_status_2() {
+    let folder = Folder::new();
+    let [live, text] = ["live.sock", "text"].map(|name| folder.file(name));
+    let _listener = UnixListener::bind(&live).expect("a new file");
+    fs::write(&text, "precious").expect("a new file");
+    for (addr, options, reason) in [
+        (live.to_str(), "", "another process listens on it; stop that, or choose another address"),
+        (text.to_str(), "", "the file is not a socket; remove it, or choose another path"),
+        (Some(""), "", "invalid value 'unix:' for '--addr <ADDRESS>'"),
+        (Some("unused"), "--unix-mode 9", "not an octal number, such as 660"),
+        (Some("unused"), "--unix-mode 1777", "the mode 1777 of Unix sockets must be at most 777"),
+    ] {
+        let addr = addr.expect("UTF-8");
+        let ended = run("server", &format!("--addr unix:{addr} {options}"));
+        assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+        assert_eq!(ended.stderr.len(), 1, "{ended:?}");
+        assert!(ended.stderr[0].contains(reason), "{ended:?}");
+        if !reason.contains("value") && options.is_empty() {
+            let start = format!("server: cannot listen on unix:{addr}: ");
+            assert!(ended.stderr[0].starts_with(&start), "{ended:?}");
+        }
+    }
+    assert_eq!(fs::read_to_string(&text).expect("the file is left"), "precious");
+}
+
+#[test]
+fn load_says_that_a_unix_socket_cannot_be_reached() {
+    let missing = Folder::new().file("missing.sock");
+    let url = format!("unix:{}", missing.display());
+    let ended = run("load", &format!("{url} --connections 1 --count 1"));
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(ended.stderr[0].contains(&format!("connection 1 to {url}: ")), "{ended:?}");
+    let ended = run("load", "unix:");
+    assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+    assert!(ended.stderr[0].contains("the name of the Unix socket is missing"), "{ended:?}");
 }

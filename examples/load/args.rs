@@ -1,12 +1,13 @@
 //! The command line. An invalid option is rejected here, with exit status 2.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
 
 use crate::bulletins;
+use crate::dial::Address;
 use crate::parse::{self, Sources};
 use crate::upgrade::Request;
 use crate::url::Url;
@@ -25,7 +26,7 @@ use crate::workload::Content;
 #[derive(Debug, Parser)]
 #[command(name = "load", allow_negative_numbers = true)]
 pub(crate) struct Options {
-    /// The server, as ws://HOST[:PORT][/PATH].
+    /// The server, as ws://HOST[:PORT][/PATH], unix:PATH or unix-abstract:NAME.
     #[arg(
         value_name = "URL",
         default_value = "ws://127.0.0.1:9001/",
@@ -213,8 +214,7 @@ impl Options {
             }
         }
         for source in options.source.iter().flat_map(|sources| &sources.0) {
-            let reaches = |address: &SocketAddr| address.is_ipv4() == source.is_ipv4();
-            if !options.url().addresses.iter().any(reaches) {
+            if !options.url().addresses.iter().any(|address| address.is_reached_from(*source)) {
                 let authority = &options.url().authority;
                 return refuse(format!(
                     "--source {source}: no address of {authority} is of its kind"
@@ -255,14 +255,14 @@ impl Options {
 
     /// The local address of connection `index`, and the server's addresses that it can reach from
     /// there.
-    pub(crate) fn route(&self, index: usize) -> (Option<IpAddr>, Vec<SocketAddr>) {
+    pub(crate) fn route(&self, index: usize) -> (Option<IpAddr>, Vec<Address>) {
         let mut sources = self.source.iter().flat_map(|sources| &sources.0);
         let count: usize = self.source.iter().map(|sources| sources.0.len()).sum();
         let source = index.checked_rem(count).and_then(|index| sources.nth(index)).copied();
-        let addresses = self.url().addresses.iter().copied();
+        let addresses = self.url().addresses.iter();
         let is_reachable =
-            |address: &SocketAddr| source.is_none_or(|it| it.is_ipv4() == address.is_ipv4());
-        (source, addresses.filter(is_reachable).collect())
+            |address: &&Address| source.is_none_or(|source| address.is_reached_from(source));
+        (source, addresses.filter(is_reachable).cloned().collect())
     }
 
     /// The sizes as given.

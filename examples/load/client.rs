@@ -15,9 +15,8 @@ use std::io::{self, ErrorKind, Read};
 use std::mem;
 
 use mio::event::Event;
-use mio::net::TcpStream;
 
-use crate::dial::Dialled;
+use crate::dial::{Dialled, Stream};
 use crate::problem::Problem;
 use crate::session::Session;
 use crate::traffic::{Abandoned, Shared, Traffic};
@@ -28,7 +27,7 @@ use crate::upgrade::{Request, Upgrade};
 pub(crate) struct Connection<T> {
     index: u32,
     dialled: Dialled,
-    stream: TcpStream,
+    stream: Stream,
     state: State<T>,
 }
 
@@ -64,16 +63,16 @@ impl Awaited {
 
 impl<T: Traffic> Connection<T> {
     /// `stream` is connecting. A failure to connect is reported by a later event.
-    pub(crate) fn new(index: u32, dialled: Dialled, stream: TcpStream, request: &Request) -> Self {
+    pub(crate) fn new(index: u32, dialled: Dialled, stream: Stream, request: &Request) -> Self {
         Self { index, dialled, stream, state: State::Connecting(Upgrade::new(request, index)) }
     }
 
-    pub(crate) fn stream_mut(&mut self) -> &mut TcpStream {
-        &mut self.stream
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
     }
 
-    pub(crate) fn dialled(&self) -> Dialled {
-        self.dialled
+    pub(crate) fn dialled(&self) -> &Dialled {
+        &self.dialled
     }
 
     /// Handles an event: reads all input, then writes all messages that are due.
@@ -197,10 +196,9 @@ impl<T: Traffic> Connection<T> {
             return Err(Problem::Connect(error));
         }
         // The event may be spurious; only a peer address proves a connection (see mio's docs).
-        if self.stream.peer_addr().is_err() {
+        if !self.stream.is_connected() {
             return Ok(false);
         }
-        self.stream.set_nodelay(true).map_err(Problem::Connect)?;
         self.state = match mem::replace(&mut self.state, State::Closed) {
             State::Connecting(upgrade) => State::Upgrading(upgrade),
             other => other,

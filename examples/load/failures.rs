@@ -1,8 +1,8 @@
 //! Counts the failed connections by kind, and keeps the first message of each kind.
 
 use std::fmt;
-use std::net::SocketAddr;
 
+use crate::dial::Address;
 use crate::problem::{Kind, Problem};
 
 /// The failures of a run.
@@ -13,11 +13,11 @@ pub(crate) struct Failures {
 }
 
 /// Where a connection failed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Place {
     /// Counted from 1.
     pub(crate) connection: usize,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     /// The number, counted from 1, of the message that was expected; `None` before the upgrade.
     pub(crate) message: Option<u64>,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::args::Options;
 use crate::client::{Awaited, Connection};
+use crate::dial::CONNECT_TIMEOUT;
 use crate::failures::Failures;
 use crate::problem::Problem;
 use crate::report::{Report, Tally};
@@ -262,9 +263,6 @@ const OPENING_MAX: u32 = 100;
 
 /// The longest sleep, so that the checks for stalls and the progress line run.
 const TURN_MAX: Duration = Duration::from_millis(100);
-
-/// After this time without an answer to its SYN, a connection tries the next address.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait for the messages in flight at the end. Together with `CLOSE_TIMEOUT` less than
 /// the two seconds that a run may last longer than --duration.

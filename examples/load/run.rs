@@ -3,8 +3,10 @@
 
 use std::io::{self, ErrorKind};
 use std::mem;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::args::Options;
@@ -109,10 +111,10 @@ impl<'a, T: Traffic> Run<'a, T> {
     fn dial_from(&mut self, index: usize, attempt: usize) {
         let (source, addresses) = self.options.route(index);
         for attempt in attempt..addresses.len() {
-            let address = addresses[attempt];
+            let address = addresses[attempt].clone();
             let at = self.shared.recorder.tick();
             let has_next = attempt + 1 < addresses.len();
-            let dialled = Dialled { address, source, attempt, has_next, at };
+            let dialled = Dialled { address: address.clone(), source, attempt, has_next, at };
             match self.connect(index, dialled) {
                 Ok(connection) => {
                     self.slots[index] = Slot::Live(connection);
@@ -130,10 +132,11 @@ impl<'a, T: Traffic> Run<'a, T> {
     }
 
     fn connect(&self, index: usize, dialled: Dialled) -> io::Result<Connection<T>> {
-        let stream = dial::connect(dialled.address, dialled.source)?;
-        let mut connection = Connection::new(index as u32, dialled, stream, &self.request);
+        let stream = dial::connect(&dialled.address, dialled.source)?;
+        let connection = Connection::new(index as u32, dialled, stream, &self.request);
         let both = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(connection.stream_mut(), Token(index), both)?;
+        let descriptor = connection.stream().as_raw_fd();
+        self.poll.registry().register(&mut SourceFd(&descriptor), Token(index), both)?;
         Ok(connection)
     }
 
@@ -182,7 +185,7 @@ impl<'a, T: Traffic> Run<'a, T> {
     /// Tries the next address if a connection cannot be made, or counts the failure.
     pub(crate) fn fail(&mut self, index: usize, problem: Problem) {
         let Slot::Live(connection) = &mut self.slots[index] else { return };
-        let Dialled { address, attempt, has_next, .. } = connection.dialled();
+        let Dialled { address, attempt, has_next, .. } = connection.dialled().clone();
         if matches!(problem, Problem::Connect(_)) && has_next {
             self.dial_from(index, attempt + 1);
             return;

@@ -6,8 +6,6 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use mio::net::TcpStream;
-
 use crate::control::Control;
 use crate::inbound::{CloseFrame, Event, Inbound};
 use crate::problem::Problem;
@@ -70,7 +68,7 @@ impl<T: Traffic> Session<T> {
     /// Puts the allowed messages in flight, and writes as much as the socket accepts.
     pub(crate) fn send(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut impl Write,
         shared: &mut Shared<T>,
         now: u64,
     ) -> io::Result<()> {

@@ -6,7 +6,6 @@ use std::io::{self, ErrorKind, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use mio::net::TcpStream;
 use sha1_smol::Sha1;
 
 use crate::problem::Problem;
@@ -76,7 +75,7 @@ impl Upgrade {
     }
 
     /// Writes as much of the request as the socket accepts.
-    pub(crate) fn send(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+    pub(crate) fn send(&mut self, stream: &mut impl Write) -> io::Result<()> {
         while self.written < self.request.len() {
             match stream.write(&self.request[self.written..]) {
                 Ok(written) => self.written += written,

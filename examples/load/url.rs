@@ -1,9 +1,11 @@
-//! The address of the server: a ws:// URL, resolved.
+//! The address of the server: a ws:// URL, resolved, or a Unix socket.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
-/// A ws:// URL, resolved.
+use crate::dial::Address;
+
+/// A ws:// URL, resolved, or a Unix socket.
 #[derive(Clone, Debug)]
 pub(crate) struct Url {
     /// Host and port as given, for the Host header.
@@ -11,17 +13,25 @@ pub(crate) struct Url {
     /// Path and query.
     pub(crate) target: String,
     /// The addresses of the host, in the order in which they are tried; never empty.
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) addresses: Vec<Address>,
 }
 
 impl FromStr for Url {
     type Err = String;
 
     fn from_str(url: &str) -> Result<Self, String> {
+        if let Some(path) = url.strip_prefix("unix:") {
+            return Self::unix(path, path.to_owned());
+        }
+        if let Some(name) = url.strip_prefix("unix-abstract:") {
+            return Self::unix(name, format!("\0{name}"));
+        }
         if url.starts_with("wss://") {
             return Err("this program is built without TLS: the URL must begin with ws://".into());
         }
-        let rest = url.strip_prefix("ws://").ok_or("the URL must begin with ws://")?;
+        let rest = url
+            .strip_prefix("ws://")
+            .ok_or("the URL must begin with ws://, unix: or unix-abstract:")?;
         // Other bytes could end the request line or a header of the upgrade.
         if !rest.bytes().all(|byte| byte.is_ascii_graphic()) || rest.contains(['@', '#']) {
             return Err("the URL must be ASCII without spaces, user or fragment".to_owned());
@@ -45,6 +55,18 @@ impl FromStr for Url {
         if addresses.is_empty() {
             return Err(format!("{authority}: the host has no address"));
         }
+        let addresses = addresses.into_iter().map(Address::Tcp).collect();
         Ok(Self { authority: authority.to_owned(), target, addresses })
+    }
+}
+
+impl Url {
+    /// A Unix socket called `text`, with `name` in its address.
+    fn unix(text: &str, name: String) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("the name of the Unix socket is missing".to_owned());
+        }
+        let addresses = vec![Address::Unix(name.into())];
+        Ok(Self { authority: "localhost".to_owned(), target: "/".to_owned(), addresses })
     }
 }
