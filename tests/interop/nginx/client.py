@@ -1,5 +1,5 @@
-"""Test the echo server behind nginx with its default timeouts.   usage: URL=ws://... client.py"""
-import asyncio, pathlib, tempfile, time, unittest
+"""Test the echo server behind nginx with its default timeouts.   usage: URL=ws://... UNIX=unix:PATH client.py"""
+import asyncio, os, pathlib, tempfile, time, unittest
 
 import proxy
 import websockets.asyncio.server
@@ -13,12 +13,14 @@ without_pings = proxy.listen()  # for a server of our own
 
 class Nginx(unittest.IsolatedAsyncioTestCase):
     def test_health(self):
-        self.assertEqual(proxy.get(nginx, "/healthz"), (200, b"ok\n"))
+        for path in ["/healthz", "/unix/healthz"]:
+            self.assertEqual(proxy.get(nginx, path), (200, b"ok\n"))
 
     async def test_echo(self):
-        async with proxy.connect(nginx) as ws:
-            for message in ["Hello, server!", "x" * 100_000, bytes(100_000)]:
-                await self.echo(ws, message)
+        for path in ["/", "/unix/"]:
+            async with proxy.connect(nginx, path) as ws:
+                for message in ["Hello, server!", "x" * 100_000, bytes(100_000)]:
+                    await self.echo(ws, message)
 
     async def echo(self, ws, message):
         await ws.send(message)
@@ -70,7 +72,7 @@ if __name__ == "__main__":
     listener = proxy.listen()
     nginx = proxy.address(listener)
     config = pathlib.Path(__file__).with_name("nginx.conf").read_text()
-    names = {"LISTEN": nginx, "SERVER": proxy.SERVER, "WITHOUT_PINGS": proxy.address(without_pings)}
+    names = {"LISTEN": nginx, "SERVER": proxy.SERVER, "UNIX": os.environ["UNIX"], "WITHOUT_PINGS": proxy.address(without_pings)}
     for name, value in names.items():
         config = config.replace(f"@{name}@", value)
     with tempfile.TemporaryDirectory() as directory:
