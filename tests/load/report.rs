@@ -62,7 +62,7 @@ fn the_seconds_of_a_run_are_written_to_files() {
     assert_eq!(samples as f64, messages, "every latency is in the log");
     std::fs::remove_dir_all(&folder).unwrap();
     let ended = load(address, "--hdr /nonexistent/file");
-    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert_eq!(ended.status.code(), Some(2), "{ended:?}");
     assert!(ended.stderr[0].contains("/nonexistent/file: No such file"), "{ended:?}");
     terminate(server);
 }
