@@ -133,7 +133,7 @@
 //! | compression | the offer in `protocol/handshake`, RSV1 in `protocol/frame/header.rs`, a codec in [`Workspace`](protocol::Workspace), a third `Storage` of received messages |
 //! | TLS | a `Transport` under `Wire`, which must then say itself when it is drained and when it wants to write; properties in [`ConnectionInfo`] |
 //! | the PROXY protocol | a step of `Opening` before the request, which replaces the peer's address |
-//! | metrics | counters in `stats.rs`; a second `Server` of the program answers with them |
+//! | another counter | a field of `counters!` in `stats/mod.rs`; [`Stats::iter`] exports it |
 //! | another timer | its time in `Worker::wait`, its action in `Worker::expire`; for a timer of a peer, see `peer_deadlines.rs` |
 #![forbid(unsafe_code)]
 
@@ -165,6 +165,10 @@ pub use protocol::{Message, Method, Request, Response, Text};
 pub use server::Unsent;
 pub use server::{Listener, SendError, Server, ServerBuilder, ServerHandle, StartError, Stream};
 pub use stats::Stats;
+pub use stats::close_codes::CloseCodes;
+pub use stats::handshake_failures::{HandshakeFailure, HandshakeFailures};
+pub use stats::histogram::Histogram;
+pub use stats::metric::{Metric, MetricValue};
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

@@ -253,13 +253,15 @@ pub(crate) struct BacklogBytes {
     pub(crate) program: usize,
 }
 
-/// Messages and payload bytes of one turn.
+/// Messages, payload bytes and the close frame of one turn.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TurnCounts {
     pub(crate) messages_in: u64,
     pub(crate) bytes_in: u64,
     pub(crate) messages_out: u64,
     pub(crate) bytes_out: u64,
+    /// The code of the close frame, if one was sent or queued.
+    pub(crate) close_sent: Option<CloseCode>,
 }
 
 /// The frames that the program has sent in one turn.
@@ -325,7 +327,9 @@ impl Outbox<'_> {
 
     fn close(&mut self, code: CloseCode, reason: &str) {
         self.run.move_to(self.workspace);
-        self.session.close(code, reason, self.workspace);
+        if self.session.close(code, reason, self.workspace) {
+            self.counts.close_sent = Some(code);
+        }
         // The rest of the input is skipped up to the peer's close frame.
         self.pauses.clear(ReadPauses::HANDLER);
     }

@@ -15,8 +15,8 @@ use support::rng::{Rng, seed};
 use support::servers::{LOCAL, address, local, serve, serve_with, stop};
 
 use ws_reactor::{
-    Config, ConfigError, Echo, Handler, Message, Peer, Reply, Server, ServerBuilder, StartError,
-    Stats,
+    CloseCode, Config, ConfigError, Echo, Handler, HandshakeFailure, Message, Peer, Reply, Server,
+    ServerBuilder, StartError, Stats,
 };
 
 #[track_caller]
@@ -215,5 +215,18 @@ fn the_counters_add_up_after_a_busy_run() {
     expected.messages_out = CLIENTS * MESSAGES;
     expected.bytes_in = bytes;
     expected.bytes_out = bytes;
-    assert_eq!(stop(&server), expected);
+    let stats = stop(&server);
+    for close_codes in [stats.close_codes_received, stats.close_codes_sent] {
+        assert_eq!(close_codes.count(CloseCode::NORMAL), CLIENTS);
+        assert_eq!(close_codes.total(), CLIENTS);
+    }
+    assert_eq!(stats.handshake_failures.count(HandshakeFailure::Disconnected), 1);
+    assert_eq!(stats.handshake_failures.count(HandshakeFailure::Malformed), 1);
+    assert_eq!(stats.handshake_failures.total(), 2);
+    assert!(stats.turns.count() > 0 && stats.turns.sum() > Duration::ZERO, "{:?}", stats.turns);
+    expected.close_codes_sent = stats.close_codes_sent;
+    expected.close_codes_received = stats.close_codes_received;
+    expected.handshake_failures = stats.handshake_failures;
+    expected.turns = stats.turns;
+    assert_eq!(stats, expected);
 }

@@ -17,12 +17,13 @@ use super::opening::{HandshakeOutcome, Opening};
 use super::schedule::Schedule;
 use super::tick::Tick;
 use super::transport::{Readiness, Transport};
-use super::turn::{Outcome, TurnContext};
+use super::turn::{Flow, Outcome, TurnContext};
 use super::wire::{Input, Wire};
 use crate::config::Config;
 use crate::connection_info::Address;
 use crate::handler::{CloseCause, CloseEvent, Handler};
 use crate::protocol::{CloseCode, CloseFrame, HEADROOM_BYTES, Response, Window};
+use crate::stats::handshake_failures::HandshakeFailure;
 
 /// Reads of one connection before the others get their turn. A large message is better taken at
 /// once than in turns with others, while its memory is in the cache.
@@ -229,11 +230,17 @@ impl<T: Transport, H: Handler> Connection<T, H> {
 
     /// Bytes of messages and replies that the kernel has not taken yet.
     #[inline]
-    pub(crate) fn queued_bytes(&self) -> usize {
+    fn queued_bytes(&self) -> usize {
         match &self.phase {
             Phase::Open(open) => self.wire.backlog_bytes().total + open.deferred_bytes(),
             Phase::Handshake(_) | Phase::Lingering(_) => 0,
         }
+    }
+
+    /// The bytes that wait for the peer, and whether a pause keeps the connection from being read.
+    #[inline]
+    pub(crate) fn flow(&self) -> Flow {
+        Flow { queued_bytes: self.queued_bytes(), is_paused: self.wire.is_paused() }
     }
 
     /// Whether the handshake has succeeded, and messages can still be sent.
@@ -263,6 +270,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         let result = match &mut self.phase {
             Phase::Handshake(opening) => {
                 turn.counters.turned_away.add(1);
+                turn.counters.handshake_failures.count(HandshakeFailure::ShuttingDown);
                 opening.write_response(&Response::text(503, "the server is shutting down"), turn);
                 self.linger_after_response(turn)
             }
@@ -291,6 +299,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         let result = match &mut self.phase {
             Phase::Handshake(opening) => {
                 turn.counters.handshake_timeouts.add(1);
+                turn.counters.handshake_failures.count(HandshakeFailure::Timeout);
                 log::debug!("{} is refused with 408: its request took too long", opening.peer());
                 opening.write_response(&Response::text(408, "the request took too long"), turn);
                 self.linger_after_response(turn)
@@ -309,7 +318,12 @@ impl<T: Transport, H: Handler> Connection<T, H> {
                 turn.counters.close_timeouts.add(u64::from(is_over));
                 result
             }
-            Phase::Lingering(_) => self.check_close(0, turn),
+            Phase::Lingering(_) => {
+                let result = self.check_close(0, turn);
+                let is_over = result == Err(CloseCause::CloseTimeout);
+                turn.counters.linger_timeouts.add(u64::from(is_over));
+                result
+            }
         };
         self.outcome(result, turn)
     }
@@ -377,6 +391,9 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         turn: &mut TurnContext<'_, H>,
     ) -> Outcome {
         turn.workspace.clear();
+        if matches!(self.phase, Phase::Handshake(_)) {
+            turn.counters.handshake_failures.count(HandshakeFailure::Disconnected);
+        }
         if cause == CloseCause::BacklogOverflow && matches!(self.phase, Phase::Open(_)) {
             turn.counters.backlog_overflows.add(1);
             let (id, max) = (turn.id, turn.config.backlog_bytes_max);

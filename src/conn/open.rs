@@ -149,8 +149,7 @@ impl<H: Handler> Open<H> {
             return Ok(());
         }
         let round_trip = turn.instant.saturating_duration_since(ping.sent);
-        turn.counters.round_trips.add(1);
-        turn.counters.round_trip_us.add(round_trip.as_micros() as u64);
+        turn.counters.round_trips.count(round_trip);
         let (backlog, pauses) = wire.flow();
         self.notify(window, backlog, pauses, turn, |handler, peer| {
             handler.on_pong(peer, round_trip)
@@ -271,11 +270,19 @@ impl<H: Handler> Open<H> {
                 Ok(Some(Event::Fragment | Event::Ping)) => {}
                 Ok(Some(Event::Close { code, reason, answers_ours })) => {
                     let code = code.unwrap_or(CloseCode::NO_STATUS);
-                    let cause = if answers_ours { CloseCause::Local } else { CloseCause::Peer };
+                    turn.counters.close_codes_received.count(code);
+                    let cause = match answers_ours {
+                        true => CloseCause::Local,
+                        false => {
+                            // The answer has the same code (RFC 6455 5.5.1).
+                            turn.counts.close_sent = Some(code);
+                            CloseCause::Peer
+                        }
+                    };
                     return Ok(Some(End { code, reason, cause }));
                 }
                 Ok(None) => break,
-                Err(error) => return Ok(Some(fail(error, turn))),
+                Err(error) => return Ok(Some(self.fail(error, turn))),
             }
         }
         Ok(None)
@@ -379,6 +386,7 @@ impl<H: Handler> Open<H> {
             }
             turn.counts.messages_out += u64::from(frames.messages());
             turn.counts.bytes_out += frames.payload_bytes() as u64;
+            turn.counters.delivered.add(frames.messages().into());
             if source.policy() != SlowConsumer::Close {
                 wire.limit_unsent()?;
             }
@@ -423,7 +431,9 @@ impl<H: Handler> Open<H> {
         pauses: &mut ReadPauses,
         turn: &mut TurnContext<'_, H>,
     ) {
-        self.session.close(code, reason, turn.workspace);
+        if self.session.close(code, reason, turn.workspace) {
+            turn.counts.close_sent = Some(code);
+        }
         pauses.clear(ReadPauses::HANDLER);
     }
 
@@ -482,8 +492,20 @@ impl<H: Handler> Open<H> {
         if !listens || wire.has_backlog() || self.session.is_mid_frame() {
             return Err(cause);
         }
-        self.session.close(CloseCode::GOING_AWAY, "idle timeout", turn.workspace);
+        if self.session.close(CloseCode::GOING_AWAY, "idle timeout", turn.workspace) {
+            turn.counts.close_sent = Some(CloseCode::GOING_AWAY);
+        }
         Ok(Some(End::new(CloseCode::ABNORMAL, cause)))
+    }
+
+    /// The peer broke the protocol or a limit; the close frame is in the workspace.
+    #[cold]
+    fn fail(&self, error: ProtocolError, turn: &mut TurnContext<'_, H>) -> End {
+        turn.counters.protocol_errors.add(1);
+        if !self.session.has_failed_silently() {
+            turn.counts.close_sent = Some(error.close_code());
+        }
+        End::new(error.close_code(), CloseCause::Protocol(error))
     }
 
     /// The connection has ended: tells the handler.
@@ -498,11 +520,4 @@ impl<H: Handler> Open<H> {
         let mut context = Context::of_worker(id.server, id.worker, turn.fanout);
         guarded(guard, || turn.handler.on_close(&mut context, id, self.state, event));
     }
-}
-
-/// The peer broke the protocol or a limit; the close frame is in the workspace.
-#[cold]
-fn fail<H>(error: ProtocolError, turn: &TurnContext<'_, H>) -> End {
-    turn.counters.protocol_errors.add(1);
-    End::new(error.close_code(), CloseCause::Protocol(error))
 }

@@ -6,6 +6,7 @@ use super::turn::TurnContext;
 use crate::connection_info::{Address, ConnectionInfo, Endpoint};
 use crate::handler::{Handler, Upgrade};
 use crate::protocol::{HandshakeError, HeadReader, Request, Response, Session};
+use crate::stats::handshake_failures::HandshakeFailure;
 
 /// A connection whose request is incomplete.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub(super) enum HandshakeOutcome<H: Handler> {
 enum Answer<H: Handler> {
     Open(Open<H>),
     /// The protocol or the handler rejects the request.
-    Refuse(Response),
+    Refuse(Response, HandshakeFailure),
     /// The handler answers a plain HTTP request.
     Http(Response),
 }
@@ -56,14 +57,20 @@ impl Opening {
             Ok(None) => return None,
             Err(error) => (refuse(error, &self.peer), input.len()),
         };
-        let (response, counter) = match answer {
+        let response = match answer {
             Answer::Open(open) => {
                 return Some((HandshakeOutcome::Open(open, self.peer.clone()), consumed));
             }
-            Answer::Refuse(response) => (response, &turn.counters.refused),
-            Answer::Http(response) => (response, &turn.counters.answered),
+            Answer::Refuse(response, reason) => {
+                turn.counters.refused.add(1);
+                turn.counters.handshake_failures.count(reason);
+                response
+            }
+            Answer::Http(response) => {
+                turn.counters.answered.add(1);
+                response
+            }
         };
-        counter.add(1);
         self.write_response(&response, turn);
         Some((HandshakeOutcome::Responded, consumed))
     }
@@ -89,7 +96,10 @@ fn judge<H: Handler>(
         Ok(request) => request,
         Err(error) => return refuse(error, info.peer_address()),
     };
-    let failed = || Answer::Refuse(Response::text(500, "the server failed to answer"));
+    let failed = || {
+        let response = Response::text(500, "the server failed to answer");
+        Answer::Refuse(response, HandshakeFailure::HandlerError)
+    };
     if !request.is_upgrade() {
         match guarded(turn.guard(), || turn.handler.on_http(&request, info)) {
             Some(Some(response)) => return Answer::Http(response),
@@ -122,12 +132,14 @@ fn judge<H: Handler>(
             accept.write(key, &mut turn.workspace.out);
             Answer::Open(Open::new(Session::new(delivery), state))
         }
-        Some((Upgrade::Reject(response), _)) => Answer::Refuse(response),
+        Some((Upgrade::Reject(response), _)) => {
+            Answer::Refuse(response, HandshakeFailure::Rejected)
+        }
         None => failed(),
     }
 }
 
 fn refuse<H: Handler>(error: HandshakeError, peer: &Address) -> Answer<H> {
     log::debug!("{peer} is refused with {}: {error}", error.http_status());
-    Answer::Refuse(error.into())
+    Answer::Refuse(error.into(), error.into())
 }

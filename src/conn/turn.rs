@@ -52,6 +52,14 @@ pub(crate) enum Outcome {
     Closed,
 }
 
+/// The output that waits for a connection, and the state of its input.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Flow {
+    pub(crate) queued_bytes: usize,
+    /// Reading is paused.
+    pub(crate) is_paused: bool,
+}
+
 impl<'t, H> TurnContext<'t, H> {
     /// The report of a panic in a callback of this turn.
     #[inline]
@@ -74,6 +82,20 @@ impl<'t, H> TurnContext<'t, H> {
         };
     }
 
+    /// Publishes how the turn has changed the flow of the connection.
+    #[inline]
+    pub(crate) fn note_flow(&self, before: Flow, after: Flow, outcome: Outcome) {
+        if before.queued_bytes != after.queued_bytes {
+            self.peers.set_backlog(self.id, after.queued_bytes);
+            let (before, after) = (before.queued_bytes as u64, after.queued_bytes as u64);
+            self.counters.backlog_bytes.replace(before, after);
+        }
+        let is_paused = after.is_paused && outcome != Outcome::Closed;
+        if before.is_paused != is_paused {
+            self.counters.paused_peers.replace(before.is_paused.into(), is_paused.into());
+        }
+    }
+
     /// Adds the turn's counts to the worker's counters.
     #[inline]
     pub(crate) fn count(&self) {
@@ -81,5 +103,8 @@ impl<'t, H> TurnContext<'t, H> {
         self.counters.bytes_in.add(self.counts.bytes_in);
         self.counters.messages_out.add(self.counts.messages_out);
         self.counters.bytes_out.add(self.counts.bytes_out);
+        if let Some(code) = self.counts.close_sent {
+            self.counters.close_codes_sent.count(code);
+        }
     }
 }

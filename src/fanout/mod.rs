@@ -177,6 +177,13 @@ impl Fanout {
         self.topics.publish(topic, message, except, &mut self.deliveries);
     }
 
+    /// Queues messages for all subscribers of their topics.
+    pub(crate) fn publish_all(&mut self, publications: &[Publication]) {
+        for publication in publications {
+            self.publish(publication, None);
+        }
+    }
+
     /// Queues a message for the connections in these slots.
     pub(crate) fn broadcast(&mut self, message: &EncodedMessage, slots: impl Iterator<Item = u32>) {
         let frames = self.everyone.append(message);

@@ -17,6 +17,7 @@ use crate::conn::tick::Tick;
 use crate::conn::transport::Transport;
 use crate::connection_info::Address;
 use crate::protocol::{HeadReader, Response};
+use crate::stats::handshake_failures::HandshakeFailure;
 
 /// How long accepting pauses when file descriptors or memory ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -97,6 +98,9 @@ impl<D: Driver> Acceptor<D> {
         }
         self.driver.accept(listener.index).map_err(|error| {
             let class = classify(&error);
+            if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+                self.context.counters.accept_errors.add(1);
+            }
             if class == AcceptError::Exhausted {
                 self.pause(&error, now, throttles);
             }
@@ -198,6 +202,7 @@ impl<D: Driver> Acceptor<D> {
         // Closing a socket with unread bytes resets the connection, which can destroy the response.
         let _ = stream.read(scratch);
         self.context.counters.turned_away.add(1);
+        self.context.counters.handshake_failures.count(refusal.into());
         self.context.count_ended();
     }
 
@@ -244,6 +249,16 @@ impl Refusal {
             Self::TooManyConnections => "too many connections",
             Self::ShuttingDown => "the server is shutting down",
             Self::NoResources => "no resources",
+        }
+    }
+}
+
+impl From<Refusal> for HandshakeFailure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooManyConnections => Self::TooManyConnections,
+            Refusal::ShuttingDown => Self::ShuttingDown,
+            Refusal::NoResources => Self::NoResources,
         }
     }
 }

@@ -144,7 +144,7 @@ impl<T> Link<T> {
     /// Posts what the mailbox has space for.
     fn post(&mut self, own: u32, wake: &mut impl FnMut(u32)) {
         while let Some(publications) = self.unsent.front() {
-            let command = Command::Publish(Arc::clone(publications));
+            let command = Command::Relay(Arc::clone(publications));
             match self.mailbox.post_or_wait(command, own) {
                 Ok(must_wake) => {
                     if must_wake {

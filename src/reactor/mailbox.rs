@@ -22,8 +22,10 @@ pub enum Command<T> {
     SendMany(Vec<Token>, EncodedMessage),
     /// Send a message to every open connection.
     Broadcast(EncodedMessage),
-    /// Send messages to the subscribers of their topics. All workers share the list.
+    /// Send messages of a thread to the subscribers of their topics. All workers share the list.
     Publish(Arc<[Publication]>),
+    /// The same for messages that callbacks of another worker published.
+    Relay(Arc<[Publication]>),
     /// Start the closing handshake of a connection.
     Close(Token, CloseCode, Box<str>),
     /// Take over a socket that another thread accepted.
@@ -36,7 +38,9 @@ impl<T> Command<T> {
         let held = match self {
             Self::Send(_, message) | Self::Broadcast(message) => message.as_frame().len(),
             Self::SendMany(tokens, message) => size_of_val(&tokens[..]) + message.as_frame().len(),
-            Self::Publish(publications) => publications.iter().map(Publication::bytes).sum(),
+            Self::Publish(publications) | Self::Relay(publications) => {
+                publications.iter().map(Publication::bytes).sum()
+            }
             Self::Close(_, _, reason) => reason.len(),
             Self::Adopt(..) => 0,
         };
@@ -344,6 +348,12 @@ impl<T> Sender<T> {
         drop(queue);
         self.common.space.notify_all();
         self.common.must_wake()
+    }
+
+    /// The number of commands that the worker has not taken yet, and their memory in bytes.
+    pub(crate) fn depth(&self) -> (usize, usize) {
+        let queue = self.common.lock();
+        (queue.commands.len(), queue.bytes)
     }
 
     /// Whether `token` belongs to an open connection: its handshake has succeeded, and its

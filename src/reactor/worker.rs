@@ -214,6 +214,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         due.map(|due| due.saturating_duration_since(now))
     }
 
+    /// Counts the time of the last turn, which ended at `now`.
+    pub fn count_turn(&self, now: Instant) {
+        self.context.counters.turns.count(now.saturating_duration_since(self.now));
+    }
+
     /// Whether the worker has been drained, its last connection has ended, and the other workers
     /// have its last messages.
     #[must_use]
@@ -245,6 +250,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 match effect {
                     Effect::Send(peer, message) => self.send(Token::of_peer(peer), message),
                     Effect::Publish(publication, except) => {
+                        self.context.counters.published.add(1);
                         self.fanout.publish(&publication, except);
                     }
                     Effect::Close(peer, code, reason) => {
@@ -332,7 +338,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             counts: TurnCounts::default(),
             sends: SendState::default(),
         };
-        let queued_before = connection.queued_bytes();
+        let flow = connection.flow();
         let outcome = match turn.fanout.deliveries.has(token.index) {
             true => connection.take_deliveries(&mut turn),
             false => Outcome::Wait,
@@ -342,10 +348,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             Outcome::Wait | Outcome::Again => act(connection, &mut self.scratch, &mut turn),
         };
         turn.count();
-        let queued = connection.queued_bytes();
-        if queued != queued_before {
-            turn.peers.set_backlog(turn.id, queued);
-        }
+        turn.note_flow(flow, connection.flow(), outcome);
         debug_assert!(self.workspace.out.is_empty(), "a turn sends or queues all of its output");
         match outcome {
             Outcome::Wait => {}
@@ -449,10 +452,13 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                 self.fanout.broadcast(&message, open.map(|(slot, _)| slot));
             }
             Command::Publish(publications) => {
-                for publication in &*publications {
-                    self.fanout.publish(publication, None);
+                if self.context.index == 0 {
+                    // Every worker gets the list, and one counts it.
+                    self.context.counters.published.add(publications.len() as u64);
                 }
+                self.fanout.publish_all(&publications);
             }
+            Command::Relay(publications) => self.fanout.publish_all(&publications),
             Command::Close(token, code, reason) => {
                 self.run_turn(token, |connection, _, turn| connection.close(code, &reason, turn));
             }
@@ -529,6 +535,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
         if self.lifecycle.deadline().is_some_and(|deadline| deadline <= self.now) {
             for token in self.slots.tokens() {
+                self.context.counters.drain_timeouts.add(1);
                 self.run_turn(token, |connection, _, turn| {
                     connection.terminate(CloseCause::Shutdown, turn)
                 });

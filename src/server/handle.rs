@@ -69,6 +69,14 @@ impl WorkerRef {
         Ok(())
     }
 
+    fn stats(&self) -> Stats {
+        let (commands, bytes) = self.sender.depth();
+        let mut stats = self.counters.stats();
+        stats.mailbox_commands = commands as u64;
+        stats.mailbox_bytes = bytes as u64;
+        stats
+    }
+
     fn wake(&self) {
         // It fails only if the worker has ended.
         let _ = self.waker.wake();
@@ -149,7 +157,13 @@ impl ServerHandle {
     /// The counters of all workers, added up.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats::sum(self.inner.workers.iter().map(|worker| &*worker.counters))
+        Stats::sum(self.worker_stats())
+    }
+
+    /// The counters of each worker, in the order of their numbers. Reading them takes the lock of
+    /// each mailbox for a moment, and the workers nothing else.
+    pub fn worker_stats(&self) -> impl Iterator<Item = Stats> {
+        self.inner.workers.iter().map(WorkerRef::stats)
     }
 
     /// Sends a message to a connection, from any thread, without blocking. Messages of one thread

@@ -482,7 +482,7 @@ impl Simulation {
         if !self.workers.iter().all(|sim| sim.worker.is_done()) {
             return Err("a worker has not ended".into());
         }
-        let stats = Stats::sum(self.workers.iter().map(|sim| &*sim.counters));
+        let stats = Stats::sum(self.workers.iter().map(|sim| sim.counters.stats()));
         let is_even = stats.accepted == stats.ended && stats.opened == stats.closed;
         if !is_even || self.connections.load(Ordering::Relaxed) != 0 || self.open.get() != 0 {
             return Err(format!("{} handlers' connections are left: {stats:?}", self.open.get()));

@@ -192,7 +192,7 @@ impl<H: Handler> World<H> {
     }
 
     pub fn stats(&self) -> Stats {
-        Stats::sum([&*self.counters].into_iter())
+        self.counters.stats()
     }
 
     pub fn kernel(&self) -> RefMut<'_, Kernel> {

@@ -26,3 +26,4 @@ mod ending;
 mod handlers;
 mod plain;
 mod log_lines;
+mod stats;

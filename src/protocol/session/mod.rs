@@ -65,6 +65,9 @@ enum State {
     Open,
     CloseSent,
     Closed,
+    /// As `Closed`, after an error that is answered by no close frame: one had been sent before, or
+    /// the peer would read it as payload.
+    Failed,
 }
 
 /// The state of our close frame.
@@ -214,7 +217,7 @@ impl Session {
     ) -> Result<Option<Event>, ProtocolError> {
         // A data frame may yield no event yet, because its payload has only begun. So loop until
         // there is an event or the input is exhausted.
-        while self.state != State::Closed {
+        while !self.is_closed() {
             let event = if self.is_within_frame() {
                 if !self.has_input(window) {
                     return Ok(None);
@@ -239,7 +242,7 @@ impl Session {
                 return Ok(event);
             }
         }
-        if self.state == State::Closed {
+        if self.is_closed() {
             // Bytes after the last frame are ignored (RFC 6455 5.5.1, 7.1.7).
             window.discard();
         } else if !window.is_empty() {
@@ -328,13 +331,15 @@ impl Session {
         window: &mut Window<'_>,
         workspace: &mut Workspace,
     ) -> ProtocolError {
-        debug_assert!(self.state != State::Closed, "a closed session processes no input");
+        debug_assert!(!self.is_closed(), "a closed session processes no input");
         window.move_run(workspace);
         // Inside a streamed frame the peer would read a close frame as payload.
-        if self.state == State::Open && !self.is_mid_frame() {
+        self.state = if self.state == State::Open && !self.is_mid_frame() {
             push_close(&mut workspace.out, error.close_code(), "");
-        }
-        self.state = State::Closed;
+            State::Closed
+        } else {
+            State::Failed
+        };
         self.in_progress = None;
         window.discard();
         error
@@ -422,7 +427,12 @@ impl Session {
     /// Whether no further event will come.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.state == State::Closed
+        matches!(self.state, State::Closed | State::Failed)
+    }
+
+    /// Whether the session ended after an error without a close frame for it.
+    pub(crate) fn has_failed_silently(&self) -> bool {
+        self.state == State::Failed
     }
 
     /// Bytes of frames deferred until the end of a streamed frame or message.
