@@ -30,7 +30,7 @@
 //! A server is a set of worker threads that share no data on the path of a message. Each worker has
 //! its own listening socket in a SO_REUSEPORT group, its own epoll instance, a slab of connections
 //! and one receive buffer. The kernel distributes new connections over the workers, and a connection
-//! stays with its worker.
+//! stays with its worker. With [`Balance::LeastConnections`] the worker that accepts a connection may hand it over.
 //!
 //! A Unix socket has no SO_REUSEPORT, and neither may a listener that the program made. There one
 //! worker accepts, and hands each connection over to the worker with the fewest
@@ -162,7 +162,7 @@ pub use peer::Peer;
 pub use peer_id::PeerId;
 pub use protocol::{Accept, CloseCode, Delivery, EncodedMessage};
 pub use protocol::{Message, Method, Request, Response, Text};
-pub use server::Unsent;
+pub use server::{Balance, Unsent};
 pub use server::{Listener, SendError, Server, ServerBuilder, ServerHandle, StartError, Stream};
 pub use stats::Stats;
 pub use stats::close_codes::CloseCodes;

@@ -280,6 +280,7 @@ fn a_wrong_command_line_exits_with_2() {
         ("server", "--workers -1", "not a whole number"),
         ("server", "--addr 127.0.0.1:0 --workers 5000", "at most 4096"),
         ("server", "--workers many", "many"),
+        ("server", "--balance most", "--balance"),
         ("server", "--message-max=-1", "--message-max"),
         ("server", "--addr 127.0.0.1:0 --connections-max 0", "--connections-max"),
         ("server", "--handshake-timeout 0", "--handshake-timeout"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Parser;
-use ws_reactor::{Address, Config};
+use ws_reactor::{Address, Balance, Config};
 
 /// A WebSocket echo server.
 ///
@@ -30,6 +30,15 @@ pub(crate) struct Args {
     /// Worker threads [default: one for each core]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) workers: Option<usize>,
+
+    /// Hand each connection to the worker with the fewest (least), or let the kernel choose by a
+    /// hash of the addresses (hash)
+    #[arg(long, value_name = "HOW", value_parser = balance, default_value = "hash")]
+    pub(crate) balance: Balance,
+
+    /// Pin each worker to a CPU; use it if the CPUs have nothing else to do
+    #[arg(long)]
+    pub(crate) pin_cpus: bool,
 
     /// Put TEXT in front of the echo of each text message
     #[arg(long, value_name = "TEXT")]
@@ -102,6 +111,14 @@ impl Args {
             busy_poll: self.busy_poll,
             ..Config::default()
         }
+    }
+}
+
+fn balance(text: &str) -> Result<Balance, &'static str> {
+    match text {
+        "hash" => Ok(Balance::Hash),
+        "least" => Ok(Balance::LeastConnections),
+        _ => Err("neither hash nor least"),
     }
 }
 

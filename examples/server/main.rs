@@ -95,7 +95,11 @@ fn start(args: &Args) -> Result<ServerHandle, StartError> {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         log::warn!("cannot raise the limit of file descriptors: {error}");
     }
-    let mut builder = Server::builder().config(args.config()).share_port(args.share_port);
+    let mut builder = Server::builder()
+        .config(args.config())
+        .share_port(args.share_port)
+        .balance(args.balance)
+        .pin_cpus(args.pin_cpus);
     for address in &args.addr {
         builder = builder.bind(address.clone());
     }

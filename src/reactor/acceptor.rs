@@ -110,7 +110,7 @@ impl<D: Driver> Acceptor<D> {
 
     /// Whether the connections of a listener must be distributed over the workers.
     pub(super) fn distributes(&self, listener: Token) -> bool {
-        self.state == State::Accepting && self.driver.is_sole(listener.index)
+        self.state == State::Accepting && self.driver.is_distributed(listener.index)
     }
 
     /// Stops accepting for a while. Only time resumes it: the edge has been consumed, so the kernel

@@ -19,9 +19,9 @@ pub trait Driver {
     /// The errors of accept(2); `WouldBlock` if no connection is waiting.
     fn accept(&mut self, listener: u32) -> io::Result<(Self::Stream, Address)>;
 
-    /// Whether no other worker listens on the address of this listener, so that the worker has to
-    /// distribute its connections.
-    fn is_sole(&self, listener: u32) -> bool {
+    /// Whether the worker distributes the connections of this listener over all workers: no other
+    /// worker listens on its address, or the server balances connections itself.
+    fn is_distributed(&self, listener: u32) -> bool {
         let _ = listener;
         false
     }

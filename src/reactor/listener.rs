@@ -1,7 +1,8 @@
 //! Listening sockets.
 //!
 //! Each worker has one for a TCP address, in a SO_REUSEPORT group. A Unix address, or a listener that
-//! the program made, has one socket, and one worker accepts for all.
+//! the program made, has one socket, and one worker accepts for all. The worker that accepts keeps its
+//! connections, or distributes them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,18 +19,18 @@ pub(crate) struct Listener {
     /// Removed before the socket is closed: see [`UnixFile`]. Fields are dropped in their order.
     _file: Option<UnixFile>,
     socket: Socket,
-    is_sole: bool,
+    is_distributed: bool,
 }
 
 impl Listener {
     /// A socket that listens already, and is the only one of its address.
     pub(crate) const fn sole(socket: Socket, file: Option<UnixFile>) -> Self {
-        Self { _file: file, socket, is_sole: true }
+        Self { _file: file, socket, is_distributed: true }
     }
 
-    /// Whether no other worker has a socket of the same address.
-    pub(super) const fn is_sole(&self) -> bool {
-        self.is_sole
+    /// Whether the worker distributes the connections over all workers, instead of keeping them.
+    pub(super) const fn is_distributed(&self) -> bool {
+        self.is_distributed
     }
 
     /// Accepts a connection, which does not block.
@@ -74,11 +75,15 @@ pub(crate) fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> 
 }
 
 /// Starts listening on a socket of a SO_REUSEPORT group.
-pub(crate) fn listen(socket: Socket, config: &Config) -> io::Result<Listener> {
+pub(crate) fn listen(
+    socket: Socket,
+    is_distributed: bool,
+    config: &Config,
+) -> io::Result<Listener> {
     // Accepted sockets inherit the option on Linux, which saves a call for each of them.
     socket.set_tcp_nodelay(config.tcp_nodelay)?;
     socket.listen(backlog(config))?;
-    Ok(Listener { _file: None, socket, is_sole: false })
+    Ok(Listener { _file: None, socket, is_distributed })
 }
 
 /// The length of the queue of connections that are not yet accepted.

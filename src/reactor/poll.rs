@@ -136,8 +136,8 @@ impl Driver for SocketDriver {
         Ok((Socket::new(socket), address_of(&peer)))
     }
 
-    fn is_sole(&self, listener: u32) -> bool {
-        self.listeners[listener as usize].is_sole()
+    fn is_distributed(&self, listener: u32) -> bool {
+        self.listeners[listener as usize].is_distributed()
     }
 
     fn register(&mut self, stream: &mut Socket, token: Token) -> io::Result<()> {

@@ -9,9 +9,10 @@ use std::sync::mpsc::{self, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::cpus;
 use super::error::{StartError, WORKERS_MAX};
 use super::handle::{ServerHandle, WorkerRef, mark_worker_thread};
-use super::listening::{ListenSettings, Source, listen_all};
+use super::listening::{Balance, ListenSettings, Source, listen_all};
 use super::sockets::Listener;
 use crate::config::Config;
 use crate::connection_info::Address;
@@ -41,6 +42,7 @@ impl Server {
             workers: None,
             config: Config::default(),
             listen: ListenSettings::default(),
+            pin_cpus: false,
         }
     }
 }
@@ -52,6 +54,7 @@ pub struct ServerBuilder {
     workers: Option<usize>,
     config: Config,
     listen: ListenSettings,
+    pin_cpus: bool,
 }
 
 impl ServerBuilder {
@@ -113,6 +116,23 @@ impl ServerBuilder {
         self
     }
 
+    /// Pins each worker to a CPU of those that this process may use: worker `n` of `m` CPUs to CPU
+    /// `n % m`. Default: false, and the kernel moves workers between CPUs. It helps if the workers
+    /// have the CPUs to themselves, and harms if other programs use them too.
+    #[must_use]
+    pub const fn pin_cpus(mut self, pin_cpus: bool) -> Self {
+        self.pin_cpus = pin_cpus;
+        self
+    }
+
+    /// Sets how the connections of TCP addresses are distributed over the workers. Those of Unix
+    /// sockets and of listeners that the program made always go to the worker with the fewest.
+    #[must_use]
+    pub const fn balance(mut self, balance: Balance) -> Self {
+        self.listen.balance = balance;
+        self
+    }
+
     /// Binds every address and starts the workers. Clients can connect as soon as this returns.
     ///
     /// `handler` creates the handler of each worker. Its arguments are the server's handle, for
@@ -130,6 +150,9 @@ impl ServerBuilder {
         let workers = count_workers(self.workers)?;
         let config = Arc::new(self.config);
         let (addresses, groups) = listen_all(&self.sources, workers, self.listen, &config)?;
+        let cpus =
+            if self.pin_cpus { cpus::allowed().map_err(StartError::Worker)? } else { Vec::new() };
+        let mut cpus = cpus.into_iter().cycle();
         let connections = Arc::new(AtomicUsize::new(0));
         let number = NEXT_SERVER.fetch_add(1, Ordering::Relaxed);
         let (senders, mailboxes): (Vec<_>, Vec<_>) =
@@ -148,7 +171,7 @@ impl ServerBuilder {
             let (reactor, driver, waker) =
                 Reactor::new(listeners, config.busy_poll).map_err(StartError::Worker)?;
             let links = Links::new(index, &senders, config.mailbox_bytes_max);
-            starts.push(Start { reactor, driver, mailbox, links, context });
+            starts.push(Start { reactor, driver, mailbox, links, context, cpu: cpus.next() });
             wakers.push(waker);
         }
         for start in &mut starts {
@@ -175,13 +198,18 @@ struct Start {
     mailbox: Mailbox<Socket>,
     links: Links<Socket>,
     context: WorkerContext,
+    /// The CPU that the worker is pinned to.
+    cpu: Option<usize>,
 }
 
 impl Start {
     /// Runs the worker in this thread until it has been drained.
     fn run<H: Handler>(mut self, handler: H) -> io::Result<()> {
-        let Self { driver, mailbox, links, context, .. } = self;
+        let Self { driver, mailbox, links, context, cpu, .. } = self;
         mark_worker_thread();
+        if let Some(cpu) = cpu {
+            cpus::pin(cpu)?;
+        }
         let mut worker = Worker::new(driver, handler, context, mailbox, links, Instant::now());
         self.reactor.run(&mut worker)
     }

@@ -25,7 +25,22 @@ pub(super) enum Source {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ListenSettings {
     pub(super) share_port: bool,
+    pub(super) balance: Balance,
     pub(super) unix_mode: Option<u32>,
+}
+
+/// How the connections of a TCP address are distributed over the workers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Balance {
+    /// The kernel chooses by a hash of the addresses (SO_REUSEPORT), and the worker that accepts a
+    /// connection keeps it. It costs nothing, and is even for many connections: of `n` connections,
+    /// a worker's share is off by up to about the square root of `n`.
+    #[default]
+    Hash,
+    /// The worker that accepts a connection hands it to the worker with the fewest, so that few or
+    /// long-lived connections are even too. A hand-over costs a wake-up; if the mailbox of the other
+    /// worker is full, the connection stays.
+    LeastConnections,
 }
 
 /// The listeners of each worker.
@@ -78,7 +93,7 @@ fn open(
 ) -> io::Result<Address> {
     match asked {
         Address::Tcp(address) => {
-            let shared = open_group(*address, &mut groups.groups, settings.share_port, config)?;
+            let shared = open_group(*address, &mut groups.groups, settings, config)?;
             return Ok(shared.into());
         }
         Address::Unix(path) => groups.push_sole(listen_on_path(path, settings.unix_mode, config)?),
@@ -95,10 +110,10 @@ fn open(
 fn open_group(
     mut address: SocketAddr,
     groups: &mut [Vec<Listener>],
-    share_port: bool,
+    settings: ListenSettings,
     config: &Config,
 ) -> io::Result<SocketAddr> {
-    if !share_port {
+    if !settings.share_port {
         // SO_REUSEPORT would silently share an address in use; an exclusive bind fails.
         drop(bind(address, Sharing::Exclusive)?);
     }
@@ -108,7 +123,7 @@ fn open_group(
             let local = socket.local_addr()?;
             address.set_port(local.as_socket().map_or(0, |local| local.port()));
         }
-        group.push(listen(socket, config)?);
+        group.push(listen(socket, settings.balance == Balance::LeastConnections, config)?);
     }
     Ok(address)
 }

@@ -229,7 +229,7 @@ fn a_connection_that_ends_while_it_waits_for_its_turn_is_forgotten() {
 /// A world whose first worker distributes its connections, and the second worker.
 fn distributing(config: Config) -> (World<Echo>, Worker<Net, Echo>) {
     let (world, second) = World::with_second_worker(Echo, config);
-    world.kernel().listeners[0].is_sole = true;
+    world.kernel().listeners[0].is_distributed = true;
     (world, second)
 }
 

@@ -134,8 +134,8 @@ impl<N: Network> Driver for Net<N> {
         Ok((self.stream(id), address(id)))
     }
 
-    fn is_sole(&self, _: u32) -> bool {
-        self.kernel().listeners[self.worker].is_sole
+    fn is_distributed(&self, _: u32) -> bool {
+        self.kernel().listeners[self.worker].is_distributed
     }
 
     fn register(&mut self, stream: &mut Stream<N>, token: Token) -> io::Result<()> {
@@ -188,7 +188,7 @@ pub struct Listener {
     woken: Option<u32>,
     pub is_stopped: bool,
     /// The worker distributes its connections.
-    pub is_sole: bool,
+    pub is_distributed: bool,
     /// Calls of accept.
     pub accepts: usize,
 }
