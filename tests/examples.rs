@@ -309,6 +309,7 @@ fn the_server_example_answers_health_checks_and_no_other_plain_request() {
         for (line, start, end) in [
             ("GET /healthz", "HTTP/1.1 200 OK\r\n", "\r\n\r\nok\n"),
             ("HEAD /healthz", "HTTP/1.1 200 OK\r\n", "\r\n\r\n"),
+            ("GET /readyz", "HTTP/1.1 200 OK\r\n", "\r\n\r\nready\n"),
             ("GET /healthz?full", "HTTP/1.1 200 OK\r\n", "\r\n\r\nok\n"),
             ("GET /", "HTTP/1.1 426 Upgrade Required\r\n", "\n"),
             ("GET /healthz/", "HTTP/1.1 426 Upgrade Required\r\n", "\n"),

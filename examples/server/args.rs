@@ -92,6 +92,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "5")]
     pub(crate) drain_timeout: Duration,
 
+    /// Serve /metrics (for Prometheus), /healthz and /readyz at this address, as --addr; keep it
+    /// private
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin: Option<Address>,
+
     /// Print a line on standard output at this interval: open connections, rates over the interval,
     /// and totals since the start
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]

@@ -6,15 +6,18 @@ use ws_reactor::{
 };
 
 use crate::client::Client;
+use crate::health::Readiness;
 
 /// Echoes every message.
-pub(crate) struct LoggedEcho;
+pub(crate) struct LoggedEcho {
+    pub(crate) readiness: Readiness,
+}
 
 impl Handler for LoggedEcho {
     type State = Option<Client>;
 
     fn on_http(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Option<Response> {
-        health(request)
+        self.readiness.answer(request.path())
     }
 
     fn on_open(&mut self, peer: &mut Peer<'_, Self::State>, info: ConnectionInfo<'_>) {
@@ -44,14 +47,15 @@ impl Handler for LoggedEcho {
 
 /// Echoes every text message with a prefix, and binary messages as they are.
 pub(crate) struct PrefixedEcho {
+    readiness: Readiness,
     prefix: String,
     /// The current answer; its memory is reused.
     answer: String,
 }
 
 impl PrefixedEcho {
-    pub(crate) fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned(), answer: String::new() }
+    pub(crate) fn new(prefix: &str, readiness: Readiness) -> Self {
+        Self { readiness, prefix: prefix.to_owned(), answer: String::new() }
     }
 }
 
@@ -59,7 +63,7 @@ impl Handler for PrefixedEcho {
     type State = Option<Client>;
 
     fn on_http(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Option<Response> {
-        health(request)
+        self.readiness.answer(request.path())
     }
 
     fn on_open(&mut self, peer: &mut Peer<'_, Self::State>, info: ConnectionInfo<'_>) {
@@ -88,7 +92,9 @@ impl Handler for PrefixedEcho {
 }
 
 /// Sends every message to everyone who is connected, its sender included.
-pub(crate) struct Broadcast;
+pub(crate) struct Broadcast {
+    pub(crate) readiness: Readiness,
+}
 
 /// The topic that everyone subscribes to.
 const EVERYONE: &str = "everyone";
@@ -97,7 +103,7 @@ impl Handler for Broadcast {
     type State = Option<Client>;
 
     fn on_http(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Option<Response> {
-        health(request)
+        self.readiness.answer(request.path())
     }
 
     fn on_open(&mut self, peer: &mut Peer<'_, Self::State>, info: ConnectionInfo<'_>) {
@@ -120,11 +126,6 @@ impl Handler for Broadcast {
     ) {
         log_close(id, client, event);
     }
-}
-
-/// Answers the health checks of load balancers; any other plain request is answered 426.
-fn health(request: &Request<'_>) -> Option<Response> {
-    (request.path() == "/healthz").then(|| Response::text(200, "ok"))
 }
 
 /// Returns the client for the line at its end.

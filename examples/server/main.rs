@@ -3,11 +3,13 @@
 //! `cargo run --release --example server -- --help` lists the options. Connections are logged on
 //! standard error when they open and close; `RUST_LOG=debug` also logs messages.
 
+mod admin;
 mod args;
 #[path = "../shared/blocked_signals.rs"]
 mod blocked_signals;
 mod client;
 mod handlers;
+mod health;
 mod log_queue;
 mod report;
 mod signals;
@@ -19,8 +21,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use ws_reactor::{Server, ServerHandle, StartError};
 
+use admin::Admin;
 use args::Args;
 use handlers::{Broadcast, LoggedEcho, PrefixedEcho};
+use health::Readiness;
 use log_queue::LogQueue;
 use signals::Signals;
 
@@ -54,16 +58,25 @@ fn main() -> ExitCode {
 /// Runs the server until it has stopped.
 fn run(args: &Args, signals: Signals, log: &LogQueue) -> ExitCode {
     log.install();
-    let server = match start(args) {
-        Ok(server) => server,
-        Err(error) => {
-            return match error.source() {
-                Some(cause) => usage(&format!("{error}: {cause}"), log),
-                None => usage(&error, log),
-            };
-        }
+    let readiness = Readiness::default();
+    let admin = match start_admin(args, &readiness) {
+        Ok(admin) => admin,
+        Err(error) => return usage(&error, log),
     };
-    match serve(args, &server, signals, log) {
+    let server = match start(args, &readiness) {
+        Ok(server) => server,
+        Err(error) => return usage(&with_cause(&error), log),
+    };
+    if let Some(admin) = &admin {
+        admin.observe(&server);
+    }
+    readiness.set_ready();
+    let served = serve(args, &server, admin.as_ref(), signals, &readiness, log);
+    // After the last connection of the other, so that its drain can be watched.
+    if let Some(admin) = admin {
+        admin.stop();
+    }
+    match served {
         Ok(()) => {
             let stats = server.stats();
             log::info!("stopped: {} connections, {} messages", stats.opened, stats.messages_in);
@@ -76,22 +89,50 @@ fn run(args: &Args, signals: Signals, log: &LogQueue) -> ExitCode {
     }
 }
 
+fn with_cause(error: &StartError) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
 fn usage(error: &dyn std::fmt::Display, log: &LogQueue) -> ExitCode {
     log.print(&format!("server: {error}"));
     ExitCode::from(EXIT_USAGE)
 }
 
-fn serve(args: &Args, server: &ServerHandle, signals: Signals, log: &LogQueue) -> io::Result<()> {
-    signals.watch(server.clone(), args.drain_timeout, log.clone())?;
-    report::start(server.clone(), args.stats)?;
+fn serve(
+    args: &Args,
+    server: &ServerHandle,
+    admin: Option<&Admin>,
+    signals: Signals,
+    readiness: &Readiness,
+    log: &LogQueue,
+) -> io::Result<()> {
+    signals.watch(server.clone(), args.drain_timeout, readiness.clone(), log.clone())?;
+    report::start(server.clone(), admin.map(|it| it.address().clone()), args.stats)?;
     server.join().inspect_err(|_| {
+        readiness.set_draining();
         // One worker failed. Close the peers of the others properly before the process ends.
         server.shutdown(args.drain_timeout);
         while server.join().is_err() {}
     })
 }
 
-fn start(args: &Args) -> Result<ServerHandle, StartError> {
+/// Starts the operator's server. The error names the option and the fix.
+fn start_admin(args: &Args, readiness: &Readiness) -> Result<Option<Admin>, String> {
+    let Some(address) = &args.admin else { return Ok(None) };
+    // With --share-port both would share the port, and each would get a part of the requests.
+    if args.addr.contains(address) && address.as_tcp().is_none_or(|tcp| tcp.port() != 0) {
+        return Err(format!("--admin {address}: this is an --addr too; choose another port"));
+    }
+    let admin = Admin::start(address.clone(), args.unix_mode, readiness.clone());
+    admin
+        .map(Some)
+        .map_err(|error| format!("--admin: {}; choose another address", with_cause(&error)))
+}
+
+fn start(args: &Args, readiness: &Readiness) -> Result<ServerHandle, StartError> {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         log::warn!("cannot raise the limit of file descriptors: {error}");
     }
@@ -110,8 +151,8 @@ fn start(args: &Args) -> Result<ServerHandle, StartError> {
         builder = builder.workers(workers);
     }
     match &args.prefix {
-        _ if args.broadcast => builder.start(|_, _| Broadcast),
-        Some(prefix) => builder.start(|_, _| PrefixedEcho::new(prefix)),
-        None => builder.start(|_, _| LoggedEcho),
+        _ if args.broadcast => builder.start(|_, _| Broadcast { readiness: readiness.clone() }),
+        Some(prefix) => builder.start(|_, _| PrefixedEcho::new(prefix, readiness.clone())),
+        None => builder.start(|_, _| LoggedEcho { readiness: readiness.clone() }),
     }
 }

@@ -4,16 +4,24 @@ use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use ws_reactor::{ServerHandle, Stats};
+use ws_reactor::{Address, ServerHandle, Stats};
 
-/// Starts a thread that prints the server's addresses, and then its counters once per `period`.
+/// Starts a thread that prints the server's addresses and that of its metrics, and then its counters
+/// once per `period`.
 ///
 /// A full pipe blocks only this thread.
-pub(crate) fn start(server: ServerHandle, period: Option<Duration>) -> io::Result<()> {
+pub(crate) fn start(
+    server: ServerHandle,
+    admin: Option<Address>,
+    period: Option<Duration>,
+) -> io::Result<()> {
     let print = move || {
         let mut output = Output { has_failed: false };
         for address in server.local_addresses() {
             output.print(&format!("listening on {address} ({} workers)", server.workers()));
+        }
+        if let Some(admin) = admin {
+            output.print(&format!("metrics at {admin} (/metrics, /healthz, /readyz)"));
         }
         if let Some(period) = period {
             print_counters(&server, period, &mut output);

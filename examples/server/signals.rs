@@ -8,6 +8,7 @@ use nix::sys::signal::{SigSet, Signal};
 use ws_reactor::ServerHandle;
 
 use crate::blocked_signals;
+use crate::health::Readiness;
 use crate::log_queue::LogQueue;
 
 /// The signals that the server handles.
@@ -34,11 +35,13 @@ impl Signals {
         self,
         server: ServerHandle,
         drain: Duration,
+        readiness: Readiness,
         log: LogQueue,
     ) -> io::Result<()> {
         let watch = move || {
             let Some(signal) = self.wait_for_stop() else { return };
             let first = Instant::now();
+            readiness.set_draining();
             let open = server.stats().open();
             log::info!("{signal}: closing {open} connections within {drain:?}");
             server.shutdown(drain);
