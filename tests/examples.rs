@@ -303,7 +303,7 @@ fn a_wrong_command_line_exits_with_2() {
 }
 
 #[test]
-fn the_server_example_answers_health_checks_and_no_other_plain_request() {
+fn the_server_example_answers_its_page_health_checks_and_no_other_plain_request() {
     for options in ["--workers 1", "--workers 1 --prefix >"] {
         let (server, address) = server(options);
         for (line, start, end) in [
@@ -311,7 +311,9 @@ fn the_server_example_answers_health_checks_and_no_other_plain_request() {
             ("HEAD /healthz", "HTTP/1.1 200 OK\r\n", "\r\n\r\n"),
             ("GET /readyz", "HTTP/1.1 200 OK\r\n", "\r\n\r\nready\n"),
             ("GET /healthz?full", "HTTP/1.1 200 OK\r\n", "\r\n\r\nok\n"),
-            ("GET /", "HTTP/1.1 426 Upgrade Required\r\n", "\n"),
+            ("GET /", "HTTP/1.1 200 OK\r\n", "</script>\n"),
+            ("HEAD /", "HTTP/1.1 200 OK\r\n", "\r\n\r\n"),
+            ("GET /favicon.ico", "HTTP/1.1 426 Upgrade Required\r\n", "\n"),
             ("GET /healthz/", "HTTP/1.1 426 Upgrade Required\r\n", "\n"),
             ("OPTIONS /healthz", "HTTP/1.1 405 Method Not Allowed\r\n", "\n"),
         ] {

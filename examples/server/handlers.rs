@@ -17,7 +17,7 @@ impl Handler for LoggedEcho {
     type State = Option<Client>;
 
     fn on_http(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Option<Response> {
-        self.readiness.answer(request.path())
+        plain(request, &self.readiness)
     }
 
     fn on_open(&mut self, peer: &mut Peer<'_, Self::State>, info: ConnectionInfo<'_>) {
@@ -63,7 +63,7 @@ impl Handler for PrefixedEcho {
     type State = Option<Client>;
 
     fn on_http(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Option<Response> {
-        self.readiness.answer(request.path())
+        plain(request, &self.readiness)
     }
 
     fn on_open(&mut self, peer: &mut Peer<'_, Self::State>, info: ConnectionInfo<'_>) {
@@ -103,7 +103,7 @@ impl Handler for Broadcast {
     type State = Option<Client>;
 
     fn on_http(&mut self, request: &Request<'_>, _: ConnectionInfo<'_>) -> Option<Response> {
-        self.readiness.answer(request.path())
+        plain(request, &self.readiness)
     }
 
     fn on_open(&mut self, peer: &mut Peer<'_, Self::State>, info: ConnectionInfo<'_>) {
@@ -125,6 +125,26 @@ impl Handler for Broadcast {
         event: &CloseEvent<'_>,
     ) {
         log_close(id, client, event);
+    }
+}
+
+/// The page that connects to this server.
+const PAGE: &str = include_str!("page.html");
+
+/// Browsers may load nothing from elsewhere for the page, and show it in no frame.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+    img-src data:; connect-src 'self'; frame-ancestors 'none'";
+
+/// Answers plain requests for the page and the health checks; any other is answered 426.
+fn plain(request: &Request<'_>, readiness: &Readiness) -> Option<Response> {
+    match request.path() {
+        "/" => Some(
+            Response::new(200)
+                .header("Content-Type", "text/html; charset=utf-8")
+                .header("Content-Security-Policy", POLICY)
+                .body(PAGE),
+        ),
+        path => readiness.answer(path),
     }
 }
 
