@@ -40,6 +40,21 @@ pub struct Config {
     /// Bytes that arrive do not extend it.
     pub handshake_timeout: Duration,
 
+    /// Every connection begins with a header of the PROXY protocol, version 1 or 2, from the proxy or
+    /// load balancer in front. Default false.
+    ///
+    /// The address in it replaces that of the socket, in [`ConnectionInfo`] and in the log. A header
+    /// that names no client (LOCAL, UNKNOWN, UNSPEC), as health checks send it, leaves the socket's
+    /// address. The header arrives once, within `handshake_timeout`, and takes at most 107 bytes in
+    /// version 1 and 1024 in version 2, whose extensions (TLV) are skipped. Otherwise the connection is
+    /// closed without an answer.
+    ///
+    /// It holds for all listeners and for adopted sockets. Anyone who can connect to them can claim any
+    /// address, so let only the proxy reach them.
+    ///
+    /// [`ConnectionInfo`]: crate::ConnectionInfo
+    pub proxy_protocol: bool,
+
     /// How long a peer may be silent before its connection is closed with 1001. Default 120 s.
     ///
     /// Two things show that a peer is alive: bytes that it sends, and bytes that its TCP
@@ -143,6 +158,7 @@ impl Default for Config {
             fragments_max: 131_072,
             request_bytes_max: 8 * 1024,
             handshake_timeout: Duration::from_secs(10),
+            proxy_protocol: false,
             idle_timeout: Duration::from_secs(120),
             ping_interval: Duration::from_secs(25),
             close_timeout: Duration::from_secs(5),

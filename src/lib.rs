@@ -132,7 +132,6 @@
 //! |---|---|
 //! | compression | the offer in `protocol/handshake`, RSV1 in `protocol/frame/header.rs`, a codec in [`Workspace`](protocol::Workspace), a third `Storage` of received messages |
 //! | TLS | a `Transport` under `Wire`, which must then say itself when it is drained and when it wants to write; properties in [`ConnectionInfo`] |
-//! | the PROXY protocol | a step of `Opening` before the request, which replaces the peer's address |
 //! | another counter | a field of `counters!` in `stats/mod.rs`; [`Stats::iter`] exports it |
 //! | another timer | its time in `Worker::wait`, its action in `Worker::expire`; for a timer of a peer, see `peer_deadlines.rs` |
 #![forbid(unsafe_code)]

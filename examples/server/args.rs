@@ -65,6 +65,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
     handshake_timeout: Duration,
 
+    /// Every connection begins with a header of the PROXY protocol, version 1 or 2, which names the
+    /// client; let only the proxy reach the addresses
+    #[arg(long)]
+    proxy_protocol: bool,
+
     /// Close a connection whose peer has been silent for this long
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "120")]
     idle_timeout: Duration,
@@ -110,6 +115,7 @@ impl Args {
             message_bytes_max: self.message_max,
             connections_max: self.connections_max,
             handshake_timeout: self.handshake_timeout,
+            proxy_protocol: self.proxy_protocol,
             idle_timeout: self.idle_timeout,
             ping_interval: self.ping_interval,
             close_timeout: self.close_timeout,

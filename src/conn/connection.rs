@@ -14,6 +14,7 @@ use super::deadlines::Stage;
 use super::lingering::Lingering;
 use super::open::{End, Open};
 use super::opening::{HandshakeOutcome, Opening};
+use super::preface::Preface;
 use super::schedule::Schedule;
 use super::tick::Tick;
 use super::transport::{Readiness, Transport};
@@ -46,11 +47,14 @@ pub(crate) struct Connection<T, H: Handler> {
 }
 
 /// ```text
-///   Handshake ───► Open ───► Lingering ───► (dropped)
-///       └── refused, answered ──▲
+///   Preface ───► Handshake ───► Open ───► Lingering ───► (dropped)
+///      │             └── refused, answered ──▲               ▲
+///      └── malformed, late ──────────────────────────────────┘
 /// ```
 #[derive(Debug)]
 enum Phase<H: Handler> {
+    /// The header of the PROXY protocol is incomplete.
+    Preface(Box<Preface>),
     /// The request is incomplete.
     Handshake(Box<Opening>),
     /// Messages flow, or the closing handshake is in progress.
@@ -60,10 +64,14 @@ enum Phase<H: Handler> {
 }
 
 impl<T: Transport, H: Handler> Connection<T, H> {
-    pub(crate) fn new(transport: T, peer: Address, now: Tick) -> Self {
+    /// A connection whose socket is connected to `peer`.
+    pub(crate) fn new(transport: T, peer: Address, config: &Config, now: Tick) -> Self {
         Self {
             wire: Wire::new(transport),
-            phase: Phase::Handshake(Box::new(Opening::new(peer))),
+            phase: match config.proxy_protocol {
+                true => Phase::Preface(Box::new(Preface::new(peer))),
+                false => Phase::Handshake(Box::new(Opening::new(peer))),
+            },
             since: now,
             stage: Stage::Handshake,
             schedule: Schedule::new(now),
@@ -122,7 +130,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
     ) -> Result<(), CloseCause> {
         let direct = match &mut self.phase {
             Phase::Open(open) => open.direct_buffer(&turn.config.limits()),
-            Phase::Handshake(_) | Phase::Lingering(_) => None,
+            Phase::Preface(_) | Phase::Handshake(_) | Phase::Lingering(_) => None,
         };
         let (len, is_direct, is_new) = match self.wire.receive(direct, scratch, turn.config)? {
             Input::Scratch { len, is_new } => (len, false, is_new),
@@ -145,19 +153,41 @@ impl<T: Transport, H: Handler> Connection<T, H> {
                 let end = open.serve(&mut window, &mut self.wire, turn)?;
                 self.finish_read(end, &window, turn)
             }
-            Phase::Handshake(opening) => {
-                let read = &mut scratch[..HEADROOM_BYTES + len];
-                let input = &read[HEADROOM_BYTES..];
-                match opening.receive(input, self.wire.transport(), turn) {
-                    None => Ok(()),
-                    Some((HandshakeOutcome::Responded, _)) => self.linger_after_response(turn),
-                    Some((HandshakeOutcome::Open(open, peer), consumed)) => {
-                        let window = Window::new(read, HEADROOM_BYTES + consumed);
-                        self.open(open, &peer, window, turn)
-                    }
+            Phase::Preface(preface) => match preface.receive(&scratch[HEADROOM_BYTES..][..len]) {
+                Ok(None) => Ok(()),
+                Ok(Some((peer, consumed))) => {
+                    self.phase = Phase::Handshake(Box::new(Opening::new(peer)));
+                    self.receive_request(&mut scratch[..HEADROOM_BYTES + len], consumed, turn)
                 }
+                Err(error) => {
+                    preface.warn(error, turn.throttles, turn.now);
+                    turn.counters.handshake_failures.count(HandshakeFailure::ProxyHeader);
+                    Err(self.drop_silently())
+                }
+            },
+            Phase::Handshake(_) => {
+                self.receive_request(&mut scratch[..HEADROOM_BYTES + len], 0, turn)
             }
             Phase::Lingering(_) => Ok(()),
+        }
+    }
+
+    /// Takes the bytes of a read, without the first `skipped` ones, as a part of the request.
+    fn receive_request(
+        &mut self,
+        read: &mut [u8],
+        skipped: usize,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<(), CloseCause> {
+        let Phase::Handshake(opening) = &mut self.phase else { return Ok(()) };
+        let start = HEADROOM_BYTES + skipped;
+        match opening.receive(&read[start..], self.wire.transport(), turn) {
+            None => Ok(()),
+            Some((HandshakeOutcome::Responded, _)) => self.linger_after_response(turn),
+            Some((HandshakeOutcome::Open(open, peer), consumed)) => {
+                let window = Window::new(read, start + consumed);
+                self.open(open, &peer, window, turn)
+            }
         }
     }
 
@@ -209,7 +239,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
     fn flush(&mut self, run: &[u8], turn: &mut TurnContext<'_, H>) -> Result<(), CloseCause> {
         self.wire.flush(run, turn)?;
         match &mut self.phase {
-            Phase::Handshake(_) => Ok(()),
+            Phase::Preface(_) | Phase::Handshake(_) => Ok(()),
             Phase::Open(open) => {
                 open.pause_if_above_high_mark(&mut self.wire, turn.config);
                 Ok(())
@@ -223,7 +253,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         let has_drained = self.wire.write_backlog(turn)?;
         match &mut self.phase {
             Phase::Open(open) if has_drained => open.on_drained(&mut self.wire, turn),
-            Phase::Handshake(_) | Phase::Open(_) => Ok(()),
+            Phase::Preface(_) | Phase::Handshake(_) | Phase::Open(_) => Ok(()),
             Phase::Lingering(lingering) => lingering.finish_if_flushed(&mut self.wire),
         }
     }
@@ -233,7 +263,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
     fn queued_bytes(&self) -> usize {
         match &self.phase {
             Phase::Open(open) => self.wire.backlog_bytes().total + open.deferred_bytes(),
-            Phase::Handshake(_) | Phase::Lingering(_) => 0,
+            Phase::Preface(_) | Phase::Handshake(_) | Phase::Lingering(_) => 0,
         }
     }
 
@@ -252,7 +282,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
     pub(crate) fn take_deliveries(&mut self, turn: &mut TurnContext<'_, H>) -> Outcome {
         let result = match &mut self.phase {
             Phase::Open(open) => open.take_deliveries(&mut self.wire, turn),
-            Phase::Handshake(_) | Phase::Lingering(_) => {
+            Phase::Preface(_) | Phase::Handshake(_) | Phase::Lingering(_) => {
                 turn.fanout.deliveries.clear(turn.id.slot, turn.counters);
                 Ok(())
             }
@@ -268,6 +298,11 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         turn: &mut TurnContext<'_, H>,
     ) -> Outcome {
         let result = match &mut self.phase {
+            Phase::Preface(_) => {
+                turn.counters.turned_away.add(1);
+                turn.counters.handshake_failures.count(HandshakeFailure::ShuttingDown);
+                Err(self.drop_silently())
+            }
             Phase::Handshake(opening) => {
                 turn.counters.turned_away.add(1);
                 turn.counters.handshake_failures.count(HandshakeFailure::ShuttingDown);
@@ -297,6 +332,12 @@ impl<T: Transport, H: Handler> Connection<T, H> {
     /// The deadline of the current stage has come.
     pub(crate) fn expire(&mut self, turn: &mut TurnContext<'_, H>) -> Outcome {
         let result = match &mut self.phase {
+            Phase::Preface(preface) => {
+                turn.counters.handshake_timeouts.add(1);
+                turn.counters.handshake_failures.count(HandshakeFailure::Timeout);
+                log::debug!("{} is dropped: its PROXY header took too long", preface.proxy());
+                Err(self.drop_silently())
+            }
             Phase::Handshake(opening) => {
                 turn.counters.handshake_timeouts.add(1);
                 turn.counters.handshake_failures.count(HandshakeFailure::Timeout);
@@ -358,7 +399,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
     fn on_end_of_stream(&mut self, turn: &mut TurnContext<'_, H>) -> Result<(), CloseCause> {
         let cause = CloseCause::EndOfStream;
         match &self.phase {
-            Phase::Handshake(_) => return Err(cause),
+            Phase::Preface(_) | Phase::Handshake(_) => return Err(cause),
             Phase::Open(_) => self.linger(&CloseEvent::abnormal(cause), turn),
             Phase::Lingering(_) => {}
         }
@@ -373,6 +414,13 @@ impl<T: Transport, H: Handler> Connection<T, H> {
     fn linger_after_response(&mut self, turn: &mut TurnContext<'_, H>) -> Result<(), CloseCause> {
         self.phase = Phase::Lingering(Lingering::default());
         self.flush(&[], turn)
+    }
+
+    /// Prepares for the end of a connection without an answer, since its protocol is unknown. Returns
+    /// the cause.
+    fn drop_silently(&mut self) -> CloseCause {
+        self.phase = Phase::Lingering(Lingering::default());
+        CloseCause::Local
     }
 
     /// Messages end here: tells the handler, and discards input from now on.
@@ -391,7 +439,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         turn: &mut TurnContext<'_, H>,
     ) -> Outcome {
         turn.workspace.clear();
-        if matches!(self.phase, Phase::Handshake(_)) {
+        if matches!(self.phase, Phase::Preface(_) | Phase::Handshake(_)) {
             turn.counters.handshake_failures.count(HandshakeFailure::Disconnected);
         }
         if cause == CloseCause::BacklogOverflow && matches!(self.phase, Phase::Open(_)) {
@@ -422,7 +470,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
     #[inline]
     fn current_stage(&self) -> Stage {
         match &self.phase {
-            Phase::Handshake(_) => Stage::Handshake,
+            Phase::Preface(_) | Phase::Handshake(_) => Stage::Handshake,
             Phase::Open(open) => match open.close_frame() {
                 CloseFrame::NotSent => Stage::Open,
                 CloseFrame::Deferred => Stage::CloseDeferred,

@@ -4,7 +4,7 @@
 //! the readiness of its transport and the time of the turn as arguments. Only a `Date` header reads the time of day.
 //!
 //! - [`connection`]: a connection and its phases: the hot path, from readiness to the reply's `send`
-//! - [`opening`], [`open`], [`lingering`]: the three phases
+//! - [`preface`], [`opening`], [`open`], [`lingering`]: the four phases
 //! - [`deadlines`]: the stage of a connection, and its deadline
 //! - [`wire`]: the transport, its readiness, and the bytes that wait
 //! - [`backlog`]: bytes that the kernel refused
@@ -18,6 +18,7 @@
 //! - [`date`]: the time of day, for responses
 
 pub(crate) mod connection;
+mod preface;
 mod opening;
 mod open;
 mod lingering;

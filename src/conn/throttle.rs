@@ -20,6 +20,8 @@ pub(crate) struct Throttles {
     pub(crate) protocols: Throttle,
     /// A connection was dropped because too many bytes from the program were queued for it.
     pub(crate) overflows: Throttle,
+    /// A connection did not begin with a valid PROXY header.
+    pub(crate) prefaces: Throttle,
     /// `accept` failed because file descriptors or memory ran out.
     pub(crate) accept_errors: Throttle,
     /// `connections_max` is reached.

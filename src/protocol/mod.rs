@@ -36,6 +36,7 @@
 mod encoded;
 mod session;
 mod handshake;
+pub(crate) mod proxy;
 mod frame;
 mod error;
 mod close_code;

@@ -16,7 +16,7 @@ use crate::conn::throttle::{Throttle, Throttles};
 use crate::conn::tick::Tick;
 use crate::conn::transport::Transport;
 use crate::connection_info::Address;
-use crate::protocol::{HeadReader, Response};
+use crate::protocol::{HeadReader, Response, proxy};
 use crate::stats::handshake_failures::HandshakeFailure;
 
 /// How long accepting pauses when file descriptors or memory ran out.
@@ -176,7 +176,8 @@ impl<D: Driver> Acceptor<D> {
         }
     }
 
-    /// Answers 503 and drops the socket.
+    /// Answers 503 and drops the socket. Where a PROXY header must precede everything, there is no
+    /// answer unless it has arrived.
     ///
     /// It does not wait for the client: bytes that cannot be read or written at once are lost. A
     /// request that has already arrived shows whether the response may have a body.
@@ -188,16 +189,22 @@ impl<D: Driver> Acceptor<D> {
         dates: &mut Dates,
     ) {
         let len = stream.read(scratch).unwrap_or_default();
-        let mut reader = HeadReader::default();
-        let _ = reader.read(&scratch[..len], self.context.config.request_bytes_max);
-        let response = Response::text(503, refusal.text());
-        let mut out = Vec::new();
-        if reader.is_head_request() {
-            response.write_head(dates.now(), &mut out);
-        } else {
-            response.write(dates.now(), &mut out);
+        let request = match self.context.config.proxy_protocol {
+            true => proxy::skip(&scratch[..len]),
+            false => Some(&scratch[..len]),
+        };
+        if let Some(request) = request {
+            let mut reader = HeadReader::default();
+            let _ = reader.read(request, self.context.config.request_bytes_max);
+            let response = Response::text(503, refusal.text());
+            let mut out = Vec::new();
+            if reader.is_head_request() {
+                response.write_head(dates.now(), &mut out);
+            } else {
+                response.write(dates.now(), &mut out);
+            }
+            let _ = stream.write(&out);
         }
-        let _ = stream.write(&out);
         let _ = stream.shutdown_write();
         // Closing a socket with unread bytes resets the connection, which can destroy the response.
         let _ = stream.read(scratch);

@@ -400,7 +400,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.mailbox.load().lower();
             return;
         }
-        let mut connection = Connection::new(stream, peer, self.tick);
+        let mut connection = Connection::new(stream, peer, &self.context.config, self.tick);
         let due = connection.deadline(&self.context.config);
         connection.schedule.set_due(self.timers.schedule(token.index, due));
         let inserted = self.slots.insert(connection);

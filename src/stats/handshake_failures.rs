@@ -23,8 +23,10 @@ pub enum HandshakeFailure {
     Rejected,
     /// The handler panicked, or chose a subprotocol that was not offered: 500.
     HandlerError,
-    /// The request did not arrive in time: 408.
+    /// The request did not arrive in time: 408, or no answer if not even a PROXY header did.
     Timeout,
+    /// The connection did not begin with a valid PROXY header; no answer.
+    ProxyHeader,
     /// The client ended or reset the connection before its request was complete. Health checks that
     /// only connect are counted here.
     Disconnected,
@@ -37,7 +39,7 @@ pub enum HandshakeFailure {
 }
 
 /// All of them, in the order of their declaration.
-const ALL: [HandshakeFailure; 11] = [
+const ALL: [HandshakeFailure; 12] = [
     HandshakeFailure::Malformed,
     HandshakeFailure::TooLarge,
     HandshakeFailure::NoUpgrade,
@@ -45,6 +47,7 @@ const ALL: [HandshakeFailure; 11] = [
     HandshakeFailure::Rejected,
     HandshakeFailure::HandlerError,
     HandshakeFailure::Timeout,
+    HandshakeFailure::ProxyHeader,
     HandshakeFailure::Disconnected,
     HandshakeFailure::TooManyConnections,
     HandshakeFailure::ShuttingDown,
@@ -63,6 +66,7 @@ impl HandshakeFailure {
             Self::Rejected => "rejected",
             Self::HandlerError => "handler_error",
             Self::Timeout => "timeout",
+            Self::ProxyHeader => "proxy_header",
             Self::Disconnected => "disconnected",
             Self::TooManyConnections => "too_many_connections",
             Self::ShuttingDown => "shutting_down",

@@ -141,6 +141,17 @@ fn subprotocols_that_were_not_offered_are_logged_at_a_limited_rate() {
 }
 
 #[test]
+fn connections_without_a_proxy_header_are_logged_at_a_limited_rate() {
+    let mut world = World::new(Echo, Config { proxy_protocol: true, ..Config::default() });
+    assert_throttled(&mut world, "WARN the connection of 192.0.2.1:", |world| {
+        let id = world.connect();
+        world.send(id, GOOD_REQUEST);
+        world.run_until_quiet();
+        assert!(world.is_dropped(id));
+    });
+}
+
+#[test]
 fn connections_above_the_limit_are_logged_at_a_limited_rate() {
     let mut world = World::new(Echo, Config { connections_max: Some(1), ..Config::default() });
     open(&mut world);

@@ -18,6 +18,7 @@ mod pongs;
 mod deadlines;
 mod closing;
 mod accepting;
+mod proxied;
 mod from_outside;
 mod context;
 mod topics;
