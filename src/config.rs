@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::protocol::{HEADERS_MAX, Limits};
+use crate::forwarding::TrustedProxy;
+use crate::protocol::{HEADERS_MAX, Limits, is_token};
 
 /// Limits and timeouts of a server, the same for all its workers. Later versions may add fields, so
 /// start from [`Config::default`].
@@ -54,6 +55,26 @@ pub struct Config {
     ///
     /// [`ConnectionInfo`]: crate::ConnectionInfo
     pub proxy_protocol: bool,
+
+    /// Proxies whose `client_ip_header` is believed. Default: none, and the header is ignored.
+    ///
+    /// Each proxy appends the address that it was connected from to the header. If the peer is a
+    /// trusted proxy, the last address in the header that is not one too is the client's, and replaces
+    /// that of the peer in [`ConnectionInfo`]. The lines of the header are joined in their order. A
+    /// malformed element, or one that hides the address, ends the search: the trusted address behind
+    /// it then counts as the client's. An address without a port gets port 0.
+    ///
+    /// With `proxy_protocol` the address in the PROXY header must be trusted.
+    ///
+    /// [`ConnectionInfo`]: crate::ConnectionInfo
+    pub trusted_proxies: Vec<TrustedProxy>,
+
+    /// The only header that names a client. Default `X-Forwarded-For`: a list of addresses, as it is in
+    /// a header of any other name, such as `X-Real-IP`, but `Forwarded` (RFC 7239).
+    ///
+    /// Every trusted proxy must write it: one that passes on a client's own header lets clients choose
+    /// their address.
+    pub client_ip_header: String,
 
     /// How long a peer may be silent before its connection is closed with 1001. Default 120 s.
     ///
@@ -159,6 +180,8 @@ impl Default for Config {
             request_bytes_max: 8 * 1024,
             handshake_timeout: Duration::from_secs(10),
             proxy_protocol: false,
+            trusted_proxies: Vec::new(),
+            client_ip_header: "X-Forwarded-For".to_owned(),
             idle_timeout: Duration::from_secs(120),
             ping_interval: Duration::from_secs(25),
             close_timeout: Duration::from_secs(5),
@@ -212,6 +235,9 @@ impl Config {
         }
         if self.request_bytes_max < REQUEST_BYTES_MIN {
             return Err(ConfigError::RequestBytesTooFew);
+        }
+        if !is_token(self.client_ip_header.as_bytes()) {
+            return Err(ConfigError::ClientIpHeader);
         }
         if self.backlog_bytes_low > self.backlog_bytes_high {
             return Err(ConfigError::BacklogLowAboveHigh);
@@ -275,6 +301,8 @@ pub enum ConfigError {
     BacklogHighAboveMax,
     /// `tick_interval` is neither zero nor at least 1 ms.
     TickIntervalTooShort,
+    /// `client_ip_header` is not the name of a header.
+    ClientIpHeader,
 }
 
 impl fmt::Display for ConfigError {
@@ -290,6 +318,9 @@ impl fmt::Display for ConfigError {
             Self::BacklogHighAboveMax => {
                 f.write_str("backlog_bytes_high must not be above backlog_bytes_max")
             }
+            Self::ClientIpHeader => f.write_str(
+                "client_ip_header must be the name of a header, such as X-Forwarded-For",
+            ),
             Self::TickIntervalTooShort => {
                 f.write_str("tick_interval must be zero or at least 1 ms")
             }
@@ -322,6 +353,8 @@ mod tests {
             with(|c| c.connections_max = Some(0)),
             Err(ConfigError::Zero("connections_max"))
         );
+        assert_eq!(with(|c| c.client_ip_header.clear()), Err(ConfigError::ClientIpHeader));
+        assert_eq!(with(|c| c.client_ip_header.push(':')), Err(ConfigError::ClientIpHeader));
         assert_eq!(with(|c| c.request_bytes_max = 1), Err(ConfigError::RequestBytesTooFew));
         assert_eq!(with(|c| c.backlog_bytes_low = 1 << 20), Err(ConfigError::BacklogLowAboveHigh));
         assert_eq!(with(|c| c.backlog_bytes_high = 2 << 20), Err(ConfigError::BacklogHighAboveMax));

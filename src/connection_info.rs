@@ -140,7 +140,9 @@ impl<'c> ConnectionInfo<'c> {
         Self { peer, endpoint }
     }
 
-    /// The address of the peer, or of the proxy in front of it.
+    /// The address of the client: that of the socket, unless a proxy names another, in a header of the
+    /// PROXY protocol ([`proxy_protocol`](crate::Config::proxy_protocol)) or of the request
+    /// ([`trusted_proxies`](crate::Config::trusted_proxies)).
     #[must_use]
     pub const fn peer_address(&self) -> &'c Address {
         self.peer

@@ -137,11 +137,12 @@
 #![forbid(unsafe_code)]
 
 pub mod protocol;
+mod connection_info;
+mod forwarding;
 mod config;
 mod stats;
 mod peer_id;
 mod open_peers;
-mod connection_info;
 mod peer_deadlines;
 mod fanout;
 mod context;
@@ -156,6 +157,7 @@ pub use connection_info::{Address, AddressError, ConnectionInfo, Credentials};
 pub use context::Context;
 pub use fanout::slow_consumer::SlowConsumer;
 pub use fanout::topics::SubscribeError;
+pub use forwarding::{TrustedProxy, TrustedProxyError};
 pub use handler::{CloseCause, CloseEvent, Echo, Handler, Reply, TickEvent, Upgrade};
 pub use peer::Peer;
 pub use peer_id::PeerId;

@@ -5,9 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers of `src` from the bottom up. A module may import from lower layers only.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 11] = [
     &["protocol"],
-    &["config", "stats", "peer_id", "connection_info"],
+    &["connection_info"],
+    &["forwarding"],
+    &["config", "stats", "peer_id"],
     &["open_peers", "peer_deadlines", "fanout"],
     &["context"],
     &["peer"],

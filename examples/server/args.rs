@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Parser;
-use ws_reactor::{Address, Balance, Config};
+use ws_reactor::{Address, Balance, Config, TrustedProxy};
 
 /// A WebSocket echo server.
 ///
@@ -70,6 +70,14 @@ pub(crate) struct Args {
     #[arg(long)]
     proxy_protocol: bool,
 
+    /// Believe --client-ip-header from this network, address, or `unix`; repeat for more
+    #[arg(long, value_name = "CIDR")]
+    trust_proxy: Vec<TrustedProxy>,
+
+    /// The header in which trusted proxies name the client; `Forwarded` is read by RFC 7239
+    #[arg(long, value_name = "NAME", requires = "trust_proxy", value_parser = header_name, default_value = "X-Forwarded-For")]
+    client_ip_header: String,
+
     /// Close a connection whose peer has been silent for this long
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "120")]
     idle_timeout: Duration,
@@ -116,6 +124,8 @@ impl Args {
             connections_max: self.connections_max,
             handshake_timeout: self.handshake_timeout,
             proxy_protocol: self.proxy_protocol,
+            trusted_proxies: self.trust_proxy.clone(),
+            client_ip_header: self.client_ip_header.clone(),
             idle_timeout: self.idle_timeout,
             ping_interval: self.ping_interval,
             close_timeout: self.close_timeout,
@@ -131,6 +141,12 @@ fn balance(text: &str) -> Result<Balance, &'static str> {
         "least" => Ok(Balance::LeastConnections),
         _ => Err("neither hash nor least"),
     }
+}
+
+fn header_name(text: &str) -> Result<String, &'static str> {
+    let config = Config { client_ip_header: text.to_owned(), ..Config::default() };
+    config.validate().map_err(|_| "not the name of a header")?;
+    Ok(config.client_ip_header)
 }
 
 fn octal(text: &str) -> Result<u32, &'static str> {

@@ -47,7 +47,10 @@ fn main() -> ExitCode {
         Err(asked) if !asked.use_stderr() => asked.exit(),
         Err(error) => {
             let error = error.to_string();
-            let line = error.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            // A list of missing options is behind the first line, up to an empty one.
+            let lines = error.lines().map(str::trim).take_while(|line| !line.is_empty());
+            let line = lines.collect::<Vec<_>>().join(" ");
+            let line = line.trim_start_matches("error: ");
             usage(&format!("{line} (--help lists the options)"), &log)
         }
     };

@@ -3,7 +3,9 @@
 use super::guard::guarded;
 use super::open::Open;
 use super::turn::TurnContext;
+use crate::config::Config;
 use crate::connection_info::{Address, ConnectionInfo, Endpoint};
+use crate::forwarding;
 use crate::handler::{Handler, Upgrade};
 use crate::protocol::{HandshakeError, HeadReader, Request, Response, Session};
 use crate::stats::handshake_failures::HandshakeFailure;
@@ -50,10 +52,7 @@ impl Opening {
         turn: &mut TurnContext<'_, H>,
     ) -> Option<(HandshakeOutcome<H>, usize)> {
         let (answer, consumed) = match self.reader.read(input, turn.config.request_bytes_max) {
-            Ok(Some(head)) => {
-                let info = ConnectionInfo::new(&self.peer, endpoint);
-                (judge(head.bytes, info, turn), head.consumed)
-            }
+            Ok(Some(head)) => (judge(head.bytes, &mut self.peer, endpoint, turn), head.consumed),
             Ok(None) => return None,
             Err(error) => (refuse(error, &self.peer), input.len()),
         };
@@ -86,16 +85,32 @@ impl Opening {
     }
 }
 
-/// Checks a request and asks the handler.
+/// The client that a trusted proxy names in a request.
+fn forwarded_client(request: &Request<'_>, peer: &Address, config: &Config) -> Option<Address> {
+    if config.trusted_proxies.is_empty() {
+        return None;
+    }
+    let header = &config.client_ip_header;
+    let lines = request.headers().filter(|(name, _)| name.eq_ignore_ascii_case(header));
+    let values: Vec<_> = lines.map(|(_, value)| value).collect();
+    forwarding::client(peer, header, values.into_iter(), &config.trusted_proxies)
+}
+
+/// Checks a request and asks the handler. The client that the request names replaces `peer`.
 fn judge<H: Handler>(
     head: &[u8],
-    info: ConnectionInfo<'_>,
+    peer: &mut Address,
+    endpoint: &dyn Endpoint,
     turn: &mut TurnContext<'_, H>,
 ) -> Answer<H> {
     let request = match Request::parse(head) {
         Ok(request) => request,
-        Err(error) => return refuse(error, info.peer_address()),
+        Err(error) => return refuse(error, peer),
     };
+    if let Some(client) = forwarded_client(&request, peer, turn.config) {
+        *peer = client;
+    }
+    let info = ConnectionInfo::new(peer, endpoint);
     let failed = || {
         let response = Response::text(500, "the server failed to answer");
         Answer::Refuse(response, HandshakeFailure::HandlerError)

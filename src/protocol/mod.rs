@@ -50,6 +50,7 @@ pub use frame::opcode::OpCode;
 pub use handshake::error::HandshakeError;
 pub use handshake::head::{Head, HeadReader};
 pub use handshake::headers::WEBSOCKET_VERSION;
+pub(crate) use handshake::headers::is_token;
 pub use handshake::request::{HEADERS_MAX, Request};
 pub use handshake::request_line::Method;
 pub use handshake::response::{Accept, Response, accept_value};

@@ -102,7 +102,7 @@ impl ServerBuilder {
 
     /// Sets limits and timeouts.
     #[must_use]
-    pub const fn config(mut self, config: Config) -> Self {
+    pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }

@@ -1,7 +1,8 @@
 """Test the echo server behind HAProxy with `option httpchk GET /healthz`, and with the PROXY protocol.
 
-usage: URL=ws://... PROXIED=IP:PORT PROXIED_FILE=PATH PROXIED_LOG=FILE client.py
-PROXIED and PROXIED_FILE are the addresses of a server with --proxy-protocol, which logs to PROXIED_LOG."""
+usage: URL=ws://... LOG=FILE PROXIED=IP:PORT PROXIED_FILE=PATH PROXIED_LOG=FILE client.py
+URL is that of a server with --trust-proxy 127.0.0.1, which logs to LOG. PROXIED and PROXIED_FILE are the addresses of one with
+--proxy-protocol, which logs to PROXIED_LOG."""
 import csv, os, pathlib, socket, time, unittest
 
 import proxy
@@ -9,7 +10,7 @@ import proxy
 LISTENERS = ["plain", "v1", "v2", "unix-v1", "unix-v2"]
 
 haproxy = {}  # the addresses of its listeners
-log = pathlib.Path(os.environ["PROXIED_LOG"])
+logs = {name: pathlib.Path(os.environ["LOG" if name == "plain" else "PROXIED_LOG"]) for name in LISTENERS}
 
 
 class HAProxy(unittest.IsolatedAsyncioTestCase):
@@ -25,15 +26,17 @@ class HAProxy(unittest.IsolatedAsyncioTestCase):
                     self.assertTrue(await ws.recv() == message, name)
 
     async def test_the_server_logs_the_address_of_the_client(self):
-        for name in LISTENERS[1:]:
+        for name in LISTENERS:
             async with proxy.connect(haproxy[name]) as ws:
                 await ws.send("hi")
                 await ws.recv()
-                self.wait_for_line("connected from %s:%d" % ws.local_address, name)
+                host, port = ws.local_address
+                # X-Forwarded-For has no port.
+                self.wait_for_line("connected from %s:%d" % (host, 0 if name == "plain" else port), name)
 
     def wait_for_line(self, part, name):
         deadline = time.monotonic() + 10
-        while not any(line.endswith(part) for line in log.read_text().splitlines()):
+        while not any(line.endswith(part) for line in logs[name].read_text().splitlines()):
             self.assertLess(time.monotonic(), deadline, f"{name}: no line ends with {part!r}")
             time.sleep(0.05)
 
@@ -47,7 +50,7 @@ class HAProxy(unittest.IsolatedAsyncioTestCase):
                 self.assertEqual(connection.recv(100), b"")
             except ConnectionResetError:
                 pass
-        self.wait_for_line("it begins without a PROXY header", "direct")
+        self.wait_for_line("it begins without a PROXY header", "v1")
 
     # HAProxy reports UP for ten seconds of its clock: five checks at the default interval of two seconds.
     def test_health_checks(self):
