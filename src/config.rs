@@ -4,6 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::forwarding::TrustedProxy;
+#[cfg(feature = "deflate")]
+use crate::protocol::DeflateConfig;
 use crate::protocol::{HEADERS_MAX, Limits, is_token};
 
 /// Limits and timeouts of a server, the same for all its workers. Later versions may add fields, so
@@ -170,6 +172,11 @@ pub struct Config {
     ///
     /// [`Handler::on_tick`]: crate::Handler::on_tick
     pub tick_interval: Duration,
+
+    /// Compresses messages with permessage-deflate (RFC 7692), if the client offers it. Default
+    /// `None`: every offer is declined. Needs the feature `deflate`.
+    #[cfg(feature = "deflate")]
+    pub deflate: Option<DeflateConfig>,
 }
 
 impl Default for Config {
@@ -196,6 +203,8 @@ impl Default for Config {
             mailbox_bytes_max: 4 * 1024 * 1024,
             busy_poll: Duration::ZERO,
             tick_interval: Duration::ZERO,
+            #[cfg(feature = "deflate")]
+            deflate: None,
         }
     }
 }
@@ -247,6 +256,10 @@ impl Config {
         }
         if !self.tick_interval.is_zero() && self.tick_interval < TICK_INTERVAL_MIN {
             return Err(ConfigError::TickIntervalTooShort);
+        }
+        #[cfg(feature = "deflate")]
+        if let Some((name, low, high)) = self.deflate.as_ref().and_then(DeflateConfig::invalid) {
+            return Err(ConfigError::OutOfRange(name, low, high));
         }
         Ok(())
     }
@@ -303,6 +316,8 @@ pub enum ConfigError {
     TickIntervalTooShort,
     /// `client_ip_header` is not the name of a header.
     ClientIpHeader,
+    /// This setting must be at least the first number, and at most the second.
+    OutOfRange(&'static str, u32, u32),
 }
 
 impl fmt::Display for ConfigError {
@@ -312,6 +327,7 @@ impl fmt::Display for ConfigError {
             Self::RequestBytesTooFew => {
                 write!(f, "request_bytes_max must be at least {REQUEST_BYTES_MIN}")
             }
+            Self::OutOfRange(name, low, high) => write!(f, "{name} must be {low} to {high}"),
             Self::BacklogLowAboveHigh => {
                 f.write_str("backlog_bytes_low must not be above backlog_bytes_high")
             }

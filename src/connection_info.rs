@@ -6,6 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+#[cfg(feature = "deflate")]
+use crate::protocol::DeflateParameters;
+
 /// One end of a connection, or where a server listens.
 ///
 /// As text it is `IP:PORT`, `unix:PATH` or `unix-abstract:NAME`. A Unix socket without a name is
@@ -118,6 +121,8 @@ impl Credentials {
 pub struct ConnectionInfo<'c> {
     peer: &'c Address,
     endpoint: &'c dyn Endpoint,
+    #[cfg(feature = "deflate")]
+    deflate: Option<DeflateParameters>,
 }
 
 /// The properties of a connection that its transport knows.
@@ -137,7 +142,26 @@ pub trait Endpoint {
 
 impl<'c> ConnectionInfo<'c> {
     pub(crate) const fn new(peer: &'c Address, endpoint: &'c dyn Endpoint) -> Self {
-        Self { peer, endpoint }
+        Self {
+            peer,
+            endpoint,
+            #[cfg(feature = "deflate")]
+            deflate: None,
+        }
+    }
+
+    #[cfg(feature = "deflate")]
+    pub(crate) const fn with_deflate(mut self, parameters: Option<DeflateParameters>) -> Self {
+        self.deflate = parameters;
+        self
+    }
+
+    /// The parameters of permessage-deflate, if both sides agreed to it. Known in
+    /// [`Handler::on_open`](crate::Handler::on_open), and `None` before the upgrade.
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub const fn deflate(&self) -> Option<DeflateParameters> {
+        self.deflate
     }
 
     /// The address of the client: that of the socket, unless a proxy names another, in a header of the

@@ -162,6 +162,8 @@ pub use handler::{CloseCause, CloseEvent, Echo, Handler, Reply, TickEvent, Upgra
 pub use peer::Peer;
 pub use peer_id::PeerId;
 pub use protocol::{Accept, CloseCode, Delivery, EncodedMessage};
+#[cfg(feature = "deflate")]
+pub use protocol::{DeflateConfig, DeflateParameters};
 pub use protocol::{Message, Method, Request, Response, Text};
 pub use server::{Balance, Unsent};
 pub use server::{Listener, SendError, Server, ServerBuilder, ServerHandle, StartError, Stream};

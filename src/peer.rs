@@ -72,6 +72,14 @@ impl<'p, S> Peer<'p, S> {
         self.outbox.send(message.into())
     }
 
+    /// Sends a message as [`send`](Self::send) does, but never compresses it: for secrets (see
+    /// [`DeflateConfig`](crate::DeflateConfig)), and for data that is compressed already.
+    #[cfg(feature = "deflate")]
+    pub fn send_uncompressed<'m>(&mut self, message: impl Into<Message<'m>>) -> bool {
+        self.send_own_copies();
+        self.outbox.send_with(message.into(), Session::send_uncompressed)
+    }
+
     /// Sends a message that is encoded already, as [`send`](Self::send) does.
     pub fn send_encoded(&mut self, message: &EncodedMessage) -> bool {
         self.send_own_copies();
@@ -275,9 +283,18 @@ pub(crate) struct SendState {
 
 impl Outbox<'_> {
     fn send(&mut self, message: Message<'_>) -> bool {
+        self.send_with(message, Session::send)
+    }
+
+    #[inline]
+    fn send_with(
+        &mut self,
+        message: Message<'_>,
+        send: impl FnOnce(&mut Session, Message<'_>, &mut Workspace) -> bool,
+    ) -> bool {
         let payload_len = message.as_bytes().len();
         let is_taken = self.append(payload_len, |session, workspace| {
-            session.send(message, workspace);
+            send(session, message, workspace);
         });
         self.count_message(is_taken, payload_len);
         is_taken

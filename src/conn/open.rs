@@ -104,6 +104,8 @@ impl<H: Handler> Open<H> {
     ) -> Result<(), CloseCause> {
         let (backlog, (transport, pauses)) = (wire.backlog_bytes(), wire.split());
         let info = ConnectionInfo::new(address, transport);
+        #[cfg(feature = "deflate")]
+        let info = info.with_deflate(self.session.deflate());
         self.notify(window, backlog, pauses, turn, |handler, peer| handler.on_open(peer, info))
     }
 
@@ -248,7 +250,10 @@ impl<H: Handler> Open<H> {
                 }
                 Ok(None) => {
                     deferred_bytes = self.session.deferred_bytes();
-                    self.session.next_event_slow(window, &limits, turn.workspace)
+                    let event = self.session.next_event_slow(window, &limits, turn.workspace);
+                    #[cfg(feature = "deflate")]
+                    turn.charge_inflated();
+                    event
                 }
                 Err(error) => Err(error),
             };

@@ -7,7 +7,9 @@ use crate::config::Config;
 use crate::connection_info::{Address, ConnectionInfo, Endpoint};
 use crate::forwarding;
 use crate::handler::{Handler, Upgrade};
-use crate::protocol::{HandshakeError, HeadReader, Request, Response, Session};
+use crate::protocol::{Accept, Delivery, HandshakeError, HeadReader, Request, Response, Session};
+#[cfg(feature = "deflate")]
+use crate::protocol::{Agreement, negotiate};
 use crate::stats::handshake_failures::HandshakeFailure;
 
 /// A connection whose request is incomplete.
@@ -144,14 +146,38 @@ fn judge<H: Handler>(
                 let _ = guarded(turn.guard(), || drop(state));
                 return failed();
             }
-            accept.write(key, &mut turn.workspace.out);
-            Answer::Open(Open::new(Session::new(delivery), state))
+            let session = accept_upgrade(&request, key, &accept, delivery, turn);
+            Answer::Open(Open::new(session, state))
         }
         Some((Upgrade::Reject(response), _)) => {
             Answer::Refuse(response, HandshakeFailure::Rejected)
         }
         None => failed(),
     }
+}
+
+/// Puts the 101 into the workspace, and starts the session.
+fn accept_upgrade<H>(
+    request: &Request<'_>,
+    key: &str,
+    accept: &Accept,
+    delivery: Delivery,
+    turn: &mut TurnContext<'_, H>,
+) -> Session {
+    let session = Session::new(delivery);
+    #[cfg(feature = "deflate")]
+    if let Some(config) = &turn.config.deflate
+        && accept.allows_deflate()
+        && let Some(Agreement { parameters, answer }) = negotiate(request.extensions(), config)
+    {
+        turn.counters.deflate_opened.add(1);
+        accept.write_with(key, Some(&answer), &mut turn.workspace.out);
+        return session.with_deflate(parameters);
+    }
+    #[cfg(not(feature = "deflate"))]
+    let _ = request;
+    accept.write(key, &mut turn.workspace.out);
+    session
 }
 
 fn refuse<H: Handler>(error: HandshakeError, peer: &Address) -> Answer<H> {

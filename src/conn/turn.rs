@@ -41,6 +41,11 @@ pub(crate) struct TurnContext<'t, H> {
     pub(crate) sends: SendState,
 }
 
+/// Inflated bytes that count as one event. A turn of 4096 events inflates 1 MiB and one message, as
+/// many bytes as its reads may bring without compression.
+#[cfg(feature = "deflate")]
+const INFLATED_PER_EVENT: usize = 256;
+
 /// The worker's next step after a connection's turn.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Outcome {
@@ -80,6 +85,18 @@ impl<'t, H> TurnContext<'t, H> {
             true => 0,
             false => self.events_left.saturating_sub(events),
         };
+    }
+
+    /// Counts inflated bytes as events of the turn: a compressed message may be a thousand times
+    /// longer than the bytes that were read.
+    #[cfg(feature = "deflate")]
+    pub(super) fn charge_inflated(&mut self) {
+        let bytes = self.workspace.take_inflated_bytes();
+        if bytes == 0 {
+            return;
+        }
+        self.counters.inflated_bytes.add(bytes as u64);
+        self.events_left = self.events_left.saturating_sub((bytes / INFLATED_PER_EVENT) as u32);
     }
 
     /// Publishes how the turn has changed the flow of the connection.

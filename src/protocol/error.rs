@@ -37,6 +37,8 @@ pub enum ProtocolError {
     ClosePayloadUtf8,
     /// A text message that is not UTF-8 (RFC 6455 8.1). 1007.
     TextUtf8,
+    /// A compressed message that does not inflate (RFC 7692 7.2.2). 1007.
+    Compression,
     /// A message longer than `message_bytes_max` (RFC 6455 10.4). 1009.
     MessageTooBig,
     /// A message in more than `fragments_max` fragments (RFC 6455 10.4). 1008.
@@ -59,7 +61,9 @@ impl ProtocolError {
             | Self::MessageInterrupted
             | Self::ClosePayloadTooShort
             | Self::ClosePayloadCode(_) => CloseCode::PROTOCOL_ERROR,
-            Self::ClosePayloadUtf8 | Self::TextUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::ClosePayloadUtf8 | Self::TextUtf8 | Self::Compression => {
+                CloseCode::INVALID_PAYLOAD
+            }
             Self::MessageTooBig => CloseCode::MESSAGE_TOO_BIG,
             Self::TooManyFragments => CloseCode::POLICY_VIOLATION,
         }
@@ -84,6 +88,7 @@ impl fmt::Display for ProtocolError {
             Self::ClosePayloadCode(code) => write!(f, "close code {code} must not be sent"),
             Self::ClosePayloadUtf8 => f.write_str("a close reason is not UTF-8"),
             Self::TextUtf8 => f.write_str("a text message is not UTF-8"),
+            Self::Compression => f.write_str("a compressed message does not inflate"),
             Self::MessageTooBig => f.write_str("a message exceeds the limit"),
             Self::TooManyFragments => f.write_str("a message has too many fragments"),
         }

@@ -37,11 +37,17 @@ mod encoded;
 mod session;
 mod handshake;
 pub(crate) mod proxy;
+#[cfg(feature = "deflate")]
+mod deflate;
 mod frame;
 mod error;
 mod close_code;
 
 pub use close_code::CloseCode;
+#[cfg(feature = "deflate")]
+pub(crate) use deflate::offer::{Agreement, negotiate};
+#[cfg(feature = "deflate")]
+pub use deflate::parameters::{DeflateConfig, DeflateParameters};
 pub use encoded::EncodedMessage;
 pub use error::ProtocolError;
 pub use frame::header::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader};

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use crate::config::Config;
+use crate::protocol::Workspace;
 use crate::stats::Counters;
 
 /// The part of a worker that its server creates.
@@ -25,6 +26,15 @@ pub struct WorkerContext {
 }
 
 impl WorkerContext {
+    /// The memory that the worker lends to its connections.
+    pub(super) fn workspace(&self) -> Workspace {
+        #[cfg(feature = "deflate")]
+        if let Some(deflate) = &self.config.deflate {
+            return Workspace::with_deflate(deflate);
+        }
+        Workspace::default()
+    }
+
     /// Counts an accepted connection; returns the number of connections before it.
     pub(super) fn count_accepted(&self) -> usize {
         self.counters.accepted.add(1);

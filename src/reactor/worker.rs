@@ -103,6 +103,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         links: Links<D::Stream>,
         now: Instant,
     ) -> Self {
+        let workspace = context.workspace();
         let dates = Dates::new(context.time_of_day);
         let fanout = Fanout::new(&context.config, links.is_empty());
         let ticker = Ticker::new(now, context.config.tick_interval);
@@ -118,7 +119,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             deadlines: PeerDeadlines::new(now),
             runnable: Vec::new(),
             scratch: vec![0; HEADROOM_BYTES + READ_BYTES].into_boxed_slice(),
-            workspace: Workspace::default(),
+            workspace,
             fanout,
             start: now,
             now,

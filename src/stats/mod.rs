@@ -175,6 +175,11 @@ counters! {
     /// Connections that could not be accepted: accept(2) failed, for another reason than that none
     /// waited.
     accept_errors: Counter "accept_errors" "Failed calls of accept(2)",
+    /// WebSocket connections opened with permessage-deflate (RFC 7692).
+    deflate_opened: Counter "deflate_connections_opened"
+        "WebSocket connections opened with permessage-deflate",
+    /// Bytes of messages inflated.
+    inflated_bytes: Counter "inflated_bytes" "Bytes of messages inflated",
     /// Bytes queued for all peers now that the kernel has not taken.
     backlog_bytes: Gauge "backlog_bytes" "Bytes queued for all peers",
     /// Connections that are not read now, because the peer does not read or the handler paused it.

@@ -20,6 +20,8 @@ pub(crate) const MASK_KEY_BYTES: usize = 4;
 
 const FIN: u8 = 0x80;
 const RESERVED_BITS: u8 = 0x70;
+#[cfg(feature = "deflate")]
+const COMPRESSED: u8 = 0x40;
 const OPCODE: u8 = 0x0F;
 const MASKED: u8 = 0x80;
 const LENGTH: u8 = 0x7F;
@@ -83,6 +85,26 @@ impl FrameHeader {
         Ok(Some(Self { fin, opcode, header_len, payload_len, key: MaskKey(*key) }))
     }
 
+    /// Decodes as [`decode`](Self::decode), but permits RSV1 in the first frame of a message, where it
+    /// means that the message is compressed (RFC 7692 6). Returns whether it was set.
+    #[cfg(feature = "deflate")]
+    pub(in crate::protocol) fn decode_compressed(
+        bytes: &[u8],
+    ) -> Result<Option<(Self, bool)>, ProtocolError> {
+        let is_compressed = bytes.first().is_some_and(|first| {
+            first & COMPRESSED != 0
+                && matches!(OpCode::try_from(first & OPCODE), Ok(OpCode::Text | OpCode::Binary))
+        });
+        if !is_compressed {
+            return Ok(Self::decode(bytes)?.map(|header| (header, false)));
+        }
+        let mut start = [0; CLIENT_HEADER_BYTES_MAX];
+        let len = bytes.len().min(start.len());
+        start[..len].copy_from_slice(&bytes[..len]);
+        start[0] &= !COMPRESSED;
+        Ok(Self::decode(&start[..len])?.map(|header| (header, true)))
+    }
+
     /// Size of the header that a server puts in front of the same payload.
     pub(in crate::protocol) const fn reply_header_len(&self) -> usize {
         self.header_len - MASK_KEY_BYTES
@@ -143,6 +165,14 @@ impl ServerHeader {
             SERVER_HEADER_BYTES_MAX
         };
         Self { bytes, len }
+    }
+
+    /// Marks the message as compressed (RFC 7692 6).
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub const fn compressed(mut self) -> Self {
+        self.bytes[0] |= COMPRESSED;
+        self
     }
 
     /// The header's bytes on the wire.

@@ -90,7 +90,7 @@ impl<'h> Request<'h> {
             _ => return Err(HandshakeError::Key),
         }
         self.check_protocols()?;
-        // No extension is supported yet, but a malformed offer fails (RFC 6455 9.1).
+        // A malformed offer fails (RFC 6455 9.1), even if no extension is enabled.
         for extensions in self.all("sec-websocket-extensions") {
             headers::check_extensions(extensions)?;
         }
@@ -144,6 +144,14 @@ impl<'h> Request<'h> {
         self.all("sec-websocket-protocol")
             .flat_map(headers::list)
             .filter_map(|token| std::str::from_utf8(token).ok())
+    }
+
+    /// The extensions that the client offers, in its order of preference: each with its parameters,
+    /// such as `permessage-deflate; client_max_window_bits` (RFC 6455 9.1).
+    #[cfg(feature = "deflate")]
+    pub(crate) fn extensions(&self) -> impl Iterator<Item = &'h [u8]> + '_ {
+        // A quoted value is a token, so it contains no comma.
+        self.all("sec-websocket-extensions").flat_map(headers::list)
     }
 
     fn all(&self, name: &str) -> impl Iterator<Item = &'h [u8]> {

@@ -130,6 +130,8 @@ impl From<HandshakeError> for Response {
 pub struct Accept {
     protocol: Option<String>,
     headers: ExtraHeaders,
+    #[cfg(feature = "deflate")]
+    without_deflate: bool,
 }
 
 impl Accept {
@@ -157,6 +159,21 @@ impl Accept {
         self
     }
 
+    /// Declines permessage-deflate, even if the client offers it: for a connection that mixes secrets
+    /// with text that others choose. See [`DeflateConfig`](crate::DeflateConfig).
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn without_deflate(mut self) -> Self {
+        self.without_deflate = true;
+        self
+    }
+
+    /// Whether permessage-deflate may be negotiated.
+    #[cfg(feature = "deflate")]
+    pub(crate) const fn allows_deflate(&self) -> bool {
+        !self.without_deflate
+    }
+
     /// The chosen subprotocol.
     #[must_use]
     pub fn chosen_protocol(&self) -> Option<&str> {
@@ -165,6 +182,11 @@ impl Accept {
 
     /// Appends the 101 that answers a request with `key`.
     pub fn write(&self, key: &str, out: &mut Vec<u8>) {
+        self.write_with(key, None, out);
+    }
+
+    /// Appends the 101 that answers a request with `key`, and accepts `extensions`.
+    pub(crate) fn write_with(&self, key: &str, extensions: Option<&str>, out: &mut Vec<u8>) {
         push(
             out,
             format_args!(
@@ -175,6 +197,9 @@ impl Accept {
         );
         if let Some(protocol) = &self.protocol {
             push(out, format_args!("Sec-WebSocket-Protocol: {protocol}\r\n"));
+        }
+        if let Some(extensions) = extensions {
+            push(out, format_args!("Sec-WebSocket-Extensions: {extensions}\r\n"));
         }
         self.headers.write(out);
         out.extend_from_slice(b"\r\n");

@@ -6,7 +6,6 @@ use super::workspace::Workspace;
 use crate::protocol::error::ProtocolError;
 use crate::protocol::frame::header::{FrameHeader, ServerHeader};
 use crate::protocol::frame::mask::{MaskKey, unmask};
-use crate::protocol::frame::opcode::OpCode;
 
 /// A message whose payload is incomplete.
 ///
@@ -36,9 +35,14 @@ const DIRECT_BYTES_MIN: usize = 16 * 1024;
 
 impl Assembly {
     /// Starts a message whose first frame has `header`; `arrived` of its payload bytes are already
-    /// in the window. Spare memory is used only if it is no larger than growth for those bytes
+    /// in the window. If `checks_text`, they must be UTF-8. Spare memory is used only if it is no larger than growth for those bytes
     /// would be: an announced length alone must not claim memory.
-    pub(super) fn new(header: &FrameHeader, arrived: usize, workspace: &mut Workspace) -> Self {
+    pub(super) fn new(
+        header: &FrameHeader,
+        checks_text: bool,
+        arrived: usize,
+        workspace: &mut Workspace,
+    ) -> Self {
         let header_len = if header.fin { header.reply_header_len() } else { 0 };
         let payload_len = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
         let needed = payload_len.saturating_add(header_len);
@@ -46,7 +50,7 @@ impl Assembly {
         if bytes.len() < header_len {
             bytes.resize(header_len, 0);
         }
-        let check = (header.opcode == OpCode::Text).then(Utf8Check::default);
+        let check = checks_text.then(Utf8Check::default);
         Self { bytes, header_len, len: header_len, check }
     }
 
@@ -168,6 +172,7 @@ const GROWTH_FACTOR: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::frame::opcode::OpCode;
 
     const fn header(fin: bool, opcode: OpCode) -> FrameHeader {
         FrameHeader { fin, opcode, header_len: 8, payload_len: 1000, key: MaskKey([0; 4]) }
@@ -177,7 +182,7 @@ mod tests {
     fn memory_grows_geometrically_up_to_one_message() {
         let bytes_max = 1000;
         let mut assembly =
-            Assembly::new(&header(true, OpCode::Binary), 0, &mut Workspace::default());
+            Assembly::new(&header(true, OpCode::Binary), false, 0, &mut Workspace::default());
         let mut capacities = Vec::new();
         for _ in 0..bytes_max {
             assembly.append(b"x", true, bytes_max).unwrap();
@@ -192,7 +197,7 @@ mod tests {
     fn an_echo_follows_earlier_output() {
         for (fin, before) in [(true, ""), (true, "before"), (false, ""), (false, "before")] {
             let mut workspace = Workspace::default();
-            let mut assembly = Assembly::new(&header(fin, OpCode::Text), 0, &mut workspace);
+            let mut assembly = Assembly::new(&header(fin, OpCode::Text), true, 0, &mut workspace);
             let payload = "h\u{e9}".repeat(50);
             assembly.append(payload.as_bytes(), false, 1000).unwrap();
             workspace.out.extend_from_slice(before.as_bytes());

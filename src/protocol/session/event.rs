@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use super::assembly::Assembled;
+#[cfg(feature = "deflate")]
+use super::compressed::Inflated;
 use super::message::{Message, Text};
 use super::window::{Run, Window};
 use super::workspace::Workspace;
@@ -53,6 +55,9 @@ pub(super) enum Storage {
     Window { opcode: OpCode, payload: Range<usize> },
     /// In its own memory: it arrived in parts.
     Assembled(Assembled),
+    /// In memory of its own: it was compressed.
+    #[cfg(feature = "deflate")]
+    Inflated(Inflated),
 }
 
 impl ReceivedMessage {
@@ -76,12 +81,15 @@ impl ReceivedMessage {
             }
             Storage::Window { payload, .. } => Message::Binary(&bytes[payload.clone()]),
             Storage::Assembled(assembled) => assembled.message(),
+            #[cfg(feature = "deflate")]
+            Storage::Inflated(inflated) => inflated.message(),
         };
         (message, run)
     }
 
     /// Echoes the message. In the window, the reply's header is written in front of the payload. An
-    /// assembled message is appended to the workspace's `out`, after the window's run.
+    /// assembled message is appended to the workspace's `out`, after the window's run, as is one that
+    /// was compressed; that one is compressed again.
     #[inline(always)]
     pub fn echo(self, window: &mut Window<'_>, workspace: &mut Workspace) {
         match self.0 {
@@ -92,14 +100,22 @@ impl ReceivedMessage {
                 window.move_run(workspace);
                 assembled.echo(workspace);
             }
+            #[cfg(feature = "deflate")]
+            Storage::Inflated(inflated) => {
+                window.move_run(workspace);
+                inflated.echo(workspace);
+            }
         }
     }
 
     /// Drops a message that is not echoed, and keeps its memory for later messages.
     #[inline(always)]
     pub fn recycle(self, workspace: &mut Workspace) {
-        if let Storage::Assembled(assembled) = self.0 {
-            workspace.recycle(assembled.into_memory());
+        match self.0 {
+            Storage::Window { .. } => {}
+            Storage::Assembled(assembled) => workspace.recycle(assembled.into_memory()),
+            #[cfg(feature = "deflate")]
+            Storage::Inflated(inflated) => inflated.recycle(workspace),
         }
     }
 }
@@ -118,7 +134,7 @@ mod tests {
         let header =
             FrameHeader { fin: true, opcode: OpCode::Text, header_len: 14, payload_len, key };
         let mut workspace = Workspace::default();
-        let mut assembly = Assembly::new(&header, 0, &mut workspace);
+        let mut assembly = Assembly::new(&header, true, 0, &mut workspace);
         assembly.append(&[b'a'; LEN], true, LEN).unwrap();
         ReceivedMessage(Storage::Assembled(assembly.finish().unwrap())).recycle(&mut workspace);
         assert!(workspace.out.is_empty());

@@ -1,10 +1,14 @@
 //! The incoming half of a session: an incomplete header, frame or message.
 
 use super::assembly::Assembly;
+#[cfg(feature = "deflate")]
+use super::compressed::Inflated;
 use super::event::{Event, ReceivedMessage, Storage};
 use super::limits::{Limits, MessageSize};
 use super::window::{Taken, Window};
 use super::workspace::Workspace;
+#[cfg(feature = "deflate")]
+use crate::protocol::deflate::parameters::DeflateParameters;
 use crate::protocol::error::ProtocolError;
 use crate::protocol::frame::header::{
     CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, MASK_KEY_BYTES, ServerHeader,
@@ -54,7 +58,7 @@ impl InProgress {
     pub(super) fn begin_frame(
         &mut self,
         header: &FrameHeader,
-        is_streamed: bool,
+        form: Form,
         window: &mut Window<'_>,
         limits: &Limits,
         workspace: &mut Workspace,
@@ -67,13 +71,14 @@ impl InProgress {
             let size = MessageSize::default();
             self.message = match header.opcode {
                 OpCode::Continuation => return Err(ProtocolError::ContinuationWithoutStart),
-                _ if is_streamed => {
+                _ if form == Form::Streamed => {
                     MessageInProgress::Streaming { size, deferred: Deferred::default() }
                 }
-                _ => {
+                opcode => {
                     let arrived = window.unread().len();
-                    let assembly = Assembly::new(header, arrived, workspace);
-                    MessageInProgress::Assembling { assembly, size }
+                    let checks_text = opcode == OpCode::Text && form == Form::Whole;
+                    let assembly = Assembly::new(header, checks_text, arrived, workspace);
+                    MessageInProgress::Assembling { assembly, size, form }
                 }
             };
         } else if header.opcode != OpCode::Continuation {
@@ -82,6 +87,10 @@ impl InProgress {
         // The limits count announced bytes, so a message that is too big fails before it arrives.
         match &mut self.message {
             MessageInProgress::Nothing => {}
+            #[cfg(feature = "deflate")]
+            MessageInProgress::Assembling { size, form: Form::Compressed(..), .. } => {
+                size.add(header, &limits.compressed())?;
+            }
             MessageInProgress::Assembling { size, .. } => size.add(header, limits)?,
             MessageInProgress::Streaming { size, .. } => {
                 size.add(header, limits)?;
@@ -137,7 +146,9 @@ impl InProgress {
         match &mut self.message {
             // A skipped frame is an event too: it counts against the caller's budget.
             MessageInProgress::Nothing => Ok(frame_end.then_some(Event::Fragment)),
-            MessageInProgress::Assembling { .. } if message_end => self.finish_assembly(),
+            MessageInProgress::Assembling { .. } if message_end => {
+                self.finish_assembly(limits, workspace)
+            }
             MessageInProgress::Assembling { .. } => Ok(frame_end.then_some(Event::Fragment)),
             MessageInProgress::Streaming { deferred, .. } => {
                 window.reply_piece(&piece);
@@ -160,14 +171,30 @@ impl InProgress {
     }
 
     /// Returns the event of an assembled message whose last byte has arrived.
-    fn finish_assembly(&mut self) -> Result<Option<Event>, ProtocolError> {
-        match std::mem::take(&mut self.message) {
-            MessageInProgress::Assembling { assembly, .. } => {
-                let message = ReceivedMessage(Storage::Assembled(assembly.finish()?));
-                Ok(Some(Event::Message(message)))
+    fn finish_assembly(
+        &mut self,
+        limits: &Limits,
+        workspace: &mut Workspace,
+    ) -> Result<Option<Event>, ProtocolError> {
+        #[cfg(not(feature = "deflate"))]
+        let _ = (limits, workspace);
+        let message = std::mem::take(&mut self.message);
+        let MessageInProgress::Assembling { assembly, form, .. } = message else {
+            return Ok(None);
+        };
+        let assembled = assembly.finish()?;
+        let storage = match form {
+            #[cfg(feature = "deflate")]
+            Form::Compressed(opcode, parameters) => {
+                let payload = assembled.message();
+                let payload = payload.as_bytes();
+                let inflated = Inflated::new(opcode, payload, parameters, limits, workspace)?;
+                workspace.recycle(assembled.into_memory());
+                Storage::Inflated(inflated)
             }
-            _ => Ok(None),
-        }
+            _ => Storage::Assembled(assembled),
+        };
+        Ok(Some(Event::Message(ReceivedMessage(storage))))
     }
 
     /// See [`Session::direct_buffer`](crate::protocol::Session::direct_buffer).
@@ -206,13 +233,30 @@ impl Default for Spill {
     }
 }
 
+/// The form of a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Form {
+    /// It is delivered whole.
+    Whole,
+    /// It is inflated, and then delivered whole.
+    #[cfg(feature = "deflate")]
+    Compressed(OpCode, DeflateParameters),
+    /// It is echoed as it arrives.
+    Streamed,
+}
+
 /// The message in progress, if any.
 #[derive(Debug, Default)]
 pub(super) enum MessageInProgress {
     #[default]
     Nothing,
     /// Collected, to be delivered whole.
-    Assembling { assembly: Assembly, size: MessageSize },
+    Assembling {
+        assembly: Assembly,
+        size: MessageSize,
+        /// Not `Streamed`. Of a compressed message the assembly holds the compressed payload.
+        form: Form,
+    },
     /// Echoed as it arrives.
     Streaming { size: MessageSize, deferred: Deferred },
 }
@@ -251,4 +295,50 @@ pub(super) struct Deferred {
     pub(super) controls: Vec<u8>,
     /// Messages. They follow the streamed message.
     pub(super) messages: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::close_code::CloseCode;
+    use crate::protocol::session::Session;
+    use crate::protocol::session::delivery::Delivery;
+
+    const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragments_max: 10 };
+
+    /// A binary message of 100 000 bytes in one frame, and an empty close frame.
+    fn large_message_and_close() -> Vec<u8> {
+        let header = [0x82, 0xFF, 0, 0, 0, 0, 0, 0x01, 0x86, 0xA0, 0, 0, 0, 0];
+        [&header[..], &[7; 100_000], &[0x88, 0x80, 0, 0, 0, 0]].concat()
+    }
+
+    #[test]
+    fn a_direct_read_counts_after_a_close_too() {
+        let input = large_message_and_close();
+        let mut session = Session::new(Delivery::Whole);
+        let mut workspace = Workspace::default();
+        let mut buf = [&[0; HEADROOM_BYTES], &input[..50_000]].concat();
+        let mut window = session.window(&mut buf);
+        assert!(matches!(session.next_event(&mut window, &LIMITS, &mut workspace), Ok(None)));
+        let direct_len = session.direct_buffer(&LIMITS).expect("a large message").len();
+        session.commit(direct_len.min(10_000));
+        assert!(session.close(CloseCode::NORMAL, "", &mut workspace));
+        let mut buf = [&[0; HEADROOM_BYTES], &input[50_000 + direct_len.min(10_000)..]].concat();
+        let mut window = session.window(&mut buf);
+        while let Ok(Some(_)) = session.next_event(&mut window, &LIMITS, &mut workspace) {}
+        assert!(session.is_closed());
+    }
+
+    #[test]
+    fn a_failure_inside_a_streamed_frame_sends_no_close_frame() {
+        let input = large_message_and_close();
+        let mut session = Session::new(Delivery::StreamedEcho);
+        let mut workspace = Workspace::default();
+        let mut buf = [&[0; HEADROOM_BYTES], &input[..80_000]].concat();
+        let mut window = session.window(&mut buf);
+        while let Ok(Some(_)) = session.next_event(&mut window, &LIMITS, &mut workspace) {}
+        let run_len = window.run().len();
+        session.fail(ProtocolError::TooManyFragments, &mut window, &mut workspace);
+        assert_eq!(workspace.out.len(), run_len);
+    }
 }

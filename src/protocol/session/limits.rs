@@ -12,6 +12,16 @@ pub struct Limits {
     pub fragments_max: u32,
 }
 
+#[cfg(feature = "deflate")]
+impl Limits {
+    /// The limits of a compressed message. One that does not shrink is longer than its text, by a
+    /// header for each of its blocks (RFC 1951 3.2.4); those of short blocks take a 16th.
+    pub(super) const fn compressed(&self) -> Self {
+        let bytes = self.message_bytes_max;
+        Self { message_bytes_max: bytes.saturating_add(bytes / 16).saturating_add(64), ..*self }
+    }
+}
+
 /// The size of an incomplete message, as announced by the headers so far.
 #[derive(Debug, Default)]
 pub(super) struct MessageSize {

@@ -28,6 +28,8 @@
 pub(super) mod in_progress;
 pub(super) mod event;
 mod assembly;
+#[cfg(feature = "deflate")]
+mod compressed;
 pub(super) mod delivery;
 pub(super) mod message;
 pub(super) mod window;
@@ -38,14 +40,18 @@ mod utf8;
 
 use simdutf8::compat::from_utf8;
 
+#[cfg(feature = "deflate")]
+use self::compressed::{Inflated, push_compressed};
 use self::delivery::Delivery;
 use self::event::{Event, ReceivedMessage, Storage};
-use self::in_progress::{Deferred, HEADROOM_BYTES, InProgress, MessageInProgress};
+use self::in_progress::{Deferred, Form, HEADROOM_BYTES, InProgress, MessageInProgress};
 use self::limits::Limits;
 use self::message::Message;
 use self::window::{Taken, Window};
 use self::workspace::Workspace;
 use super::close_code::CloseCode;
+#[cfg(feature = "deflate")]
+use super::deflate::parameters::DeflateParameters;
 use super::error::ProtocolError;
 use super::frame::close::{CODE_BYTES, parse_payload, push_close};
 use super::frame::header::{CONTROL_PAYLOAD_BYTES_MAX, FrameHeader, ServerHeader, push_frame};
@@ -56,6 +62,9 @@ use super::frame::opcode::OpCode;
 pub struct Session {
     state: State,
     delivery: Delivery,
+    /// The parameters of permessage-deflate, if both sides agreed to it.
+    #[cfg(feature = "deflate")]
+    deflate: Option<DeflateParameters>,
     /// `None` while nothing is incomplete.
     in_progress: Option<Box<InProgress>>,
 }
@@ -84,7 +93,29 @@ impl Session {
     /// Starts a session, right after the opening handshake.
     #[must_use]
     pub const fn new(delivery: Delivery) -> Self {
-        Self { state: State::Open, delivery, in_progress: None }
+        Self {
+            state: State::Open,
+            delivery,
+            #[cfg(feature = "deflate")]
+            deflate: None,
+            in_progress: None,
+        }
+    }
+
+    /// Permits compressed messages. They are delivered whole, as are all others.
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub const fn with_deflate(mut self, parameters: DeflateParameters) -> Self {
+        self.deflate = Some(parameters);
+        self.delivery = Delivery::Whole;
+        self
+    }
+
+    /// The parameters of permessage-deflate, if both sides agreed to it.
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub const fn deflate(&self) -> Option<DeflateParameters> {
+        self.deflate
     }
 
     /// Returns memory of the message in progress for the next read, so that the rest of a large
@@ -224,7 +255,9 @@ impl Session {
                 }
                 self.continue_frame(window, limits, workspace)?
             } else {
-                let Some(header) = FrameHeader::decode(window.unread())? else { break };
+                let Some((header, form)) = self.decode_header(window.unread())? else {
+                    break;
+                };
                 if header.opcode.is_control() {
                     let arrived = window.unread().len() - header.header_len;
                     // A control frame is taken whole. An incomplete one fits into the headroom of
@@ -234,7 +267,17 @@ impl Session {
                     }
                     self.control_frame(&header, window)?
                 } else {
-                    self.begin_frame(&header, window, limits, workspace)?;
+                    #[cfg(feature = "deflate")]
+                    if let Form::Compressed(_, parameters) = form
+                        && self.is_open()
+                        && self.in_progress.is_none()
+                        && let Some(inflated) =
+                            Inflated::take_whole(&header, parameters, window, limits, workspace)?
+                    {
+                        let received = ReceivedMessage(Storage::Inflated(inflated));
+                        return Ok(Some(Event::Message(received)));
+                    }
+                    self.begin_frame(&header, form, window, limits, workspace)?;
                     self.continue_frame(window, limits, workspace)?
                 }
             };
@@ -251,6 +294,22 @@ impl Session {
         Ok(None)
     }
 
+    /// Decodes a header. Returns the form of the message too, if it begins one.
+    fn decode_header(&self, bytes: &[u8]) -> Result<Option<(FrameHeader, Form)>, ProtocolError> {
+        #[cfg(feature = "deflate")]
+        if let Some(parameters) = self.deflate {
+            let decoded = FrameHeader::decode_compressed(bytes)?;
+            return Ok(decoded.map(|(header, is_compressed)| match is_compressed {
+                true => (header, Form::Compressed(header.opcode, parameters)),
+                false => (header, Form::Whole),
+            }));
+        }
+        Ok(FrameHeader::decode(bytes)?.map(|header| match self.delivery.streams(&header) {
+            true => (header, Form::Streamed),
+            false => (header, Form::Whole),
+        }))
+    }
+
     fn is_within_frame(&self) -> bool {
         self.in_progress.as_ref().is_some_and(|in_progress| in_progress.frame.is_some())
     }
@@ -260,14 +319,15 @@ impl Session {
     fn begin_frame(
         &mut self,
         header: &FrameHeader,
+        form: Form,
         window: &mut Window<'_>,
         limits: &Limits,
         workspace: &mut Workspace,
     ) -> Result<(), ProtocolError> {
-        let (is_open, is_streamed) = (self.is_open(), self.delivery.streams(header));
+        let is_open = self.is_open();
         let in_progress = self.in_progress_mut();
         if is_open {
-            in_progress.begin_frame(header, is_streamed, window, limits, workspace)
+            in_progress.begin_frame(header, form, window, limits, workspace)
         } else {
             in_progress.skip_frame(header, window);
             Ok(())
@@ -348,6 +408,21 @@ impl Session {
     /// Appends a message to the workspace's `out`, or defers it until the end of the streamed
     /// message in progress. Does nothing and returns `false` unless the session is open.
     pub fn send(&mut self, message: Message<'_>, workspace: &mut Workspace) -> bool {
+        if !self.is_open() {
+            return false;
+        }
+        #[cfg(feature = "deflate")]
+        if let Some(parameters) = &self.deflate
+            && self.is_open()
+            && push_compressed(message, parameters, workspace)
+        {
+            return true;
+        }
+        self.send_uncompressed(message, workspace)
+    }
+
+    /// As [`send`](Self::send), but never compresses the message.
+    pub fn send_uncompressed(&mut self, message: Message<'_>, workspace: &mut Workspace) -> bool {
         if !self.is_open() {
             return false;
         }
@@ -516,43 +591,5 @@ mod tests {
             while let Ok(Some(_)) = session.next_event(&mut window, &limits, &mut workspace) {}
             assert_eq!(session.in_progress.is_none(), is_last);
         }
-    }
-
-    const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragments_max: 10 };
-
-    /// A binary message of 100 000 bytes in one frame, and an empty close frame.
-    fn large_message_and_close() -> Vec<u8> {
-        let header = [0x82, 0xFF, 0, 0, 0, 0, 0, 0x01, 0x86, 0xA0, 0, 0, 0, 0];
-        [&header[..], &[7; 100_000], &[0x88, 0x80, 0, 0, 0, 0]].concat()
-    }
-
-    #[test]
-    fn a_direct_read_counts_after_a_close_too() {
-        let input = large_message_and_close();
-        let mut session = Session::new(Delivery::Whole);
-        let mut workspace = Workspace::default();
-        let mut buf = [&[0; HEADROOM_BYTES], &input[..50_000]].concat();
-        let mut window = session.window(&mut buf);
-        assert!(matches!(session.next_event(&mut window, &LIMITS, &mut workspace), Ok(None)));
-        let direct_len = session.direct_buffer(&LIMITS).expect("a large message").len();
-        session.commit(direct_len.min(10_000));
-        assert!(session.close(CloseCode::NORMAL, "", &mut workspace));
-        let mut buf = [&[0; HEADROOM_BYTES], &input[50_000 + direct_len.min(10_000)..]].concat();
-        let mut window = session.window(&mut buf);
-        while let Ok(Some(_)) = session.next_event(&mut window, &LIMITS, &mut workspace) {}
-        assert!(session.is_closed());
-    }
-
-    #[test]
-    fn a_failure_inside_a_streamed_frame_sends_no_close_frame() {
-        let input = large_message_and_close();
-        let mut session = Session::new(Delivery::StreamedEcho);
-        let mut workspace = Workspace::default();
-        let mut buf = [&[0; HEADROOM_BYTES], &input[..80_000]].concat();
-        let mut window = session.window(&mut buf);
-        while let Ok(Some(_)) = session.next_event(&mut window, &LIMITS, &mut workspace) {}
-        let run_len = window.run().len();
-        session.fail(ProtocolError::TooManyFragments, &mut window, &mut workspace);
-        assert_eq!(workspace.out.len(), run_len);
     }
 }

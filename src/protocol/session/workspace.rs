@@ -1,6 +1,10 @@
 //! Memory that a worker lends to one session at a time.
 
 use super::pool::{Pool, SPARE_BYTES_MIN};
+#[cfg(feature = "deflate")]
+use crate::protocol::deflate::codec::Codec;
+#[cfg(feature = "deflate")]
+use crate::protocol::deflate::parameters::DeflateConfig;
 use crate::protocol::frame::header::SERVER_HEADER_BYTES_MAX;
 
 /// Memory lent to one session at a time, so that an idle session holds none: outgoing bytes, and up
@@ -12,9 +16,36 @@ pub struct Workspace {
     /// they are sent, before the workspace is lent to another session.
     pub out: Vec<u8>,
     pool: Pool,
+    #[cfg(feature = "deflate")]
+    pub(super) compression: Compression,
+}
+
+/// What a worker needs for compressed messages.
+#[cfg(feature = "deflate")]
+#[derive(Debug, Default)]
+pub(super) struct Compression {
+    pub(super) codec: Codec,
+    /// Spare memory for an inflated message, with stale bytes.
+    pub(super) spare: Vec<u8>,
+    /// Bytes inflated since they were last asked for.
+    pub(super) inflated_bytes: usize,
 }
 
 impl Workspace {
+    /// A workspace for sessions with [`Session::with_deflate`](crate::protocol::Session::with_deflate).
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn with_deflate(config: &DeflateConfig) -> Self {
+        let compression = Compression { codec: Codec::new(*config), ..Compression::default() };
+        Self { compression, ..Self::default() }
+    }
+
+    /// The number of bytes that were inflated since the last call.
+    #[cfg(feature = "deflate")]
+    pub(crate) const fn take_inflated_bytes(&mut self) -> usize {
+        std::mem::replace(&mut self.compression.inflated_bytes, 0)
+    }
+
     /// Empties `out` after its bytes have been sent. The memory of a large message is kept for
     /// later ones.
     #[inline]
