@@ -18,13 +18,15 @@ pub struct Context<'c> {
     /// The callback's own connection, or an id that no connection has.
     id: PeerId,
     fanout: &'c mut Fanout,
+    /// Bytes of the messages to topics that this callback has published.
+    published: usize,
 }
 
 impl<'c> Context<'c> {
     /// The context of a callback of the open connection `id`.
     #[inline]
     pub(crate) const fn new(id: PeerId, fanout: &'c mut Fanout) -> Self {
-        Self { id, fanout }
+        Self { id, fanout, published: 0 }
     }
 
     /// The context of a callback without an open connection.
@@ -36,10 +38,14 @@ impl<'c> Context<'c> {
     /// Sends a message to all subscribers of a topic, on every worker; see
     /// [`Peer::subscribe`](crate::Peer::subscribe). The subscribers of a worker share its memory.
     ///
+    /// Connections of this worker get it if they subscribe at the time of the call. On the other
+    /// workers, a connection that subscribes while the message is on its way gets it too.
+    ///
     /// If more than [`mailbox_bytes_max`](crate::Config::mailbox_bytes_max) waits for another worker,
-    /// this worker stops reading from its peers until less does. So this returns `true`, unless this
-    /// callback alone publishes more than that. Then the message is not sent to anyone, and counted
-    /// in [`Stats::refused_publications`](crate::Stats::refused_publications). `false` too once the
+    /// or for connections of this one, the worker stops reading from its peers until less does. So
+    /// this returns `true`, unless this callback alone has published more than that already. Then the
+    /// message is not sent to anyone, and counted in
+    /// [`Stats::refused_publications`](crate::Stats::refused_publications). `false` too once the
     /// worker has noticed that the server shuts down. Earlier messages precede the close frames.
     ///
     /// ```
@@ -58,11 +64,11 @@ impl<'c> Context<'c> {
     /// # }
     /// ```
     pub fn publish(&mut self, topic: &str, message: impl Into<EncodedMessage>) -> bool {
-        let (message, slot) = (message.into(), self.id.slot);
-        if !self.fanout.topics.is_subscribed(slot, topic) {
-            return self.ask_to_publish(topic, message, None);
+        let message = message.into();
+        if !self.fanout.topics.is_subscribed(self.id.slot, topic) {
+            return self.publish_to_others(topic, message);
         }
-        let is_taken = self.ask_to_publish(topic, message.clone(), Some(slot));
+        let is_taken = self.publish_to_others(topic, message.clone());
         if is_taken {
             self.fanout.own.push(message);
         }
@@ -70,18 +76,18 @@ impl<'c> Context<'c> {
     }
 
     /// Sends a message to all subscribers of a topic except to the callback's own peer.
+    ///
+    /// The subscriptions of that peer alone can change before the worker carries out the request, so
+    /// no peer gets a message that was published before its subscription.
     pub(crate) fn publish_to_others(&mut self, topic: &str, message: EncodedMessage) -> bool {
-        self.ask_to_publish(topic, message, Some(self.id.slot))
-    }
-
-    fn ask_to_publish(
-        &mut self,
-        topic: &str,
-        message: EncodedMessage,
-        except: Option<u32>,
-    ) -> bool {
         let topic = self.fanout.topics.name(topic);
-        self.fanout.ask_to_publish(Publication { topic, message }, except)
+        let publication = Publication { topic, message };
+        let bytes = publication.bytes();
+        let is_taken = self.fanout.ask_to_publish(publication, self.id.slot, self.published);
+        if is_taken {
+            self.published += bytes;
+        }
+        is_taken
     }
 
     /// Sends a message to another connection of this worker. The frame is shared, not copied.

@@ -38,20 +38,16 @@ pub(crate) struct Fanout {
     pub(crate) events: u32,
     /// Copies for the callback's own connection. They precede its next message.
     pub(crate) own: Vec<EncodedMessage>,
-    /// Messages of this turn for the subscribers of other workers.
-    outgoing: Option<Outgoing>,
+    /// Messages of this turn for the subscribers of other workers, which are posted in one command.
+    /// `None` without other workers.
+    outgoing: Option<Vec<Publication>>,
+    /// Bytes of the messages to topics that callbacks published in this turn.
+    published_bytes: usize,
+    /// When more bytes are published in a turn, or by a callback, no more may follow.
+    published_bytes_max: usize,
     /// Messages of this turn that were not published, because the callback had published too much.
-    pub(crate) refused: u32,
+    refused: u32,
     is_stopped: bool,
-}
-
-/// Messages to topics that a worker will post to the others, in one command.
-#[derive(Debug, Default)]
-struct Outgoing {
-    publications: Vec<Publication>,
-    bytes: usize,
-    /// When more bytes are waiting, callbacks must not add to them.
-    bytes_max: usize,
 }
 
 /// A message to the subscribers of a topic.
@@ -82,7 +78,7 @@ pub(crate) enum Effect {
     /// End the handler's pause of reading.
     ResumeReading(PeerId),
     /// Send to all subscribers of the topic, except to the connection in this slot.
-    Publish(Publication, Option<u32>),
+    Publish(Publication, u32),
 }
 
 /// Deliveries that cost as much as one event. A delivery is queued much faster than a message is
@@ -92,8 +88,6 @@ const DELIVERIES_PER_EVENT: usize = 64;
 impl Fanout {
     /// `is_alone` if the server has no other worker.
     pub(crate) fn new(config: &Config, is_alone: bool) -> Self {
-        let bytes_max = config.mailbox_bytes_max;
-        let outgoing = Outgoing { bytes_max, ..Outgoing::default() };
         Self {
             topics: Topics::new(config),
             deliveries: Deliveries::default(),
@@ -101,7 +95,9 @@ impl Fanout {
             effects: Vec::new(),
             events: 0,
             own: Vec::new(),
-            outgoing: (!is_alone).then_some(outgoing),
+            outgoing: (!is_alone).then(Vec::new),
+            published_bytes: 0,
+            published_bytes_max: config.mailbox_bytes_max,
             refused: 0,
             is_stopped: false,
         }
@@ -113,21 +109,25 @@ impl Fanout {
         self.effects.push(effect);
     }
 
-    /// Records a message to a topic, for the subscribers of all workers. `false` if the callback
-    /// alone has published more than the mailbox of a worker holds, or after [`stop`](Self::stop).
-    pub(crate) fn ask_to_publish(&mut self, publication: Publication, except: Option<u32>) -> bool {
+    /// Records a message of a callback to a topic, for the subscribers of all workers except the
+    /// connection in slot `except`. `false` if the callback has published too much already, of which
+    /// `before` is the number of bytes, or after [`stop`](Self::stop).
+    pub(crate) fn ask_to_publish(
+        &mut self,
+        publication: Publication,
+        except: u32,
+        before: usize,
+    ) -> bool {
         if self.is_stopped {
             return false;
         }
+        if before > self.published_bytes_max {
+            self.refused += 1;
+            return false;
+        }
+        self.published_bytes += publication.bytes();
         if let Some(outgoing) = &mut self.outgoing {
-            let bytes = publication.bytes();
-            // Below the limit when the callback began, see `is_congested`.
-            if outgoing.bytes > 0 && outgoing.bytes + bytes > 2 * outgoing.bytes_max {
-                self.refused += 1;
-                return false;
-            }
-            outgoing.bytes += bytes;
-            outgoing.publications.push(publication.clone());
+            outgoing.push(publication.clone());
         }
         let subscribers = self.topics.subscribers(&publication.topic);
         self.events += (subscribers / DELIVERIES_PER_EVENT) as u32;
@@ -140,16 +140,18 @@ impl Fanout {
         self.is_stopped = true;
     }
 
-    /// Whether so much waits for the other workers that no further callback may add to it.
-    pub(crate) fn is_congested(&self) -> bool {
-        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.bytes > outgoing.bytes_max)
+    /// Whether so much has been published in this turn that no further callback may add to it.
+    #[inline]
+    pub(crate) const fn is_congested(&self) -> bool {
+        self.published_bytes > self.published_bytes_max
     }
 
-    /// Takes the messages of this turn for the subscribers of other workers.
-    pub(crate) fn take_outgoing(&mut self) -> Vec<Publication> {
-        let Some(outgoing) = &mut self.outgoing else { return Vec::new() };
-        outgoing.bytes = 0;
-        mem::take(&mut outgoing.publications)
+    /// Takes the messages of this turn for the subscribers of other workers, and the number of those
+    /// that were refused.
+    pub(crate) fn take_outgoing(&mut self) -> (Vec<Publication>, u32) {
+        self.published_bytes = 0;
+        let publications = self.outgoing.as_mut().map(mem::take).unwrap_or_default();
+        (publications, mem::take(&mut self.refused))
     }
 
     #[inline]

@@ -252,7 +252,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
                     Effect::Send(peer, message) => self.send(Token::of_peer(peer), message),
                     Effect::Publish(publication, except) => {
                         self.context.counters.published.add(1);
-                        self.fanout.publish(&publication, except);
+                        self.fanout.publish(&publication, Some(except));
                     }
                     Effect::Close(peer, code, reason) => {
                         self.run_own_turn(Token::of_peer(peer), |connection, _, turn| {
@@ -284,13 +284,12 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Posts this turn's messages to topics to the other workers, and those that had no space. After
     /// a shutdown has begun, these are the last.
     fn publish_to_other_workers(&mut self) {
+        let (publications, refused) = self.fanout.take_outgoing();
+        self.context.counters.refused_publications.add(refused.into());
         if self.links.is_empty() {
             return;
         }
-        let publications = self.fanout.take_outgoing();
         self.links.publish(publications, |worker| self.acceptor.wake(worker));
-        let refused = std::mem::take(&mut self.fanout.refused);
-        self.context.counters.refused_publications.add(refused.into());
         if self.lifecycle == Lifecycle::Serving {
             return;
         }
@@ -321,6 +320,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         act: impl FnOnce(&mut Connection<D::Stream, H>, &mut [u8], &mut TurnContext<'_, H>) -> Outcome,
     ) {
         let Some(connection) = self.slots.get_mut(token) else { return };
+        // While too much waits, no callback may publish more.
+        let may_read = !self.is_congested && !self.fanout.is_congested();
         let mut turn = TurnContext {
             id: token.peer_id(self.context.server, self.context.index),
             handler: &mut self.handler,
@@ -334,8 +335,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             now: self.tick,
             instant: self.now,
             dates: &mut self.dates,
-            // While too much waits, no callback may publish more.
-            events_left: if self.is_congested { 0 } else { EVENTS_PER_TURN },
+            events_left: if may_read { EVENTS_PER_TURN } else { 0 },
             counts: TurnCounts::default(),
             sends: SendState::default(),
         };

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ws_reactor::{
-    CloseEvent, Config, Context, Delivery, Handler, Message, Peer, PeerId, Reply, SlowConsumer,
-    SubscribeError,
+    CloseEvent, Config, ConnectionInfo, Context, Delivery, Handler, Message, Peer, PeerId, Reply,
+    SlowConsumer, SubscribeError,
 };
 
 use crate::kernel::Call;
@@ -101,6 +101,22 @@ fn a_peer_gets_published_and_direct_messages_in_the_order_of_the_calls() {
     run(&mut world, ids[0], "send a;publish news b;send c;publish news d;echo");
     let commands = "send a;publish news b;send c;publish news d;echo";
     assert_eq!(world.take_received(ids[0]), texts(&["a", "b", "c", "d", commands]));
+}
+
+#[test]
+fn a_subscriber_gets_no_message_that_was_published_before_its_subscription() {
+    let (mut world, ids) = world_with(2, "subscribe news");
+    let late = open(&mut world);
+    run(&mut world, late, "publish news 1;subscribe news;publish news 2");
+    assert_eq!(world.take_received(late), texts(&["2"]));
+    run(&mut world, late, "publish news 3;unsubscribe news;publish news 4;subscribe news");
+    assert_eq!(world.take_received(late), texts(&["3"]));
+    // The same for two callbacks in a turn.
+    run(&mut world, late, "unsubscribe news");
+    world.send(late, &["publish news 5", "subscribe news"].map(text).concat());
+    world.run_until_quiet();
+    assert_eq!(world.take_received(late), b"");
+    assert_eq!(world.take_received(ids[0]), texts(&["1", "2", "3", "4", "5"]));
 }
 
 #[test]
@@ -371,4 +387,58 @@ fn no_input_is_read_while_too_much_waits_for_the_turns_of_subscribers() {
     assert!(most <= 50_000 + 4 * 10_000 + 10_000, "{most} bytes waited");
     world.run_until_quiet();
     assert_eq!(world.stats().messages_out, 200 * (MEMBERS as u64 - 1));
+}
+
+/// In each callback, publishes the given number of messages of 1000 bytes to everyone.
+struct Excessive;
+
+impl Handler for Excessive {
+    type State = ();
+
+    fn on_open(&mut self, peer: &mut Peer<'_, ()>, _: ConnectionInfo<'_>) {
+        peer.subscribe("news").expect("one topic");
+    }
+
+    fn on_message(&mut self, peer: &mut Peer<'_, ()>, message: Message<'_>) -> Reply {
+        let count: usize = message.as_text().and_then(|it| it.parse().ok()).expect("a number");
+        let payload = "x".repeat(1000);
+        let taken = (0..count).filter(|_| peer.publish("news", &payload)).count();
+        peer.send(taken.to_string().as_str());
+        Reply::None
+    }
+}
+
+#[test]
+fn a_callback_that_publishes_more_than_the_bound_to_its_own_worker_is_told_and_counted() {
+    let config = Config { mailbox_bytes_max: 10_000, ..Config::default() };
+    let mut world = World::new(Excessive, config);
+    let ids = [open(&mut world), open(&mut world)];
+    world.send(ids[0], &text("1000"));
+    world.run_until_quiet();
+    let taken = world.take_received(ids[1]).len() / 1004;
+    assert!((9..=10).contains(&taken), "{taken} messages of 1000 bytes, where 10 000 B may wait");
+    assert_eq!(world.take_received(ids[0]), text_reply(&taken.to_string()));
+    assert_eq!(world.stats().refused_publications as usize, 1000 - taken);
+}
+
+#[test]
+fn a_callback_within_the_bound_is_not_refused_because_of_others() {
+    let config = Config { mailbox_bytes_max: 10_000, ..Config::default() };
+    let mut world = World::new(Excessive, config);
+    let ids: Vec<_> = (0..20).map(|_| open(&mut world)).collect();
+    // All are readable in the same turn, and each has two messages.
+    ids.iter().for_each(|id| world.send(*id, &text("7").repeat(2)));
+    let (before, mut most) = (world.stats().messages_in, 0);
+    while world.stats().messages_in < before + 40 {
+        let last = world.stats().messages_in;
+        world.turn();
+        most = most.max(world.stats().messages_in - last);
+    }
+    world.run_until_quiet();
+    for id in ids {
+        let received = world.take_received(id);
+        assert_eq!(received.len(), 2 * 19 * 7 * 1004 + 2 * text_reply("7").len());
+    }
+    assert_eq!(world.stats().refused_publications, 0);
+    assert!(most <= 2, "{most} callbacks of 7000 bytes in a turn, where 10 000 B may wait");
 }
