@@ -102,6 +102,14 @@ impl<'t, H> TurnContext<'t, H> {
     /// Publishes how the turn has changed the flow of the connection.
     #[inline]
     pub(crate) fn note_flow(&self, before: Flow, after: Flow, outcome: Outcome) {
+        // An echo to a peer that reads changes nothing.
+        if before != after || after.is_paused {
+            self.note_changed_flow(before, after, outcome);
+        }
+    }
+
+    #[cold]
+    fn note_changed_flow(&self, before: Flow, after: Flow, outcome: Outcome) {
         if before.queued_bytes != after.queued_bytes {
             self.peers.set_backlog(self.id, after.queued_bytes);
             let (before, after) = (before.queued_bytes as u64, after.queued_bytes as u64);

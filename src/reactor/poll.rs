@@ -59,14 +59,13 @@ impl Reactor {
         &mut self,
         worker: &mut Worker<SocketDriver, H>,
     ) -> io::Result<()> {
-        let mut now = Instant::now();
+        let mut wait = worker.wait(Instant::now());
         while !worker.is_done() {
-            self.poll(worker.wait(now))?;
+            self.poll(wait)?;
             let ready = self.events.iter().map(|event| (event.token().into(), readiness(event)));
             worker.turn(ready, Instant::now());
             // The end of this turn is the start of the next wait, so its time costs no clock call.
-            now = Instant::now();
-            worker.count_turn(now);
+            wait = worker.wait_after(worker.count_turn(Instant::now()));
         }
         Ok(())
     }

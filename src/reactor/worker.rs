@@ -80,7 +80,9 @@ pub struct Worker<D: Driver, H: Handler> {
     start: Instant,
     /// The time at which the turn began, which serves for the whole turn.
     now: Instant,
-    /// `now`, in ticks since `start`.
+    /// `now`, since `start`.
+    elapsed: Duration,
+    /// The tick of `elapsed`.
     tick: Tick,
     dates: Dates,
     batches: Batches,
@@ -123,6 +125,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             fanout,
             start: now,
             now,
+            elapsed: Duration::ZERO,
             tick: Tick::default(),
             dates,
             batches: Batches::default(),
@@ -139,7 +142,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         debug_assert!(now >= self.now, "the clock is monotonic");
         self.now = now;
         self.deadlines.begin_turn(now);
-        self.tick = self.tick_at(now);
+        self.elapsed = now.saturating_duration_since(self.start);
+        self.tick = Tick::at(self.elapsed);
         let registered = self.slots.len() + self.acceptor.listeners().count() + 1;
         self.is_congested = self.links.is_congested()
             || self.fanout.deliveries.waiting_bytes() > self.context.config.mailbox_bytes_max;
@@ -176,7 +180,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             self.read_mail();
         }
         if let Some(until) = self.batches.complete_until(now, batch, registered) {
-            self.expire_connections(self.tick_at(until));
+            let tick = if until == now { self.tick } else { self.tick_at(until) };
+            self.expire_connections(tick);
             self.call_on_deadline(until);
         }
         self.expire();
@@ -199,25 +204,34 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// stopped since.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Option<Duration> {
+        self.wait_after(now.saturating_duration_since(self.now))
+    }
+
+    /// As [`wait`](Self::wait), at `time` after the start of the last turn. It works with durations,
+    /// since a subtraction of two instants costs as much as a small callback.
+    pub(super) fn wait_after(&self, time: Duration) -> Option<Duration> {
         let is_congested = self.links.is_congested();
         let can_run = !self.runnable.is_empty() && !is_congested;
         if can_run || self.has_mail || !self.fanout.deliveries.is_empty() {
             return Some(Duration::ZERO);
         }
         let ticks = self.timers.next().into_iter().chain(self.acceptor.paused_until());
+        let instants = self.lifecycle.due().into_iter();
+        // While congested, a wake-up of the other worker ends the wait.
+        let instants = instants.chain(self.ticker.due().filter(|_| !is_congested));
+        let instants = instants.chain(self.deadlines.next().filter(|_| !is_congested));
         let due = ticks
-            .map(|tick| self.start + tick.elapsed())
-            .chain(self.lifecycle.due())
-            // While congested, a wake-up of the other worker ends the wait.
-            .chain(self.ticker.due().filter(|_| !is_congested))
-            .chain(self.deadlines.next().filter(|_| !is_congested))
+            .map(|tick| tick.elapsed().saturating_sub(self.elapsed))
+            .chain(instants.map(|due| due.saturating_duration_since(self.now)))
             .min();
-        due.map(|due| due.saturating_duration_since(now))
+        due.map(|due| due.saturating_sub(time))
     }
 
-    /// Counts the time of the last turn, which ended at `now`.
-    pub fn count_turn(&self, now: Instant) {
-        self.context.counters.turns.count(now.saturating_duration_since(self.now));
+    /// Counts the time of the last turn, which ended at `now`, and returns it.
+    pub fn count_turn(&self, now: Instant) -> Duration {
+        let time = now.saturating_duration_since(self.now);
+        self.context.counters.turns.count(time);
+        time
     }
 
     /// Whether the worker has been drained, its last connection has ended, and the other workers
