@@ -139,6 +139,34 @@ fn assert_signals_end(mut server: Program) {
     assert_eq!(ended.status.code(), Some(128 + 15), "{ended:?}");
 }
 
+/// Until a balancer has noticed, it still sends connections, which must not be refused.
+#[test]
+fn connections_are_accepted_during_the_drain_delay() {
+    let (server, address) = server("--workers 2 --drain-delay 3600");
+    let mut early = connect(address);
+    server.signal("TERM");
+    server.error_line("SIGTERM: /readyz fails");
+    let mut late = connect(address);
+    for (path, answer) in [("/readyz", "HTTP/1.1 503 "), ("/healthz", "HTTP/1.1 200 ")] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert!(exchange(address, &request).starts_with(answer), "{path}");
+    }
+    ask(&mut early, "early", "early");
+    ask(&mut late, "late", "late");
+    assert_signals_end(server);
+}
+
+#[test]
+fn connections_are_closed_after_the_drain_delay() {
+    let (server, address) = server("--workers 2 --drain-delay 0.2 --drain-timeout 3600");
+    let client = connect(address);
+    server.signal("TERM");
+    server.error_line("SIGTERM: closing 1 connections");
+    expect_close(client, 1001, REASON);
+    let ended = server.wait();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+}
+
 #[test]
 fn a_second_signal_ends_the_server_at_once() {
     let (server, address) = server("--workers 1 --drain-timeout 3600");
@@ -293,6 +321,7 @@ fn a_wrong_command_line_exits_with_2() {
         ("server", "--ping-interval=-1", "--ping-interval"),
         ("server", "--close-timeout 0", "--close-timeout"),
         ("server", "--drain-timeout NaN", "--drain-timeout"),
+        ("server", "--drain-delay=-1", "--drain-delay"),
         ("server", "--stats=-1", "--stats"),
         ("server", "--busy-poll forever", "--busy-poll"),
         ("server", "--broadcast --prefix x", "--broadcast"),

@@ -100,8 +100,13 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) share_port: bool,
 
-    /// How long connections may take to close after the first signal: --close-timeout for the
-    /// answer to a close frame, the rest for unsent messages before it
+    /// After the first signal, accept and serve for this long while /readyz fails, so that load
+    /// balancers stop sending connections before any is refused
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_zero, default_value = "0")]
+    pub(crate) drain_delay: Duration,
+
+    /// How long connections may take to close after the first signal and --drain-delay:
+    /// --close-timeout for the answer to a close frame, the rest for unsent messages before it
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "5")]
     pub(crate) drain_timeout: Duration,
 

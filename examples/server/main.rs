@@ -26,7 +26,7 @@ use args::Args;
 use handlers::{Broadcast, LoggedEcho, PrefixedEcho};
 use health::Readiness;
 use log_queue::LogQueue;
-use signals::Signals;
+use signals::{Signals, Stop};
 
 /// An option or the environment is invalid, so a restart alone does not help.
 const EXIT_USAGE: u8 = 2;
@@ -112,7 +112,8 @@ fn serve(
     readiness: &Readiness,
     log: &LogQueue,
 ) -> io::Result<()> {
-    signals.watch(server.clone(), args.drain_timeout, readiness.clone(), log.clone())?;
+    let stop = Stop { delay: args.drain_delay, drain: args.drain_timeout };
+    signals.watch(server.clone(), stop, readiness.clone(), log.clone())?;
     report::start(server.clone(), admin.map(|it| it.address().clone()), args.stats)?;
     server.join().inspect_err(|_| {
         readiness.set_draining();

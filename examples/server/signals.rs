@@ -18,6 +18,36 @@ const HANDLED: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 /// the process and then to its group.
 const SECOND_SIGNAL_MIN: Duration = Duration::from_millis(50);
 
+/// How the server stops.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stop {
+    /// New connections are still accepted for this long, while `/readyz` fails.
+    pub(crate) delay: Duration,
+    /// How long the open connections may then take to close.
+    pub(crate) drain: Duration,
+}
+
+impl Stop {
+    /// Drains the server after the delay, during which this thread can take a second signal.
+    fn begin(self, signal: Signal, server: ServerHandle) -> io::Result<()> {
+        let drain = move || {
+            let open = server.stats().open();
+            log::info!("{signal}: closing {open} connections within {:?}", self.drain);
+            server.shutdown(self.drain);
+        };
+        if self.delay.is_zero() {
+            drain();
+            return Ok(());
+        }
+        log::info!("{signal}: /readyz fails; connections are closed in {:?}", self.delay);
+        let wait = move || {
+            thread::sleep(self.delay);
+            drain();
+        };
+        thread::Builder::new().name("drain".to_owned()).spawn(wait).map(drop)
+    }
+}
+
 /// The blocked signals, which the `signals` thread waits for.
 pub(crate) struct Signals {
     blocked: SigSet,
@@ -29,12 +59,11 @@ impl Signals {
         Ok(Self { blocked: blocked_signals::block(&HANDLED)? })
     }
 
-    /// Starts a thread that drains the server at the first SIGTERM or SIGINT, and exits at the
-    /// second.
+    /// Starts a thread that stops the server at the first SIGTERM or SIGINT, and exits at the second.
     pub(crate) fn watch(
         self,
         server: ServerHandle,
-        drain: Duration,
+        stop: Stop,
         readiness: Readiness,
         log: LogQueue,
     ) -> io::Result<()> {
@@ -42,9 +71,11 @@ impl Signals {
             let Some(signal) = self.wait_for_stop() else { return };
             let first = Instant::now();
             readiness.set_draining();
-            let open = server.stats().open();
-            log::info!("{signal}: closing {open} connections within {drain:?}");
-            server.shutdown(drain);
+            let stopped = stop.begin(signal, server.clone());
+            if let Err(error) = stopped {
+                log::error!("cannot wait for --drain-delay: {error}; the drain begins at once");
+                server.shutdown(stop.drain);
+            }
             let second = std::iter::from_fn(|| self.wait_for_stop())
                 .find(|_| first.elapsed() >= SECOND_SIGNAL_MIN);
             if let Some(signal) = second {
