@@ -59,11 +59,13 @@ def run(chromium, address, server, screenshot):
         page.evaluate("window.before = count")
         page.wait("round trips continue", "count > before + 2")
 
-    broadcast = subprocess.Popen([server, "--addr", address, "--broadcast"], stdout=subprocess.PIPE, text=True)
+    # On another port: Chromium may have a spare connection to this one, which the end of the server has answered with 503.
+    broadcast = subprocess.Popen([server, "--addr", "127.0.0.1:0", "--broadcast"], stdout=subprocess.PIPE, text=True)
     try:
-        if not broadcast.stdout.readline().startswith("listening on "):
+        line = broadcast.stdout.readline()
+        if not line.startswith("listening on "):
             sys.exit("failed: the server does not start with --broadcast")
-        other = Page(chromium, f"http://{address}/")
+        page, other = (Page(chromium, f"http://{line.split()[2]}/") for _ in range(2))
         for tab in (page, other):
             tab.wait("the page is connected to a broadcast", "document.querySelector('#status').textContent === ''")
         other.evaluate("document.querySelector('#text').focus()")
