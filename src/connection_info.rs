@@ -8,6 +8,9 @@ use std::str::FromStr;
 
 #[cfg(feature = "deflate")]
 use crate::protocol::DeflateParameters;
+use crate::tls::TlsConfig;
+#[cfg(feature = "tls")]
+use crate::tls::TlsInfo;
 
 /// One end of a connection, or where a server listens.
 ///
@@ -138,6 +141,35 @@ pub trait Endpoint {
     fn credentials(&self) -> Option<Credentials> {
         None
     }
+
+    /// The result of the TLS handshake, if the connection has TLS.
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Option<TlsInfo<'_>> {
+        None
+    }
+}
+
+/// Where an accepted connection comes from, and the layer that precedes its first request.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The address of the peer.
+    pub(crate) address: Address,
+    pub(crate) tls: Option<TlsConfig>,
+}
+
+#[cfg(feature = "tls")]
+impl Origin {
+    /// A peer whose first bytes belong to a TLS handshake.
+    #[must_use]
+    pub const fn with_tls(address: Address, config: TlsConfig) -> Self {
+        Self { address, tls: Some(config) }
+    }
+}
+
+impl From<Address> for Origin {
+    fn from(address: Address) -> Self {
+        Self { address, tls: None }
+    }
 }
 
 impl<'c> ConnectionInfo<'c> {
@@ -185,6 +217,14 @@ impl<'c> ConnectionInfo<'c> {
     #[must_use]
     pub fn credentials(&self) -> Option<Credentials> {
         self.endpoint.credentials()
+    }
+
+    /// The result of the TLS handshake: version, server name, application protocol, client
+    /// certificates. `None` for a connection without TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(&self) -> Option<TlsInfo<'c>> {
+        self.endpoint.tls()
     }
 }
 

@@ -131,12 +131,12 @@
 //! | feature | place |
 //! |---|---|
 //! | compression | the offer in `protocol/handshake`, RSV1 in `protocol/frame/header.rs`, a codec in [`Workspace`](protocol::Workspace), a third `Storage` of received messages |
-//! | TLS | a `Transport` under `Wire`, which must then say itself when it is drained and when it wants to write; properties in [`ConnectionInfo`] |
 //! | another counter | a field of `counters!` in `stats/mod.rs`; [`Stats::iter`] exports it |
 //! | another timer | its time in `Worker::wait`, its action in `Worker::expire`; for a timer of a peer, see `peer_deadlines.rs` |
 #![forbid(unsafe_code)]
 
 pub mod protocol;
+mod tls;
 mod connection_info;
 mod forwarding;
 mod config;
@@ -173,6 +173,12 @@ pub use stats::handshake_failures::{HandshakeFailure, HandshakeFailures};
 pub use stats::histogram::Histogram;
 pub use stats::metric::{Metric, MetricValue};
 
+/// The TLS library, whose types [`TlsConfig`] and [`TlsInfo`] use.
+#[cfg(feature = "tls")]
+pub use rustls;
+#[cfg(feature = "tls")]
+pub use tls::{TlsConfig, TlsInfo};
+
 /// Compiles the examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
@@ -182,7 +188,7 @@ pub struct Readme;
 #[doc(hidden)]
 pub mod internal {
     pub use crate::conn::transport::{Readiness, SendProgress, Transport};
-    pub use crate::connection_info::Endpoint;
+    pub use crate::connection_info::{Endpoint, Origin};
     pub use crate::fanout::Publication;
     pub use crate::reactor::batches::READY_PER_TURN;
     pub use crate::reactor::context::WorkerContext;

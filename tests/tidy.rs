@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers of `src` from the bottom up. A module may import from lower layers only.
 const LAYERS: [&[&str]; 11] = [
-    &["protocol"],
+    &["protocol", "tls"],
     &["connection_info"],
     &["forwarding"],
     &["config", "stats", "peer_id"],

@@ -4,7 +4,6 @@ use std::array;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
-use super::transport::{self, Transport};
 use crate::fanout::log::{SharedBytes, SharedFrames};
 use crate::peer::BacklogBytes;
 use crate::protocol::Workspace;
@@ -184,11 +183,11 @@ impl Backlog {
         messages
     }
 
-    /// Writes as much as the kernel takes. Memory goes back to `workspace`.
+    /// Writes with `write` until it takes less than all of its slices. Memory goes back to `workspace`.
     pub(super) fn write_to(
         &mut self,
-        transport: &mut impl Transport,
         workspace: &mut Workspace,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<()> {
         while !self.is_empty() {
             let count = self.segments.len().min(WRITTEN_SEGMENTS_MAX);
@@ -198,7 +197,7 @@ impl Backlog {
             let mut skip = self.sent;
             let slices = lent.each_ref().map(|it| IoSlice::new(&it[std::mem::take(&mut skip)..]));
             let asked: usize = slices.iter().map(|slice| slice.len()).sum();
-            let written = transport::write_slices(transport, &slices[..count])?;
+            let written = write(&slices[..count])?;
             drop(lent);
             self.advance(written, workspace);
             if written < asked {
@@ -234,55 +233,23 @@ impl Backlog {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-
     use super::*;
-    use crate::conn::transport::SendProgress;
-    use crate::connection_info::{Address, Endpoint};
     use crate::protocol::EncodedMessage;
 
     /// Takes `room` bytes, then refuses.
-    struct Kernel<'k> {
-        room: usize,
-        taken: &'k mut Vec<u8>,
-    }
-
-    impl Read for Kernel<'_> {
-        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::WouldBlock.into())
-        }
-    }
-
-    impl Write for Kernel<'_> {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let len = self.room.min(bytes.len());
-            self.room -= len;
-            self.taken.extend_from_slice(&bytes[..len]);
-            Ok(len)
-        }
-
-        fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-            buffers.iter().try_fold(0, |len, bytes| Ok(len + self.write(bytes)?))
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Endpoint for Kernel<'_> {
-        fn local_address(&self) -> io::Result<Address> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-    }
-
-    impl Transport for Kernel<'_> {
-        fn shutdown_write(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn send_progress(&self) -> io::Result<SendProgress> {
-            Ok(SendProgress::default())
+    fn kernel(
+        mut room: usize,
+        taken: &mut Vec<u8>,
+    ) -> impl FnMut(&[IoSlice<'_>]) -> io::Result<usize> {
+        move |slices| {
+            let mut sum = 0;
+            for slice in slices {
+                let len = room.min(slice.len());
+                room -= len;
+                taken.extend_from_slice(&slice[..len]);
+                sum += len;
+            }
+            Ok(sum)
         }
     }
 
@@ -294,9 +261,7 @@ mod tests {
         backlog.push(&[2; 500]);
         backlog.count_for_program(500);
         for (taken, total, program) in [(300, 1200, 200), (300, 900, 0), (899, 1, 0), (1, 0, 0)] {
-            backlog
-                .write_to(&mut Kernel { room: taken, taken: &mut Vec::new() }, &mut workspace)
-                .unwrap();
+            backlog.write_to(&mut workspace, kernel(taken, &mut Vec::new())).unwrap();
             assert_eq!(backlog.bytes(), BacklogBytes { total, program });
         }
         assert!(backlog.is_empty());
@@ -350,7 +315,7 @@ mod tests {
             (0..40).for_each(|_| backlog.push_shared(large.clone().into(), 0, None));
             let mut taken = Vec::new();
             while !backlog.is_empty() {
-                backlog.write_to(&mut Kernel { room, taken: &mut taken }, &mut workspace).unwrap();
+                backlog.write_to(&mut workspace, kernel(room, &mut taken)).unwrap();
             }
             assert_eq!(taken, expected, "{room} bytes at a time");
         }
@@ -363,7 +328,7 @@ mod tests {
         let (mut workspace, mut backlog) = (Workspace::default(), Backlog::default());
         backlog.push_shared(message.clone().into(), 1, None);
         let room = len - 1 - MOVED_BYTES_MAX;
-        backlog.write_to(&mut Kernel { room, taken: &mut Vec::new() }, &mut workspace).unwrap();
+        backlog.write_to(&mut workspace, kernel(room, &mut Vec::new())).unwrap();
         assert_eq!(backlog.bytes().total, MOVED_BYTES_MAX);
         assert!(backlog.segments.iter().map(capacity).sum::<usize>() <= MOVED_BYTES_MAX);
         let mut backlog = Backlog::default();

@@ -17,11 +17,12 @@ use super::opening::{HandshakeOutcome, Opening};
 use super::preface::Preface;
 use super::schedule::Schedule;
 use super::tick::Tick;
+use super::tls::TlsFailure;
 use super::transport::{Readiness, Transport};
 use super::turn::{Flow, Outcome, TurnContext};
 use super::wire::{Input, Wire};
 use crate::config::Config;
-use crate::connection_info::Address;
+use crate::connection_info::{Address, Origin};
 use crate::handler::{CloseCause, CloseEvent, Handler};
 use crate::protocol::{CloseCode, CloseFrame, HEADROOM_BYTES, Response, Window};
 use crate::stats::handshake_failures::HandshakeFailure;
@@ -64,18 +65,19 @@ enum Phase<H: Handler> {
 }
 
 impl<T: Transport, H: Handler> Connection<T, H> {
-    /// A connection whose socket is connected to `peer`.
-    pub(crate) fn new(transport: T, peer: Address, config: &Config, now: Tick) -> Self {
-        Self {
-            wire: Wire::new(transport),
-            phase: match config.proxy_protocol {
-                true => Phase::Preface(Box::new(Preface::new(peer))),
-                false => Phase::Handshake(Box::new(Opening::new(peer))),
-            },
-            since: now,
-            stage: Stage::Handshake,
-            schedule: Schedule::new(now),
-        }
+    /// A connection from `origin`.
+    pub(crate) fn new(transport: T, origin: Origin, config: &Config, now: Tick) -> Self {
+        let mut wire = Wire::new(transport);
+        let phase = match config.proxy_protocol {
+            true => Phase::Preface(Box::new(Preface::new(origin))),
+            false => {
+                if let Some(config) = &origin.tls {
+                    wire.start_tls(config, &[]);
+                }
+                Phase::Handshake(Box::new(Opening::new(origin.address)))
+            }
+        };
+        Self { wire, phase, since: now, stage: Stage::Handshake, schedule: Schedule::new(now) }
     }
 
     /// An edge arrived.
@@ -101,6 +103,9 @@ impl<T: Transport, H: Handler> Connection<T, H> {
     pub(crate) fn resume(&mut self, scratch: &mut [u8], turn: &mut TurnContext<'_, H>) -> Outcome {
         for _ in 0..READS_PER_TURN {
             if !self.wire.wants_read() || turn.events_left == 0 {
+                break;
+            }
+            if self.wire.is_in_tls_handshake() && !turn.tls_handshakes.admit() {
                 break;
             }
             if let Err(cause) = self.read(scratch, turn) {
@@ -129,6 +134,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
         turn: &mut TurnContext<'_, H>,
     ) -> Result<(), CloseCause> {
         let direct = match &mut self.phase {
+            Phase::Open(_) if self.wire.is_encrypted() => None,
             Phase::Open(open) => open.direct_buffer(&turn.config.limits()),
             Phase::Preface(_) | Phase::Handshake(_) | Phase::Lingering(_) => None,
         };
@@ -137,6 +143,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
             Input::Direct { len } => (len, true, true),
             Input::EndOfStream => return self.on_end_of_stream(turn),
             Input::WouldBlock => return Ok(()),
+            Input::TlsFailed(failure) => return self.on_tls_failure(failure, turn),
         };
         match &mut self.phase {
             Phase::Open(open) => {
@@ -156,8 +163,14 @@ impl<T: Transport, H: Handler> Connection<T, H> {
             Phase::Preface(preface) => match preface.receive(&scratch[HEADROOM_BYTES..][..len]) {
                 Ok(None) => Ok(()),
                 Ok(Some((peer, consumed))) => {
+                    let tls = preface.take_tls();
                     self.phase = Phase::Handshake(Box::new(Opening::new(peer)));
-                    self.receive_request(&mut scratch[..HEADROOM_BYTES + len], consumed, turn)
+                    let read = &mut scratch[..HEADROOM_BYTES + len];
+                    if let Some(config) = tls {
+                        self.wire.start_tls(&config, &read[HEADROOM_BYTES + consumed..]);
+                        return Ok(());
+                    }
+                    self.receive_request(read, consumed, turn)
                 }
                 Err(error) => {
                     preface.warn(error, turn.throttles, turn.now);
@@ -181,7 +194,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
     ) -> Result<(), CloseCause> {
         let Phase::Handshake(opening) = &mut self.phase else { return Ok(()) };
         let start = HEADROOM_BYTES + skipped;
-        match opening.receive(&read[start..], self.wire.transport(), turn) {
+        match opening.receive(&read[start..], &self.wire.endpoint(), turn) {
             None => Ok(()),
             Some((HandshakeOutcome::Responded, _)) => self.linger_after_response(turn),
             Some((HandshakeOutcome::Open(open, peer), consumed)) => {
@@ -310,7 +323,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
                 self.linger_after_response(turn)
             }
             Phase::Open(open) => {
-                open.close(code, reason, self.wire.split().1, turn);
+                open.close(code, reason, self.wire.flow().1, turn);
                 self.flush(&[], turn)
             }
             Phase::Lingering(_) => Ok(()),
@@ -408,6 +421,33 @@ impl<T: Transport, H: Handler> Connection<T, H> {
             lingering.finish_if_flushed(&mut self.wire)?;
         }
         Ok(())
+    }
+
+    /// TLS has ended with an error: the peer gets the alert and the end of the stream. One that speaks
+    /// no TLS gets a response that it understands.
+    #[cold]
+    fn on_tls_failure(
+        &mut self,
+        failure: TlsFailure,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<(), CloseCause> {
+        match &self.phase {
+            Phase::Handshake(opening) => {
+                log::debug!("{} is refused: {failure}", opening.peer());
+                turn.counters.refused.add(1);
+                turn.counters.handshake_failures.count(HandshakeFailure::Tls);
+                if failure.is_of_plain_peer() {
+                    self.wire.end_tls();
+                    opening.write_response(&Response::text(400, "this port needs TLS"), turn);
+                    return self.linger_after_response(turn);
+                }
+            }
+            Phase::Open(_) => log::debug!("peer {}: {failure}", turn.id),
+            Phase::Preface(_) | Phase::Lingering(_) => return Ok(()),
+        }
+        self.wire.discard_backlog();
+        self.linger(&CloseEvent::abnormal(failure.cause()), turn);
+        self.flush(&[], turn)
     }
 
     /// Sends the response in the workspace instead of opening the connection, and ends it.

@@ -37,8 +37,7 @@ impl Lingering {
             return Err(CloseCause::EndOfStream);
         }
         if !self.write_closed {
-            self.write_closed = true;
-            wire.shutdown_write()?;
+            self.write_closed = wire.shutdown_write()?;
         }
         Ok(())
     }

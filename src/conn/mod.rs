@@ -7,6 +7,7 @@
 //! - [`preface`], [`opening`], [`open`], [`lingering`]: the four phases
 //! - [`deadlines`]: the stage of a connection, and its deadline
 //! - [`wire`]: the transport, its readiness, and the bytes that wait
+//! - [`tls`]: TLS between the transport and the frames; `no_tls.rs` without the feature
 //! - [`backlog`]: bytes that the kernel refused
 //! - [`liveness`]: acknowledgements as proof that a peer is alive
 //! - [`transport`]: the byte stream below
@@ -24,6 +25,11 @@ mod open;
 mod lingering;
 mod deadlines;
 mod wire;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 mod backlog;
 mod liveness;
 pub(crate) mod turn;

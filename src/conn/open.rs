@@ -102,8 +102,8 @@ impl<H: Handler> Open<H> {
         wire: &mut Wire<T>,
         turn: &mut TurnContext<'_, H>,
     ) -> Result<(), CloseCause> {
-        let (backlog, (transport, pauses)) = (wire.backlog_bytes(), wire.split());
-        let info = ConnectionInfo::new(address, transport);
+        let (backlog, (endpoint, pauses)) = (wire.backlog_bytes(), wire.split());
+        let info = ConnectionInfo::new(address, &endpoint);
         #[cfg(feature = "deflate")]
         let info = info.with_deflate(self.session.deflate());
         self.notify(window, backlog, pauses, turn, |handler, peer| handler.on_open(peer, info))
@@ -226,7 +226,7 @@ impl<H: Handler> Open<H> {
                 // Every reply and message before the panic goes out, then 1011.
                 window.move_run(turn.workspace);
                 self.send_own_copies(turn);
-                self.close_after_panic(wire.split().1, turn);
+                self.close_after_panic(wire.flow().1, turn);
                 // After the close frame messages are skipped, so the handler is not called again.
                 self.take_events(window, wire, turn)
             }

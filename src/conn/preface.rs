@@ -5,20 +5,28 @@ use std::os::unix::ffi::OsStringExt;
 
 use super::throttle::Throttles;
 use super::tick::Tick;
-use crate::connection_info::Address;
+use crate::connection_info::{Address, Origin};
 use crate::protocol::proxy::{ProxyError, ProxyReader, ProxySource};
+use crate::tls::TlsConfig;
 
 /// A connection whose PROXY header is incomplete.
 #[derive(Debug)]
 pub(super) struct Preface {
     /// The address of the socket, which is that of the proxy.
     proxy: Address,
+    /// The layer behind the header.
+    tls: Option<TlsConfig>,
     reader: ProxyReader,
 }
 
 impl Preface {
-    pub(super) fn new(proxy: Address) -> Self {
-        Self { proxy, reader: ProxyReader::default() }
+    pub(super) fn new(origin: Origin) -> Self {
+        Self { proxy: origin.address, tls: origin.tls, reader: ProxyReader::default() }
+    }
+
+    /// The TLS that begins behind the header.
+    pub(super) const fn take_tls(&mut self) -> Option<TlsConfig> {
+        self.tls.take()
     }
 
     pub(super) const fn proxy(&self) -> &Address {

@@ -37,6 +37,8 @@ pub(crate) struct TurnContext<'t, H> {
     pub(crate) dates: &'t mut Dates,
     /// The events that the connection may still take in this turn.
     pub(crate) events_left: u32,
+    /// The reads of TLS handshakes that the worker may still do in this turn.
+    pub(crate) tls_handshakes: &'t mut TlsHandshakes,
     pub(crate) counts: TurnCounts,
     pub(crate) sends: SendState,
 }
@@ -45,6 +47,40 @@ pub(crate) struct TurnContext<'t, H> {
 /// many bytes as its reads may bring without compression.
 #[cfg(feature = "deflate")]
 const INFLATED_PER_EVENT: usize = 256;
+
+/// Reads of TLS handshakes in one turn of a worker. Each may cost a signature, about 50 us to 1 ms, so
+/// that a crowd of new connections would keep the messages of the others waiting.
+const TLS_HANDSHAKE_READS_PER_TURN: u32 = 32;
+
+/// The budget of a worker's turn for TLS handshakes. Those that it defers come first in the next
+/// turn.
+#[derive(Debug, Default)]
+pub(crate) struct TlsHandshakes {
+    left: u32,
+    has_deferred: bool,
+}
+
+impl TlsHandshakes {
+    /// A turn begins. New handshakes have to wait behind the deferred ones.
+    pub(crate) const fn begin_turn(&mut self) {
+        self.left = if self.has_deferred { 0 } else { TLS_HANDSHAKE_READS_PER_TURN };
+    }
+
+    /// The connections that earlier turns deferred come now.
+    pub(crate) fn begin_deferred(&mut self) {
+        if std::mem::take(&mut self.has_deferred) {
+            self.left += TLS_HANDSHAKE_READS_PER_TURN;
+        }
+    }
+
+    /// Whether one more read is in the budget.
+    pub(crate) const fn admit(&mut self) -> bool {
+        let is_admitted = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        self.has_deferred |= !is_admitted;
+        is_admitted
+    }
+}
 
 /// The worker's next step after a connection's turn.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,20 +1,30 @@
 //! The transport of a connection, with the bytes that wait in either direction.
 
+use std::io::{self, IoSlice};
+
 use super::backlog::Backlog;
 use super::liveness::{AckWatch, Progress, SentPing};
+use super::tls::{Tls, TlsFailure};
 use super::transport::{self, ReadResult, Readiness, Transport};
 use super::turn::TurnContext;
 use crate::config::Config;
+use crate::connection_info::{Address, Credentials, Endpoint};
 use crate::fanout::deliveries::Source;
 use crate::fanout::log::SharedFrames;
 use crate::handler::CloseCause;
 use crate::peer::{BacklogBytes, ReadPauses};
 use crate::protocol::{HEADROOM_BYTES, Workspace};
 use crate::stats::Counters;
+use crate::tls::TlsConfig;
+#[cfg(feature = "tls")]
+use crate::tls::TlsInfo;
 
 /// The shortest buffer for a read, however close the backlog is to its high mark: smaller reads
 /// cost more calls than they save memory.
 const READ_BYTES_MIN: usize = 16 * 1024;
+
+/// The same with TLS, where ciphertext and plaintext share the buffer.
+const ENCRYPTED_BYTES_MIN: usize = 4 * READ_BYTES_MIN;
 
 /// Unsent bytes in the kernel for a subscriber that may skip messages: enough for the link of a
 /// fast peer to stay busy until the next turn, and few enough that a slow one gets recent messages.
@@ -34,8 +44,8 @@ pub(super) struct Wire<T> {
     limits_unsent: bool,
 }
 
-/// The parts of a wire that are empty while it is idle. They share one box, so that an idle
-/// connection has one pointer for all of them.
+/// The parts of a wire that are empty while it is idle and without TLS. They share one box, so that an
+/// idle connection has one pointer for all of them.
 #[derive(Debug, Default)]
 struct Pending {
     /// Bytes that the kernel has refused so far.
@@ -47,6 +57,8 @@ struct Pending {
     watch: Option<AckWatch>,
     /// The last keepalive ping, while its pong may arrive.
     ping: Option<SentPing>,
+    /// From the first byte to the end of the connection.
+    tls: Option<Box<Tls>>,
 }
 
 /// The result of [`Wire::receive`].
@@ -61,7 +73,17 @@ pub(super) enum Input {
         is_new: bool,
     },
     EndOfStream,
+    /// There is nothing to process now.
     WouldBlock,
+    /// TLS has ended with an error.
+    TlsFailed(TlsFailure),
+}
+
+/// The properties of a connection that its wire knows.
+pub(super) struct WireEndpoint<'w, T> {
+    transport: &'w T,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "the feature reads it"))]
+    tls: Option<&'w Tls>,
 }
 
 impl<T: Transport> Wire<T> {
@@ -76,8 +98,40 @@ impl<T: Transport> Wire<T> {
         }
     }
 
-    pub(super) const fn transport(&self) -> &T {
-        &self.transport
+    /// Begins TLS, with the next byte in either direction. `read` are bytes of it that have been read
+    /// already.
+    #[cold]
+    pub(super) fn start_tls(&mut self, config: &TlsConfig, read: &[u8]) {
+        self.pending.get_or_insert_default().tls = Some(Tls::new(config, read));
+        self.readable |= !read.is_empty();
+    }
+
+    /// Continues without TLS: the peer speaks none.
+    #[cold]
+    pub(super) fn end_tls(&mut self) {
+        self.pending.get_or_insert_default().tls = None;
+        self.release_if_idle();
+    }
+
+    fn tls(&self) -> Option<&Tls> {
+        self.pending.as_ref()?.tls.as_deref()
+    }
+
+    /// Whether a layer between the transport and the frames changes the bytes.
+    #[inline]
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.tls().is_some()
+    }
+
+    /// Whether the next bytes of the peer belong to the handshake of TLS.
+    #[inline]
+    pub(super) fn is_in_tls_handshake(&self) -> bool {
+        self.tls().is_some_and(Tls::is_handshaking)
+    }
+
+    /// The properties of the connection.
+    pub(super) fn endpoint(&self) -> WireEndpoint<'_, T> {
+        WireEndpoint { transport: &self.transport, tls: self.tls() }
     }
 
     /// An edge arrived.
@@ -121,6 +175,10 @@ impl<T: Transport> Wire<T> {
             debug_assert!(direct.is_none(), "an incomplete frame leaves nothing unread");
             return Ok(Input::Scratch { len, is_new: false });
         }
+        if self.is_encrypted() {
+            debug_assert!(direct.is_none(), "decryption needs more space than the plaintext");
+            return self.receive_encrypted(space, config);
+        }
         let is_direct = direct.is_some();
         let buf = match direct {
             Some(buf) => buf,
@@ -152,6 +210,43 @@ impl<T: Transport> Wire<T> {
         }
     }
 
+    /// [`receive`](Self::receive) with TLS, into the scratch.
+    #[cold]
+    #[inline(never)]
+    fn receive_encrypted(
+        &mut self,
+        space: &mut [u8],
+        config: &Config,
+    ) -> Result<Input, CloseCause> {
+        let left = config.backlog_bytes_high.saturating_sub(self.backlog_bytes().total);
+        let len = match self.has_backlog() {
+            true => left.max(ENCRYPTED_BYTES_MIN).min(space.len()),
+            false => space.len(),
+        };
+        let Some(tls) = self.pending.as_mut().and_then(|pending| pending.tls.as_mut()) else {
+            return Ok(Input::WouldBlock);
+        };
+        let read = tls.read(&mut self.transport, &mut space[..len]);
+        Ok(match read.map_err(CloseCause::transport)? {
+            Ok(ReadResult::Bytes { len, is_drained }) => {
+                self.readable = !is_drained || self.reads_to_end;
+                match len {
+                    0 => Input::WouldBlock,
+                    _ => Input::Scratch { len, is_new: true },
+                }
+            }
+            Ok(ReadResult::EndOfStream) => {
+                self.readable = false;
+                Input::EndOfStream
+            }
+            Ok(ReadResult::WouldBlock) => {
+                self.readable = false;
+                Input::WouldBlock
+            }
+            Err(failure) => Input::TlsFailed(failure),
+        })
+    }
+
     /// Keeps the unprocessed end of a read for the next [`receive`](Self::receive).
     #[cold]
     pub(super) fn unread(&mut self, bytes: &[u8]) {
@@ -170,12 +265,12 @@ impl<T: Transport> Wire<T> {
 
     #[inline]
     pub(super) fn has_backlog(&self) -> bool {
-        self.pending.as_ref().is_some_and(|pending| !pending.backlog.is_empty())
+        self.pending.as_ref().is_some_and(|pending| pending.has_backlog())
     }
 
     #[inline]
     pub(super) fn backlog_bytes(&self) -> BacklogBytes {
-        self.pending.as_ref().map_or_else(BacklogBytes::default, |pending| pending.backlog.bytes())
+        self.pending.as_ref().map_or_else(BacklogBytes::default, |pending| pending.backlog_bytes())
     }
 
     /// Sends the bytes that the turn has laid out: the workspace's `out`, then `run`. Queues the
@@ -201,14 +296,32 @@ impl<T: Transport> Wire<T> {
         let mut sent = 0;
         // With a backlog the kernel has refused bytes, and would again until a writable edge.
         if !self.has_backlog() {
-            let written = transport::write(&mut self.transport, &turn.workspace.out, run);
-            sent = written.map_err(CloseCause::transport)?;
+            sent = self.write(&turn.workspace.out, run)?;
             if sent == turn.workspace.out.len() + run.len() {
                 return Ok(());
             }
         }
         self.queue(run, sent, turn.workspace, turn.sends.bytes);
         self.check_program_bytes(turn.config)
+    }
+
+    /// Writes two buffers, one behind the other. Returns how many bytes of them were taken.
+    #[inline]
+    fn write(&mut self, first: &[u8], second: &[u8]) -> Result<usize, CloseCause> {
+        if self.is_encrypted() {
+            return self.write_encrypted(first, second);
+        }
+        transport::write(&mut self.transport, first, second).map_err(CloseCause::transport)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_encrypted(&mut self, first: &[u8], second: &[u8]) -> Result<usize, CloseCause> {
+        let Some(tls) = self.pending.as_mut().and_then(|pending| pending.tls.as_mut()) else {
+            return Ok(0);
+        };
+        let buffers = [IoSlice::new(first), IoSlice::new(second)];
+        tls.write(&mut self.transport, &buffers).map_err(CloseCause::transport)
     }
 
     /// Queues `out`, of which `program_bytes` came from the program, and `run`, without the first
@@ -236,8 +349,7 @@ impl<T: Transport> Wire<T> {
     ) -> Result<(), CloseCause> {
         let mut sent = 0;
         if !self.has_backlog() {
-            let written = transport::write(&mut self.transport, &frames.bytes(), &[]);
-            sent = written.map_err(CloseCause::transport)?;
+            sent = self.write(&frames.bytes(), &[])?;
             if sent == frames.len() {
                 return Ok(());
             }
@@ -294,10 +406,9 @@ impl<T: Transport> Wire<T> {
         let was_slow = self.is_slow();
         if let Some(pending) = &mut self.pending {
             pending
-                .backlog
-                .write_to(&mut self.transport, turn.workspace)
+                .write_backlog(&mut self.transport, turn.workspace)
                 .map_err(CloseCause::transport)?;
-            if pending.backlog.bytes().total < turn.config.backlog_bytes_low.max(1) {
+            if pending.backlog_bytes().total < turn.config.backlog_bytes_low.max(1) {
                 self.pauses.clear(ReadPauses::BACKLOG);
             }
             self.release_if_idle();
@@ -324,10 +435,11 @@ impl<T: Transport> Wire<T> {
         self.pauses.has(ReadPauses::BACKLOG)
     }
 
-    /// The transport, and the pauses, which a callback may change.
+    /// The properties of the connection, and the pauses, which a callback may change.
     #[inline]
-    pub(super) const fn split(&mut self) -> (&T, &mut ReadPauses) {
-        (&self.transport, &mut self.pauses)
+    pub(super) fn split(&mut self) -> (WireEndpoint<'_, T>, &mut ReadPauses) {
+        let tls = self.pending.as_ref().and_then(|pending| pending.tls.as_deref());
+        (WireEndpoint { transport: &self.transport, tls }, &mut self.pauses)
     }
 
     /// The state of the flow to and from the peer, for a callback.
@@ -341,9 +453,27 @@ impl<T: Transport> Wire<T> {
         self.pauses.clear(ReadPauses::HANDLER);
     }
 
-    pub(super) fn shutdown_write(&mut self) -> Result<(), CloseCause> {
+    /// Ends our direction. Returns `false` if the kernel refuses the end of TLS before it; then the
+    /// next writable edge must call this again.
+    pub(super) fn shutdown_write(&mut self) -> Result<bool, CloseCause> {
         debug_assert!(!self.has_backlog(), "all bytes precede the end of the stream");
-        self.transport.shutdown_write().map_err(CloseCause::transport)
+        let tls = self.pending.as_mut().and_then(|pending| pending.tls.as_mut());
+        if let Some(tls) = tls
+            && !tls.close(&mut self.transport).map_err(CloseCause::transport)?
+        {
+            return Ok(false);
+        }
+        self.transport.shutdown_write().map_err(CloseCause::transport)?;
+        Ok(true)
+    }
+
+    /// Discards the bytes that wait: the peer gets nothing more.
+    #[cold]
+    pub(super) fn discard_backlog(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.backlog = Backlog::default();
+            self.pauses.clear(ReadPauses::BACKLOG);
+        }
     }
 
     /// The progress of all bytes so far, including those of the backlog and `deferred_bytes` that
@@ -397,8 +527,54 @@ impl<T: Transport> Wire<T> {
                 && pending.unread.is_empty()
                 && pending.watch.is_none()
                 && pending.ping.is_none()
+                && pending.tls.is_none()
         }) {
             self.pending = None;
         }
+    }
+}
+
+impl Pending {
+    #[inline]
+    fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.unsent_bytes() > 0)
+    }
+
+    #[inline]
+    fn backlog_bytes(&self) -> BacklogBytes {
+        let mut bytes = self.backlog.bytes();
+        bytes.total += self.tls.as_ref().map_or(0, |tls| tls.unsent_bytes());
+        bytes
+    }
+
+    fn write_backlog(
+        &mut self,
+        transport: &mut impl Transport,
+        workspace: &mut Workspace,
+    ) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else {
+            return self
+                .backlog
+                .write_to(workspace, |slices| transport::write_slices(transport, slices));
+        };
+        if !tls.send_unsent(transport)? {
+            return Ok(());
+        }
+        self.backlog.write_to(workspace, |slices| tls.write(transport, slices))
+    }
+}
+
+impl<T: Transport> Endpoint for WireEndpoint<'_, T> {
+    fn local_address(&self) -> io::Result<Address> {
+        self.transport.local_address()
+    }
+
+    fn credentials(&self) -> Option<Credentials> {
+        self.transport.credentials()
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Option<TlsInfo<'_>> {
+        self.tls.map(Tls::info)
     }
 }

@@ -15,7 +15,7 @@ use crate::conn::date::Dates;
 use crate::conn::throttle::{Throttle, Throttles};
 use crate::conn::tick::Tick;
 use crate::conn::transport::Transport;
-use crate::connection_info::Address;
+use crate::connection_info::Origin;
 use crate::protocol::{HeadReader, Response, proxy};
 use crate::stats::handshake_failures::HandshakeFailure;
 
@@ -87,7 +87,7 @@ impl<D: Driver> Acceptor<D> {
         listener: Token,
         now: Tick,
         throttles: &Throttles,
-    ) -> Result<(D::Stream, Address), AcceptError> {
+    ) -> Result<(D::Stream, Origin), AcceptError> {
         debug_assert!(listener.index < u32::MAX && !listener.is_connection(), "{listener:?}");
         if matches!(self.state, State::Paused { .. }) {
             return Err(AcceptError::Exhausted);
@@ -96,7 +96,7 @@ impl<D: Driver> Acceptor<D> {
         if listener.index >= self.driver.listeners() {
             return Err(AcceptError::WouldBlock);
         }
-        self.driver.accept(listener.index).map_err(|error| {
+        let accepted = self.driver.accept(listener.index).map_err(|error| {
             let class = classify(&error);
             if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
                 self.context.counters.accept_errors.add(1);
@@ -105,7 +105,9 @@ impl<D: Driver> Acceptor<D> {
                 self.pause(&error, now, throttles);
             }
             class
-        })
+        });
+        let (stream, address) = accepted?;
+        Ok((stream, Origin { address, tls: self.driver.tls(listener.index) }))
     }
 
     /// Whether the connections of a listener must be distributed over the workers.
@@ -133,7 +135,7 @@ impl<D: Driver> Acceptor<D> {
     pub(super) fn admit(
         &mut self,
         stream: &mut D::Stream,
-        peer: &Address,
+        peer: &Origin,
         token: Token,
         now: Tick,
         throttles: &Throttles,
@@ -154,7 +156,7 @@ impl<D: Driver> Acceptor<D> {
             self.warn(
                 &throttles.unwatched,
                 now,
-                format_args!("the connection of {peer} cannot be watched: {error}"),
+                format_args!("the connection of {} cannot be watched: {error}", peer.address),
             );
             return Err(Refusal::NoResources);
         }
@@ -177,13 +179,14 @@ impl<D: Driver> Acceptor<D> {
     }
 
     /// Answers 503 and drops the socket. Where a PROXY header must precede everything, there is no
-    /// answer unless it has arrived.
+    /// answer unless it has arrived. With TLS there is no answer either: it would cost a handshake.
     ///
     /// It does not wait for the client: bytes that cannot be read or written at once are lost. A
     /// request that has already arrived shows whether the response may have a body.
     pub(super) fn turn_away(
         &self,
         mut stream: D::Stream,
+        peer: &Origin,
         refusal: Refusal,
         scratch: &mut [u8],
         dates: &mut Dates,
@@ -193,7 +196,7 @@ impl<D: Driver> Acceptor<D> {
             true => proxy::skip(&scratch[..len]),
             false => Some(&scratch[..len]),
         };
-        if let Some(request) = request {
+        if let Some(request) = request.filter(|_| peer.tls.is_none()) {
             let mut reader = HeadReader::default();
             let _ = reader.read(request, self.context.config.request_bytes_max);
             let response = Response::text(503, refusal.text());

@@ -5,6 +5,7 @@ use std::io;
 use super::slots::Token;
 use crate::conn::transport::Transport;
 use crate::connection_info::Address;
+use crate::tls::TlsConfig;
 
 /// Listens, accepts and registers sockets for a worker. `poll.rs` implements it for sockets, and a test
 /// implements it for scripted sockets.
@@ -24,6 +25,12 @@ pub trait Driver {
     fn is_distributed(&self, listener: u32) -> bool {
         let _ = listener;
         false
+    }
+
+    /// The configuration of TLS for the connections of this listener, if they have TLS.
+    fn tls(&self, listener: u32) -> Option<TlsConfig> {
+        let _ = listener;
+        None
     }
 
     /// Registers `stream` for edges in both directions, until it is dropped.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::balance::{Load, least_loaded};
 use super::mailbox::{Command, Refusal, Sender};
-use crate::connection_info::Address;
+use crate::connection_info::Origin;
 use crate::fanout::Publication;
 
 /// The mailboxes of the other workers, and the messages that wait for space in them.
@@ -74,9 +74,9 @@ impl<T> Links<T> {
         &mut self,
         own: &Load,
         stream: T,
-        peer: Address,
+        peer: Origin,
         wake: impl FnOnce(u32),
-    ) -> Option<(T, Address)> {
+    ) -> Option<(T, Origin)> {
         let links = self.links.iter().enumerate();
         let takers = links.filter(|(_, link)| !link.is_closed && !link.has_ended);
         let loads = takers.map(|(index, link)| (index, link.mailbox.load()));

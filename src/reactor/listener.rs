@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::unix_file::UnixFile;
 use crate::config::Config;
+use crate::tls::TlsConfig;
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -20,12 +21,23 @@ pub(crate) struct Listener {
     _file: Option<UnixFile>,
     socket: Socket,
     is_distributed: bool,
+    tls: Option<TlsConfig>,
 }
 
 impl Listener {
     /// A socket that listens already, and is the only one of its address.
     pub(crate) const fn sole(socket: Socket, file: Option<UnixFile>) -> Self {
-        Self { _file: file, socket, is_distributed: true }
+        Self { _file: file, socket, is_distributed: true, tls: None }
+    }
+
+    /// The same listener, for connections with TLS if there is a configuration.
+    pub(crate) fn with_tls(self, tls: Option<TlsConfig>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// The configuration of TLS of its connections, if they have TLS.
+    pub(super) const fn tls(&self) -> Option<&TlsConfig> {
+        self.tls.as_ref()
     }
 
     /// Whether the worker distributes the connections over all workers, instead of keeping them.
@@ -83,7 +95,7 @@ pub(crate) fn listen(
     // Accepted sockets inherit the option on Linux, which saves a call for each of them.
     socket.set_tcp_nodelay(config.tcp_nodelay)?;
     socket.listen(backlog(config))?;
-    Ok(Listener { _file: None, socket, is_distributed })
+    Ok(Listener { _file: None, socket, is_distributed, tls: None })
 }
 
 /// The length of the queue of connections that are not yet accepted.

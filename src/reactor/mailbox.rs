@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::balance::Load;
 use super::slots::Token;
-use crate::connection_info::Address;
+use crate::connection_info::Origin;
 use crate::fanout::Publication;
 use crate::open_peers::OpenPeers;
 use crate::protocol::{CloseCode, EncodedMessage};
@@ -29,7 +29,7 @@ pub enum Command<T> {
     /// Start the closing handshake of a connection.
     Close(Token, CloseCode, Box<str>),
     /// Take over a socket that another thread accepted.
-    Adopt(T, Address),
+    Adopt(T, Origin),
 }
 
 impl<T> Command<T> {
@@ -312,11 +312,7 @@ impl<T> Sender<T> {
     }
 
     /// Hands over a connection, as [`Command::Adopt`]. If the mailbox does not take it, returns it.
-    pub(super) fn hand_over(
-        &self,
-        stream: T,
-        peer: Address,
-    ) -> Result<bool, (Refusal, T, Address)> {
+    pub(super) fn hand_over(&self, stream: T, peer: Origin) -> Result<bool, (Refusal, T, Origin)> {
         let mut queue = self.common.lock();
         if let Err(refusal) = queue.check_space(size_of::<Command<T>>(), self.common.bytes_max) {
             return Err((refusal, stream, peer));

@@ -18,6 +18,7 @@ use super::worker::Worker;
 use crate::conn::transport::Readiness;
 use crate::connection_info::Address;
 use crate::handler::Handler;
+use crate::tls::TlsConfig;
 
 /// An epoll instance and its event buffer.
 #[derive(Debug)]
@@ -137,6 +138,10 @@ impl Driver for SocketDriver {
 
     fn is_distributed(&self, listener: u32) -> bool {
         self.listeners[listener as usize].is_distributed()
+    }
+
+    fn tls(&self, listener: u32) -> Option<TlsConfig> {
+        self.listeners[listener as usize].tls().cloned()
     }
 
     fn register(&mut self, stream: &mut Socket, token: Token) -> io::Result<()> {

@@ -26,8 +26,8 @@ use crate::conn::guard::{Guard, Subject, guarded};
 use crate::conn::throttle::Throttles;
 use crate::conn::tick::Tick;
 use crate::conn::transport::Readiness;
-use crate::conn::turn::{Outcome, TurnContext};
-use crate::connection_info::Address;
+use crate::conn::turn::{Outcome, TlsHandshakes, TurnContext};
+use crate::connection_info::Origin;
 use crate::context::Context;
 use crate::fanout::deliveries::Source;
 use crate::fanout::log::SharedFrames;
@@ -87,6 +87,7 @@ pub struct Worker<D: Driver, H: Handler> {
     dates: Dates,
     batches: Batches,
     throttles: Throttles,
+    tls_handshakes: TlsHandshakes,
     /// The mailbox may hold commands.
     has_mail: bool,
     /// Too much waits for other workers or for the turns of connections: no input is read in this
@@ -130,6 +131,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             dates,
             batches: Batches::default(),
             throttles: Throttles::default(),
+            tls_handshakes: TlsHandshakes::default(),
             has_mail: false,
             is_congested: false,
             lifecycle: Lifecycle::Serving,
@@ -142,6 +144,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         debug_assert!(now >= self.now, "the clock is monotonic");
         self.now = now;
         self.deadlines.begin_turn(now);
+        self.tls_handshakes.begin_turn();
         self.elapsed = now.saturating_duration_since(self.start);
         self.tick = Tick::at(self.elapsed);
         let registered = self.slots.len() + self.acceptor.listeners().count() + 1;
@@ -166,6 +169,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         if self.is_congested {
             self.runnable.append(&mut runnable);
         }
+        self.tls_handshakes.begin_deferred();
         for token in runnable {
             if token.is_connection() {
                 self.run_turn(token, |connection, scratch, turn| {
@@ -242,8 +246,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         deadline.is_some_and(|deadline| !self.links.has_unsent() || deadline <= self.now)
     }
 
-    /// Gives a connection a turn, if `token` still names one. Then carries out the requests that
-    /// its callbacks made about other connections.
+    /// Gives a connection a turn, if `token` still names one, and carries out its requests to others.
     #[inline]
     fn run_turn(
         &mut self,
@@ -350,6 +353,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             instant: self.now,
             dates: &mut self.dates,
             events_left: if may_read { EVENTS_PER_TURN } else { 0 },
+            tls_handshakes: &mut self.tls_handshakes,
             counts: TurnCounts::default(),
             sends: SendState::default(),
         };
@@ -394,7 +398,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
 
     /// Takes over a connection of `listener`, or hands it to a worker with fewer connections if the
     /// kernel does not distribute them.
-    fn place(&mut self, listener: Token, stream: D::Stream, peer: Address) {
+    fn place(&mut self, listener: Token, stream: D::Stream, peer: Origin) {
         let own = self.mailbox.load();
         let kept = match self.acceptor.distributes(listener) {
             true => self.links.hand_over(own, stream, peer, |worker| self.acceptor.wake(worker)),
@@ -407,11 +411,11 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     }
 
     /// Takes over a socket that the load of this worker counts, or answers it 503.
-    fn admit(&mut self, mut stream: D::Stream, peer: Address) {
+    fn admit(&mut self, mut stream: D::Stream, peer: Origin) {
         let token = self.slots.next_token();
         let admitted = self.acceptor.admit(&mut stream, &peer, token, self.tick, &self.throttles);
         if let Err(refusal) = admitted {
-            self.acceptor.turn_away(stream, refusal, &mut self.scratch, &mut self.dates);
+            self.acceptor.turn_away(stream, &peer, refusal, &mut self.scratch, &mut self.dates);
             self.mailbox.load().lower();
             return;
         }
@@ -532,8 +536,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         }
     }
 
-    /// Handles the worker's own deadlines: the end of a pause of accepting, a tick, and the end of a
-    /// drain.
+    /// Handles the worker's own deadlines: the ends of a pause of accepting and of a drain, and ticks.
     fn expire(&mut self) {
         if self.acceptor.resume(self.tick) {
             for listener in self.acceptor.listeners() {

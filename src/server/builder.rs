@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::cpus;
 use super::error::{StartError, WORKERS_MAX};
 use super::handle::{ServerHandle, WorkerRef, mark_worker_thread};
-use super::listening::{Balance, ListenSettings, Source, listen_all};
+use super::listening::{Balance, ListenSettings, Place, Source, listen_all};
 use super::sockets::Listener;
 use crate::config::Config;
 use crate::connection_info::Address;
@@ -24,6 +24,8 @@ use crate::reactor::poll::{Reactor, SocketDriver};
 use crate::reactor::socket::Socket;
 use crate::reactor::worker::Worker;
 use crate::stats::Counters;
+#[cfg(feature = "tls")]
+use crate::tls::TlsConfig;
 
 /// The number of the next server of this process. It wraps after 2^32 servers; only then can an old
 /// [`PeerId`](crate::PeerId) identify a connection of a new server.
@@ -68,7 +70,19 @@ impl ServerBuilder {
     /// two servers that start on a path at the same moment, either may lose it to the other.
     #[must_use]
     pub fn bind(mut self, address: impl Into<Address>) -> Self {
-        self.sources.push(Source::Address(address.into()));
+        self.sources.push(Source { place: Place::Address(address.into()), tls: None });
+        self
+    }
+
+    /// [`bind`](Self::bind) for connections with TLS, such as those of `wss://`.
+    ///
+    /// The handshakes of TLS and WebSocket together have [`Config::handshake_timeout`]. A client that
+    /// sends a plain HTTP request gets 400. Above [`Config::connections_max`] there is no 503: the
+    /// connection is closed.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn bind_tls(mut self, address: impl Into<Address>, tls: TlsConfig) -> Self {
+        self.sources.push(Source { place: Place::Address(address.into()), tls: Some(tls) });
         self
     }
 
@@ -80,7 +94,17 @@ impl ServerBuilder {
     /// [`ServerHandle::adopt`].
     #[must_use]
     pub fn listener(mut self, listener: impl Into<Listener>) -> Self {
-        self.sources.push(Source::Listener(Arc::new(listener.into())));
+        let place = Place::Listener(Arc::new(listener.into()));
+        self.sources.push(Source { place, tls: None });
+        self
+    }
+
+    /// [`listener`](Self::listener) for connections with TLS: see [`bind_tls`](Self::bind_tls).
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn listener_tls(mut self, listener: impl Into<Listener>, tls: TlsConfig) -> Self {
+        let place = Place::Listener(Arc::new(listener.into()));
+        self.sources.push(Source { place, tls: Some(tls) });
         self
     }
 

@@ -11,7 +11,7 @@ use mio::Waker;
 
 use super::error::SendError;
 use super::sockets::Stream;
-use crate::connection_info::Address;
+use crate::connection_info::{Address, Origin};
 use crate::fanout::Publication;
 use crate::peer_id::PeerId;
 use crate::protocol::{CloseCode, EncodedMessage, Message};
@@ -19,6 +19,7 @@ use crate::reactor::mailbox::{Command, Refusal, Sender, post_to_all};
 use crate::reactor::slots::Token;
 use crate::reactor::socket::{Socket, address_of};
 use crate::stats::{Counters, Stats};
+use crate::tls::TlsConfig;
 
 /// A handle to a running server, usable from any thread. Clones are handles to the same server.
 /// Dropping them does not stop it.
@@ -332,14 +333,35 @@ impl ServerHandle {
     /// An error of the operating system about the socket, or a [`SendError`] inside an
     /// [`io::Error`]. The connection is dropped in either case.
     pub fn adopt(&self, worker: usize, stream: impl Into<Stream>) -> io::Result<()> {
-        let Stream(socket) = stream.into();
+        self.adopt_with(worker, stream.into(), None)
+    }
+
+    /// [`adopt`](Self::adopt) for a connection that begins with a TLS handshake, of which no byte may
+    /// have been read either.
+    ///
+    /// # Errors
+    ///
+    /// As [`adopt`](Self::adopt).
+    #[cfg(feature = "tls")]
+    pub fn adopt_tls(
+        &self,
+        worker: usize,
+        stream: impl Into<Stream>,
+        tls: &TlsConfig,
+    ) -> io::Result<()> {
+        self.adopt_with(worker, stream.into(), Some(tls.clone()))
+    }
+
+    fn adopt_with(&self, worker: usize, stream: Stream, tls: Option<TlsConfig>) -> io::Result<()> {
+        let Stream(socket) = stream;
         let peer = address_of(&socket.peer_addr()?);
         socket.set_nonblocking(true)?;
         if peer.as_tcp().is_some() {
             socket.set_tcp_nodelay(self.inner.tcp_nodelay)?;
         }
         let worker = &self.inner.workers[worker % self.inner.workers.len()];
-        worker.post(Command::Adopt(Socket::new(socket), peer)).map_err(io::Error::other)
+        let origin = Origin { address: peer, tls };
+        worker.post(Command::Adopt(Socket::new(socket), origin)).map_err(io::Error::other)
     }
 
     /// Stops the server: it accepts no more connections, sends every peer a close frame (1001), and

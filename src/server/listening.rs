@@ -11,10 +11,18 @@ use crate::connection_info::Address;
 use crate::reactor::listener::{Listener, Sharing, bind, listen};
 use crate::reactor::socket::address_of;
 use crate::reactor::unix_listener::{listen_on_name, listen_on_path};
+use crate::tls::TlsConfig;
+
+/// Where connections come from, and the layer under their bytes.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) place: Place,
+    pub(super) tls: Option<TlsConfig>,
+}
 
 /// Where connections come from.
 #[derive(Clone, Debug)]
-pub(super) enum Source {
+pub(super) enum Place {
     /// The server binds it.
     Address(Address),
     /// The program made it. Servers that clones of a builder start share the socket.
@@ -48,13 +56,19 @@ struct Groups {
     groups: Vec<Vec<Listener>>,
     /// The worker that gets the next listener without a group.
     next: usize,
+    /// For the listeners that are pushed next.
+    tls: Option<TlsConfig>,
 }
 
 impl Groups {
     /// Gives a listener to one worker. Several are spread over the workers.
     fn push_sole(&mut self, listener: Listener) {
-        self.groups[self.next].push(listener);
+        self.push(self.next, listener);
         self.next = (self.next + 1) % self.groups.len();
+    }
+
+    fn push(&mut self, worker: usize, listener: Listener) {
+        self.groups[worker].push(listener.with_tls(self.tls.clone()));
     }
 }
 
@@ -73,11 +87,13 @@ pub(super) fn listen_all(
         return Err(StartError::UnixMode(mode));
     }
     let mut resolved = Vec::new();
-    let mut groups = Groups { groups: (0..workers).map(|_| Vec::new()).collect(), next: 0 };
-    for source in sources {
-        let (address, result) = match source {
-            Source::Address(asked) => (asked.clone(), open(asked, &mut groups, settings, config)),
-            Source::Listener(listener) => take_over(listener, &mut groups, config),
+    let groups = (0..workers).map(|_| Vec::new()).collect();
+    let mut groups = Groups { groups, next: 0, tls: None };
+    for Source { place, tls } in sources {
+        groups.tls.clone_from(tls);
+        let (address, result) = match place {
+            Place::Address(asked) => (asked.clone(), open(asked, &mut groups, settings, config)),
+            Place::Listener(listener) => take_over(listener, &mut groups, config),
         };
         resolved.push(result.map_err(|source| StartError::Bind { address, source })?);
     }
@@ -93,7 +109,7 @@ fn open(
 ) -> io::Result<Address> {
     match asked {
         Address::Tcp(address) => {
-            let shared = open_group(*address, &mut groups.groups, settings, config)?;
+            let shared = open_group(*address, groups, settings, config)?;
             return Ok(shared.into());
         }
         Address::Unix(path) => groups.push_sole(listen_on_path(path, settings.unix_mode, config)?),
@@ -109,7 +125,7 @@ fn open(
 /// Creates a listener on a TCP address for every worker.
 fn open_group(
     mut address: SocketAddr,
-    groups: &mut [Vec<Listener>],
+    groups: &mut Groups,
     settings: ListenSettings,
     config: &Config,
 ) -> io::Result<SocketAddr> {
@@ -117,13 +133,14 @@ fn open_group(
         // SO_REUSEPORT would silently share an address in use; an exclusive bind fails.
         drop(bind(address, Sharing::Exclusive)?);
     }
-    for group in groups {
+    for worker in 0..groups.groups.len() {
         let socket = bind(address, Sharing::Shared)?;
         if address.port() == 0 {
             let local = socket.local_addr()?;
             address.set_port(local.as_socket().map_or(0, |local| local.port()));
         }
-        group.push(listen(socket, settings.balance == Balance::LeastConnections, config)?);
+        let is_distributed = settings.balance == Balance::LeastConnections;
+        groups.push(worker, listen(socket, is_distributed, config)?);
     }
     Ok(address)
 }

@@ -27,6 +27,8 @@ pub enum HandshakeFailure {
     Timeout,
     /// The connection did not begin with a valid PROXY header; no answer.
     ProxyHeader,
+    /// The handshake of TLS failed, or the client speaks none: an alert, or 400.
+    Tls,
     /// The client ended or reset the connection before its request was complete. Health checks that
     /// only connect are counted here.
     Disconnected,
@@ -39,7 +41,7 @@ pub enum HandshakeFailure {
 }
 
 /// All of them, in the order of their declaration.
-const ALL: [HandshakeFailure; 12] = [
+const ALL: [HandshakeFailure; 13] = [
     HandshakeFailure::Malformed,
     HandshakeFailure::TooLarge,
     HandshakeFailure::NoUpgrade,
@@ -48,6 +50,7 @@ const ALL: [HandshakeFailure; 12] = [
     HandshakeFailure::HandlerError,
     HandshakeFailure::Timeout,
     HandshakeFailure::ProxyHeader,
+    HandshakeFailure::Tls,
     HandshakeFailure::Disconnected,
     HandshakeFailure::TooManyConnections,
     HandshakeFailure::ShuttingDown,
@@ -67,6 +70,7 @@ impl HandshakeFailure {
             Self::HandlerError => "handler_error",
             Self::Timeout => "timeout",
             Self::ProxyHeader => "proxy_header",
+            Self::Tls => "tls",
             Self::Disconnected => "disconnected",
             Self::TooManyConnections => "too_many_connections",
             Self::ShuttingDown => "shutting_down",

@@ -197,7 +197,7 @@ impl Simulation {
         }
         let id = if is_adopted {
             let id = self.net.kernel().connect(index);
-            self.post(index, Command::Adopt(self.net.stream(id), address(id)));
+            self.post(index, Command::Adopt(self.net.stream(id), address(id).into()));
             id
         } else {
             let kernel = &mut *self.net.kernel();

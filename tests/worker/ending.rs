@@ -250,7 +250,7 @@ fn a_socket_that_is_adopted_during_a_drain_is_answered_503() {
     let last = open(&mut world);
     drain(&mut world);
     let (id, stream) = world.accepted_elsewhere();
-    assert!(world.post(Command::Adopt(stream, crate::kernel::address(id))));
+    assert!(world.post(Command::Adopt(stream, crate::kernel::address(id).into())));
     world.run_until_quiet();
     assert!(has_status(&world.received(id), 503));
     world.finish(last);

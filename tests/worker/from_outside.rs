@@ -196,7 +196,7 @@ fn an_adopted_socket_is_a_connection_like_any_other() {
     let (id, stream) = world.accepted_elsewhere();
     // All bytes of the request may arrive before the socket is adopted.
     world.send(id, &[GOOD_REQUEST, &text("early")].concat());
-    assert!(world.post(Command::Adopt(stream, address(id))));
+    assert!(world.post(Command::Adopt(stream, address(id).into())));
     world.run_until_quiet();
     assert_eq!(world.take_received(id), [GOOD_RESPONSE, &text_reply("early")].concat());
     assert_echoes(&mut world, id);
@@ -209,7 +209,7 @@ fn an_adopted_socket_above_the_limit_is_answered_503() {
     let mut world = World::new(Echo, Config { connections_max: Some(1), ..Config::default() });
     open(&mut world);
     let (id, stream) = world.accepted_elsewhere();
-    assert!(world.post(Command::Adopt(stream, address(id))));
+    assert!(world.post(Command::Adopt(stream, address(id).into())));
     world.run_until_quiet();
     assert!(has_status(&world.received(id), 503));
     assert!(world.is_dropped(id));

@@ -29,3 +29,8 @@ mod handlers;
 mod plain;
 mod log_lines;
 mod stats;
+#[cfg(feature = "tls")]
+#[path = "../support/tls.rs"]
+mod secure;
+#[cfg(feature = "tls")]
+mod tls;
