@@ -16,6 +16,22 @@ const ALPN: &[u8] = b"http/1.1";
 /// share the configuration: [`replace`](Self::replace) changes it for all of them, for instance when a
 /// certificate is renewed.
 ///
+/// ```no_run
+/// use ws_reactor::rustls::ServerConfig;
+/// use ws_reactor::rustls::pki_types::pem::PemObject;
+/// use ws_reactor::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+/// use ws_reactor::{Address, Echo, Server, TlsConfig};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let chain = CertificateDer::pem_file_iter("chain.pem")?.collect::<Result<Vec<_>, _>>()?;
+/// let key = PrivateKeyDer::from_pem_file("key.pem")?;
+/// let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+/// let address: Address = "0.0.0.0:443".parse()?;
+/// let server = Server::builder().bind_tls(address, TlsConfig::new(config)?).start(|_, _| Echo)?;
+/// # Ok(server.join()?)
+/// # }
+/// ```
+///
 /// Two settings are changed. If the program lists no application protocols, `http/1.1` is the only
 /// one. Early data (0-RTT) is off, because an attacker could repeat the requests in it (RFC 8446 8).
 ///
