@@ -487,6 +487,10 @@ impl Simulation {
         if !is_even || self.connections.load(Ordering::Relaxed) != 0 || self.open.get() != 0 {
             return Err(format!("{} handlers' connections are left: {stats:?}", self.open.get()));
         }
+        let outcomes = stats.opened + stats.answered + stats.handshake_failures.total();
+        if stats.accepted != outcomes || stats.backlog_bytes != 0 || stats.paused_peers != 0 {
+            return Err(format!("each connection has one outcome, and leaves no gauge: {stats:?}"));
+        }
         let wheel_and_buffer = 400 * 1024;
         let Held { small, large } = memory::held();
         let most = self.workers.len() as isize * (REST_BYTES_MAX + wheel_and_buffer);
