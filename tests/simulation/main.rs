@@ -17,6 +17,7 @@
 //! - `handler.rs`: the servers' handler; `support/model.rs` and `matcher.rs`: the expected output,
 //!   from the RFC; `watch.rs`: deadlines
 //! - `memory.rs`: the memory of the workers
+//! - `crowd.rs`: workers whose peers publish to topics; `fanout.rs`: who must get which message
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -33,6 +34,8 @@ mod matcher;
 mod watch;
 mod memory;
 mod shrink;
+mod fanout;
+mod crowd;
 
 use std::cell::Cell;
 use std::env;
