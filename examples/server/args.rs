@@ -1,16 +1,20 @@
 //! The command line.
 
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
-use ws_reactor::{Address, Balance, Config, TrustedProxy};
+use ws_reactor::{Address, AddressError, Balance, Config, TrustedProxy};
+
+use crate::tls::Tls;
 
 /// A WebSocket echo server.
 ///
 /// SIGTERM and SIGINT close every connection with 1001; the exit status is 0, even if
 /// --drain-timeout dropped some of them. A second signal ends the server at once, with status 128
-/// plus its number. SIGHUP does nothing, because there is nothing to reload. The status is 1 if the
-/// server fails while it runs, and 2 if an option or address cannot be used.
+/// plus its number. SIGHUP reads the files of --tls-cert and --tls-key again. The status is 1 if the
+/// server fails while it runs, and 2 if an option, file or address cannot be used.
 ///
 /// The log goes to standard error; if its reader does not keep up, lines are dropped and counted.
 /// RUST_LOG=debug also logs refused requests and messages; RUST_LOG=warn logs only warnings and
@@ -19,9 +23,18 @@ use ws_reactor::{Address, Balance, Config, TrustedProxy};
 #[command(version, allow_negative_numbers = true)]
 pub(crate) struct Args {
     /// Address to listen on, as IP:PORT, unix:PATH or unix-abstract:NAME; repeat for more. Port 0
-    /// takes a free one
+    /// takes a free one. plain:IP:PORT has no TLS beside others with --tls-cert
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
-    pub(crate) addr: Vec<Address>,
+    pub(crate) addr: Vec<Listen>,
+
+    /// Certificate for TLS (wss://) on every TCP address: a file with PEM, the server's own first and
+    /// then those that lead to the root. SIGHUP reads both files again, for new connections
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The private key of --tls-cert: a file with PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 
     /// Permissions of the files of Unix sockets, in octal [default: those that the umask leaves]
     #[arg(long, value_name = "MODE", value_parser = octal)]
@@ -121,7 +134,33 @@ pub(crate) struct Args {
     pub(crate) stats: Option<Duration>,
 }
 
+/// An address to listen on.
+#[derive(Clone, Debug)]
+pub(crate) struct Listen {
+    pub(crate) address: Address,
+    /// Without TLS, also with a certificate.
+    pub(crate) is_plain: bool,
+}
+
+impl FromStr for Listen {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let plain = text.strip_prefix("plain:");
+        let address: Address = plain.unwrap_or(text).parse()?;
+        Ok(Self { is_plain: plain.is_some() || address.as_tcp().is_none(), address })
+    }
+}
+
 impl Args {
+    /// The certificate and key, if there are any. The error names the option and the problem.
+    pub(crate) fn tls(&self) -> Result<Option<Tls>, String> {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Tls::load(certificate, key).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// The server's settings.
     pub(crate) fn config(&self) -> Config {
         Config {

@@ -13,6 +13,11 @@ mod health;
 mod log_queue;
 mod report;
 mod signals;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 
 use std::error::Error;
 use std::io;
@@ -27,6 +32,7 @@ use handlers::{Broadcast, LoggedEcho, PrefixedEcho};
 use health::Readiness;
 use log_queue::LogQueue;
 use signals::{Signals, Stop};
+use tls::Tls;
 
 /// An option or the environment is invalid, so a restart alone does not help.
 const EXIT_USAGE: u8 = 2;
@@ -61,12 +67,16 @@ fn main() -> ExitCode {
 /// Runs the server until it has stopped.
 fn run(args: &Args, signals: Signals, log: &LogQueue) -> ExitCode {
     log.install();
+    let tls = match args.tls() {
+        Ok(tls) => tls,
+        Err(error) => return usage(&error, log),
+    };
     let readiness = Readiness::default();
     let admin = match start_admin(args, &readiness) {
         Ok(admin) => admin,
         Err(error) => return usage(&error, log),
     };
-    let server = match start(args, &readiness) {
+    let server = match start(args, tls.as_ref(), &readiness) {
         Ok(server) => server,
         Err(error) => return usage(&with_cause(&error), log),
     };
@@ -74,6 +84,7 @@ fn run(args: &Args, signals: Signals, log: &LogQueue) -> ExitCode {
         admin.observe(&server);
     }
     readiness.set_ready();
+    let signals = signals.with_reload(tls);
     let served = serve(args, &server, admin.as_ref(), signals, &readiness, log);
     // After the last connection of the other, so that its drain can be watched.
     if let Some(admin) = admin {
@@ -127,7 +138,9 @@ fn serve(
 fn start_admin(args: &Args, readiness: &Readiness) -> Result<Option<Admin>, String> {
     let Some(address) = &args.admin else { return Ok(None) };
     // With --share-port both would share the port, and each would get a part of the requests.
-    if args.addr.contains(address) && address.as_tcp().is_none_or(|tcp| tcp.port() != 0) {
+    if args.addr.iter().any(|it| it.address == *address)
+        && address.as_tcp().is_none_or(|tcp| tcp.port() != 0)
+    {
         return Err(format!("--admin {address}: this is an --addr too; choose another port"));
     }
     let admin = Admin::start(address.clone(), args.unix_mode, readiness.clone());
@@ -136,7 +149,11 @@ fn start_admin(args: &Args, readiness: &Readiness) -> Result<Option<Admin>, Stri
         .map_err(|error| format!("--admin: {}; choose another address", with_cause(&error)))
 }
 
-fn start(args: &Args, readiness: &Readiness) -> Result<ServerHandle, StartError> {
+fn start(
+    args: &Args,
+    tls: Option<&Tls>,
+    readiness: &Readiness,
+) -> Result<ServerHandle, StartError> {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         log::warn!("cannot raise the limit of file descriptors: {error}");
     }
@@ -145,8 +162,12 @@ fn start(args: &Args, readiness: &Readiness) -> Result<ServerHandle, StartError>
         .share_port(args.share_port)
         .balance(args.balance)
         .pin_cpus(args.pin_cpus);
-    for address in &args.addr {
-        builder = builder.bind(address.clone());
+    for listen in &args.addr {
+        let address = listen.address.clone();
+        builder = match tls {
+            Some(tls) if !listen.is_plain => tls.bind(builder, address),
+            _ => builder.bind(address),
+        };
     }
     if let Some(mode) = args.unix_mode {
         builder = builder.unix_mode(mode);

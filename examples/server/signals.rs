@@ -10,6 +10,7 @@ use ws_reactor::ServerHandle;
 use crate::blocked_signals;
 use crate::health::Readiness;
 use crate::log_queue::LogQueue;
+use crate::tls::Tls;
 
 /// The signals that the server handles.
 const HANDLED: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
@@ -51,12 +52,19 @@ impl Stop {
 /// The blocked signals, which the `signals` thread waits for.
 pub(crate) struct Signals {
     blocked: SigSet,
+    /// The files that SIGHUP reads again.
+    tls: Option<Tls>,
 }
 
 impl Signals {
     /// Blocks the handled signals in this thread, and in the threads that it starts later.
     pub(crate) fn block() -> io::Result<Self> {
-        Ok(Self { blocked: blocked_signals::block(&HANDLED)? })
+        Ok(Self { blocked: blocked_signals::block(&HANDLED)?, tls: None })
+    }
+
+    /// Sets the files that SIGHUP reads again.
+    pub(crate) fn with_reload(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Starts a thread that stops the server at the first SIGTERM or SIGINT, and exits at the second.
@@ -88,11 +96,19 @@ impl Signals {
         thread::Builder::new().name("signals".to_owned()).spawn(watch).map(drop)
     }
 
+    fn reload(&self) {
+        match self.tls.as_ref().map(Tls::reload) {
+            None => log::info!("SIGHUP: there is no configuration to reload"),
+            Some(Ok(())) => log::info!("SIGHUP: new connections get the certificate as it is now"),
+            Some(Err(error)) => log::error!("SIGHUP: the earlier certificate stays: {error}"),
+        }
+    }
+
     /// The next signal that asks the server to stop.
     fn wait_for_stop(&self) -> Option<Signal> {
         loop {
             match self.blocked.wait() {
-                Ok(Signal::SIGHUP) => log::info!("SIGHUP: there is no configuration to reload"),
+                Ok(Signal::SIGHUP) => self.reload(),
                 Ok(signal) => return Some(signal),
                 Err(error) => {
                     log::error!("cannot wait for signals: {error}");
