@@ -144,6 +144,35 @@ pub struct Config {
     /// by the file descriptors of the process.
     pub connections_max: Option<usize>,
 
+    /// Open connections of an IP address, of all workers together; more are answered 429. Default: no
+    /// limit.
+    ///
+    /// The address is that of [`ConnectionInfo::peer_address`]: a connection counts when it is accepted;
+    /// with `proxy_protocol` behind the PROXY header; and from a trusted proxy behind the request, where
+    /// the proxy's own requests, which name no client, do not count. Clients of Unix sockets have no IP
+    /// address and no limit.
+    ///
+    /// [`ConnectionInfo::peer_address`]: crate::ConnectionInfo::peer_address
+    pub connections_per_ip_max: Option<u32>,
+
+    /// Connections that an IP address may begin in a second; more are answered 429. Default: no limit.
+    ///
+    /// After a pause an address may begin as many at once, and then regains one in each part of a
+    /// second. They count as those of `connections_per_ip_max` do.
+    pub handshakes_per_ip_rate: Option<u32>,
+
+    /// The first bits of an IPv6 address that the limits for an address see, from 1 to 128. Default 64,
+    /// since a client usually has such a network to itself.
+    pub ipv6_prefix_bits: u8,
+
+    /// Addresses that the limits for an address are kept for, about 100 bytes each while they have
+    /// connections or have had one in the last second. Default 65 536.
+    ///
+    /// With more, the connections of further addresses are admitted without these limits, since a
+    /// flood of addresses must not keep the others out; `connections_max` still holds.
+    /// [`Stats::uncounted_ips`](crate::Stats::uncounted_ips) counts them.
+    pub limited_ips_max: usize,
+
     /// Connections that the kernel queues for each listener until they are accepted, capped at
     /// `net.core.somaxconn`. Default 4096.
     pub listen_backlog: u32,
@@ -198,6 +227,10 @@ impl Default for Config {
             topic_bytes_max: 255,
             topics_per_peer_max: 128,
             connections_max: None,
+            connections_per_ip_max: None,
+            handshakes_per_ip_rate: None,
+            ipv6_prefix_bits: 64,
+            limited_ips_max: 65_536,
             listen_backlog: 4096,
             tcp_nodelay: true,
             mailbox_bytes_max: 4 * 1024 * 1024,
@@ -238,12 +271,18 @@ impl Config {
             ("listen_backlog", self.listen_backlog as usize),
             ("mailbox_bytes_max", self.mailbox_bytes_max),
             ("connections_max", self.connections_max.unwrap_or(1)),
+            ("connections_per_ip_max", self.connections_per_ip_max.unwrap_or(1) as usize),
+            ("handshakes_per_ip_rate", self.handshakes_per_ip_rate.unwrap_or(1) as usize),
+            ("limited_ips_max", self.limited_ips_max),
         ];
         if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(ConfigError::Zero(name));
         }
         if self.request_bytes_max < REQUEST_BYTES_MIN {
             return Err(ConfigError::RequestBytesTooFew);
+        }
+        if !(1..=128).contains(&self.ipv6_prefix_bits) {
+            return Err(ConfigError::OutOfRange("ipv6_prefix_bits", 1, 128));
         }
         if !is_token(self.client_ip_header.as_bytes()) {
             return Err(ConfigError::ClientIpHeader);
@@ -369,6 +408,9 @@ mod tests {
             with(|c| c.connections_max = Some(0)),
             Err(ConfigError::Zero("connections_max"))
         );
+        let prefix_error = ConfigError::OutOfRange("ipv6_prefix_bits", 1, 128);
+        assert_eq!(with(|c| c.ipv6_prefix_bits = 0), Err(prefix_error));
+        assert_eq!(with(|c| c.ipv6_prefix_bits = 129), Err(prefix_error));
         assert_eq!(with(|c| c.client_ip_header.clear()), Err(ConfigError::ClientIpHeader));
         assert_eq!(with(|c| c.client_ip_header.push(':')), Err(ConfigError::ClientIpHeader));
         assert_eq!(with(|c| c.request_bytes_max = 1), Err(ConfigError::RequestBytesTooFew));

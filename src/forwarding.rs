@@ -121,6 +121,11 @@ impl fmt::Display for TrustedProxyError {
 
 impl std::error::Error for TrustedProxyError {}
 
+/// Whether an address is that of a trusted proxy.
+pub(crate) fn is_trusted(address: &Address, trusted: &[TrustedProxy]) -> bool {
+    trusted.iter().any(|proxy| proxy.contains(address))
+}
+
 /// The client of a request from `peer`, according to the values of its forwarding header in their
 /// order. `None` if `peer` is not a trusted proxy.
 ///
@@ -134,8 +139,7 @@ pub(crate) fn client<'v>(
     values: impl DoubleEndedIterator<Item = &'v [u8]>,
     trusted: &[TrustedProxy],
 ) -> Option<Address> {
-    let is_trusted = |address: &Address| trusted.iter().any(|proxy| proxy.contains(address));
-    if !is_trusted(peer) {
+    if !is_trusted(peer, trusted) {
         return None;
     }
     let is_forwarded = header.eq_ignore_ascii_case("forwarded");
@@ -148,7 +152,7 @@ pub(crate) fn client<'v>(
         for element in elements.into_iter().rev() {
             let Some(address) = element else { return Some(client) };
             client = address.into();
-            if !is_trusted(&client) {
+            if !is_trusted(&client, trusted) {
                 return Some(client);
             }
         }

@@ -142,6 +142,7 @@ mod forwarding;
 mod config;
 mod stats;
 mod peer_id;
+mod address_limits;
 mod open_peers;
 mod peer_deadlines;
 mod fanout;
@@ -187,6 +188,7 @@ pub struct Readme;
 /// For tests of a whole worker over scripted sockets. Not part of the public interface.
 #[doc(hidden)]
 pub mod internal {
+    pub use crate::address_limits::AddressTable;
     pub use crate::conn::transport::{Readiness, SendProgress, Transport};
     pub use crate::connection_info::{Endpoint, Origin};
     pub use crate::fanout::Publication;

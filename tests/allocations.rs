@@ -153,6 +153,7 @@ fn an_echo_allocates_nothing() {
     let context = WorkerContext {
         config: Arc::new(Config::default()),
         counters: Arc::default(),
+        address_table: None,
         connections: Arc::default(),
         server: 0,
         index: 0,

@@ -314,6 +314,8 @@ fn a_wrong_command_line_exits_with_2() {
         ("server", "--handshake-timeout 0", "--handshake-timeout"),
         ("server", "--idle-timeout soon", "--idle-timeout"),
         ("server", "--trust-proxy 10.0.0.1/8", "the network is 10.0.0.0/8"),
+        ("server", "--connections-per-ip 0", "must be more than zero"),
+        ("server", "--handshakes-per-ip 5000000000", "--handshakes-per-ip"),
         ("server", "--trust-proxy proxy", "such as 10.0.0.0/8"),
         ("server", "--trust-proxy ::1/129", "--trust-proxy"),
         ("server", "--trust-proxy unix --client-ip-header a:b", "--client-ip-header"),

@@ -450,3 +450,27 @@ fn connections_beyond_the_limit_are_answered_503_until_one_ends() {
     let stats = stop(&server);
     assert_eq!((stats.turned_away, stats.accepted, stats.opened), (1, 4, 3));
 }
+
+#[test]
+fn the_connections_of_an_address_are_counted_over_all_workers() {
+    const MAX: u32 = 5;
+    let config = Config { connections_per_ip_max: Some(MAX), ..Config::default() };
+    let server = serve_with(config, 4, || Echo);
+    let mut clients: Vec<_> = (0..MAX).map(|_| connect(address(&server))).collect();
+    for _ in 0..20 {
+        let refusal = read_all(&mut dial(address(&server)));
+        assert!(refusal.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{refusal}");
+    }
+    for _ in 0..20 {
+        close(clients.remove(0));
+        wait_until("the others are left", || {
+            let stats = server.stats();
+            stats.accepted - stats.ended == u64::from(MAX - 1)
+        });
+        clients.push(connect(address(&server)));
+        let refusal = read_all(&mut dial(address(&server)));
+        assert!(refusal.starts_with("HTTP/1.1 429 "), "{refusal}");
+    }
+    drop(clients);
+    assert_eq!(stop(&server).turned_away, 40);
+}

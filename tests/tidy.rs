@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 11] = [
     &["connection_info"],
     &["forwarding"],
     &["config", "stats", "peer_id"],
-    &["open_peers", "peer_deadlines", "fanout"],
+    &["address_limits", "open_peers", "peer_deadlines", "fanout"],
     &["context"],
     &["peer"],
     &["handler"],

@@ -74,6 +74,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = positive)]
     connections_max: Option<usize>,
 
+    /// Open connections of an IP address, or of a /64 of IPv6; more are answered 429 [default: no
+    /// limit]
+    #[arg(long, value_name = "N", value_parser = positive_u32)]
+    connections_per_ip: Option<u32>,
+
+    /// Connections that an IP address, or a /64 of IPv6, may begin in a second; more are answered 429
+    /// [default: no limit]
+    #[arg(long, value_name = "N", value_parser = positive_u32)]
+    handshakes_per_ip: Option<u32>,
+
     /// Time from accept to the end of the request
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
     handshake_timeout: Duration,
@@ -166,6 +176,8 @@ impl Args {
         Config {
             message_bytes_max: self.message_max,
             connections_max: self.connections_max,
+            connections_per_ip_max: self.connections_per_ip,
+            handshakes_per_ip_rate: self.handshakes_per_ip,
             handshake_timeout: self.handshake_timeout,
             proxy_protocol: self.proxy_protocol,
             trusted_proxies: self.trust_proxy.clone(),
@@ -200,6 +212,10 @@ fn octal(text: &str) -> Result<u32, &'static str> {
 fn positive(text: &str) -> Result<usize, &'static str> {
     let number: usize = text.parse().map_err(|_| "not a whole number")?;
     if number == 0 { Err("must be more than zero") } else { Ok(number) }
+}
+
+fn positive_u32(text: &str) -> Result<u32, &'static str> {
+    u32::try_from(positive(text)?).map_err(|_| "is too large")
 }
 
 fn micros(text: &str) -> Result<Duration, &'static str> {

@@ -23,6 +23,7 @@ use super::turn::{Flow, Outcome, TurnContext};
 use super::wire::{Input, Wire};
 use crate::config::Config;
 use crate::connection_info::{Address, Origin};
+use crate::forwarding;
 use crate::handler::{CloseCause, CloseEvent, Handler};
 use crate::protocol::{CloseCode, CloseFrame, HEADROOM_BYTES, Response, Window};
 use crate::stats::handshake_failures::HandshakeFailure;
@@ -163,14 +164,7 @@ impl<T: Transport, H: Handler> Connection<T, H> {
             Phase::Preface(preface) => match preface.receive(&scratch[HEADROOM_BYTES..][..len]) {
                 Ok(None) => Ok(()),
                 Ok(Some((peer, consumed))) => {
-                    let tls = preface.take_tls();
-                    self.phase = Phase::Handshake(Box::new(Opening::new(peer)));
-                    let read = &mut scratch[..HEADROOM_BYTES + len];
-                    if let Some(config) = tls {
-                        self.wire.start_tls(&config, &read[HEADROOM_BYTES + consumed..]);
-                        return Ok(());
-                    }
-                    self.receive_request(read, consumed, turn)
+                    self.end_preface(peer, &mut scratch[..HEADROOM_BYTES + len], consumed, turn)
                 }
                 Err(error) => {
                     preface.warn(error, turn.throttles, turn.now);
@@ -183,6 +177,36 @@ impl<T: Transport, H: Handler> Connection<T, H> {
             }
             Phase::Lingering(_) => Ok(()),
         }
+    }
+
+    /// The PROXY header is complete: the rest of the read belongs to the request, or to TLS.
+    fn end_preface(
+        &mut self,
+        peer: Address,
+        read: &mut [u8],
+        consumed: usize,
+        turn: &mut TurnContext<'_, H>,
+    ) -> Result<(), CloseCause> {
+        let Phase::Preface(preface) = &mut self.phase else { return Ok(()) };
+        let tls = preface.take_tls();
+        let rest = &read[HEADROOM_BYTES + consumed..];
+        let is_proxy = forwarding::is_trusted(&peer, &turn.config.trusted_proxies);
+        let is_refused = !is_proxy && turn.take_place(&peer).is_err();
+        let mut opening = Opening::new(peer);
+        if is_refused {
+            opening.refuse_address(rest, turn);
+            if tls.is_some() {
+                // An answer would cost a handshake of TLS.
+                return Err(self.drop_silently());
+            }
+            return self.linger_after_response(turn);
+        }
+        self.phase = Phase::Handshake(Box::new(opening));
+        if let Some(config) = tls {
+            self.wire.start_tls(&config, rest);
+            return Ok(());
+        }
+        self.receive_request(read, consumed, turn)
     }
 
     /// Takes the bytes of a read, without the first `skipped` ones, as a part of the request.

@@ -76,6 +76,16 @@ impl Opening {
         Some((HandshakeOutcome::Responded, consumed))
     }
 
+    /// Answers a client whose address has too many connections or handshakes. `input` may begin with
+    /// its request.
+    pub(super) fn refuse_address<H>(&mut self, input: &[u8], turn: &mut TurnContext<'_, H>) {
+        // Shows whether the response may have a body.
+        let _ = self.reader.read(input, turn.config.request_bytes_max);
+        turn.counters.refused.add(1);
+        turn.counters.handshake_failures.count(HandshakeFailure::AddressLimit);
+        self.write_response(&address_limit_response(), turn);
+    }
+
     /// Puts a response into the workspace, without its body if the request is a HEAD.
     pub(super) fn write_response<H>(&self, response: &Response, turn: &mut TurnContext<'_, H>) {
         let date = turn.dates.now();
@@ -85,6 +95,11 @@ impl Opening {
             response.write(date, &mut turn.workspace.out);
         }
     }
+}
+
+/// The response to a client whose address has too many connections or handshakes (RFC 6585 4).
+fn address_limit_response() -> Response {
+    Response::text(429, "too many connections from this address")
 }
 
 /// The client that a trusted proxy names in a request.
@@ -111,6 +126,11 @@ fn judge<H: Handler>(
     };
     if let Some(client) = forwarded_client(&request, peer, turn.config) {
         *peer = client;
+        if !forwarding::is_trusted(peer, &turn.config.trusted_proxies)
+            && turn.take_place(peer).is_err()
+        {
+            return Answer::Refuse(address_limit_response(), HandshakeFailure::AddressLimit);
+        }
     }
     let info = ConnectionInfo::new(peer, endpoint);
     let failed = || {

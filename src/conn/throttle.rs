@@ -22,6 +22,10 @@ pub(crate) struct Throttles {
     pub(crate) overflows: Throttle,
     /// A connection did not begin with a valid PROXY header.
     pub(crate) prefaces: Throttle,
+    /// An address has too many connections or handshakes.
+    pub(crate) address_limits: Throttle,
+    /// The table of addresses is full.
+    pub(crate) address_table: Throttle,
     /// `accept` failed because file descriptors or memory ran out.
     pub(crate) accept_errors: Throttle,
     /// `connections_max` is reached.

@@ -6,7 +6,9 @@ use super::date::Dates;
 use super::guard::{Guard, Subject};
 use super::throttle::Throttles;
 use super::tick::Tick;
+use crate::address_limits::{AddressPlaces, AddressRefused};
 use crate::config::Config;
+use crate::connection_info::Address;
 use crate::fanout::Fanout;
 use crate::open_peers::OpenPeers;
 use crate::peer::{SendState, TurnCounts};
@@ -28,6 +30,8 @@ pub(crate) struct TurnContext<'t, H> {
     pub(crate) fanout: &'t mut Fanout,
     /// The deadlines that callbacks have set.
     pub(crate) deadlines: &'t mut PeerDeadlines,
+    /// The places of the addresses.
+    pub(crate) places: &'t mut AddressPlaces,
     pub(crate) config: &'t Config,
     pub(crate) counters: &'t Counters,
     pub(crate) throttles: &'t Throttles,
@@ -101,7 +105,46 @@ pub(crate) struct Flow {
     pub(crate) is_paused: bool,
 }
 
+/// Takes a place for a connection whose client's address is known now. Tells the operator what the
+/// limits of an address do.
+pub(crate) fn take_place(
+    places: &mut AddressPlaces,
+    slot: u32,
+    client: &Address,
+    times: (Instant, Tick),
+    counters: &Counters,
+    throttles: &Throttles,
+) -> Result<(), AddressRefused> {
+    let (instant, now) = times;
+    let result = places.take(slot, client, instant);
+    let throttle = match result {
+        Ok(true) => return Ok(()),
+        Ok(false) => {
+            counters.uncounted_ips.add(1);
+            &throttles.address_table
+        }
+        Err(AddressRefused) => &throttles.address_limits,
+    };
+    if let Some(suppressed) = throttle.admit(now) {
+        match result {
+            Ok(_) => log::warn!(
+                "too many addresses for limited_ips_max: {client} has no limits{suppressed}"
+            ),
+            Err(AddressRefused) => log::warn!(
+                "{client} is answered 429: its address has too many connections or handshakes{suppressed}"
+            ),
+        }
+    }
+    result.map(|_| ())
+}
+
 impl<'t, H> TurnContext<'t, H> {
+    /// Takes a place for this connection: see [`take_place`].
+    pub(super) fn take_place(&mut self, client: &Address) -> Result<(), AddressRefused> {
+        let times = (self.instant, self.now);
+        take_place(self.places, self.id.slot, client, times, self.counters, self.throttles)
+    }
+
     /// The report of a panic in a callback of this turn.
     #[inline]
     pub(super) const fn guard(&self) -> Guard<'t> {

@@ -6,16 +6,19 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::context::WorkerContext;
 use super::driver::Driver;
 use super::slots::Token;
+use crate::address_limits::{AddressPlaces, AddressRefused};
 use crate::conn::date::Dates;
 use crate::conn::throttle::{Throttle, Throttles};
 use crate::conn::tick::Tick;
 use crate::conn::transport::Transport;
-use crate::connection_info::Origin;
+use crate::conn::turn::take_place;
+use crate::connection_info::{Address, Origin};
+use crate::forwarding;
 use crate::protocol::{HeadReader, Response, proxy};
 use crate::stats::handshake_failures::HandshakeFailure;
 
@@ -27,6 +30,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Acceptor<D> {
     driver: D,
     context: WorkerContext,
+    places: AddressPlaces,
     state: State,
     /// A warning about accepting has been logged, and no connection has been admitted since.
     has_warned: bool,
@@ -69,11 +73,19 @@ pub(super) enum Refusal {
     ShuttingDown,
     /// The socket cannot be registered with epoll.
     NoResources,
+    /// The client's address has too many connections or handshakes.
+    AddressLimit,
 }
 
 impl<D: Driver> Acceptor<D> {
-    pub(super) const fn new(driver: D, context: WorkerContext) -> Self {
-        Self { driver, context, state: State::Accepting, has_warned: false }
+    pub(super) fn new(driver: D, context: WorkerContext) -> Self {
+        let places = AddressPlaces::new(context.address_table.clone());
+        Self { driver, context, places, state: State::Accepting, has_warned: false }
+    }
+
+    /// The places that the worker's connections have taken of those of their addresses.
+    pub(super) const fn places(&mut self) -> &mut AddressPlaces {
+        &mut self.places
     }
 
     /// Wakes another worker of the same server.
@@ -137,9 +149,10 @@ impl<D: Driver> Acceptor<D> {
         stream: &mut D::Stream,
         peer: &Origin,
         token: Token,
-        now: Tick,
+        times: (Instant, Tick),
         throttles: &Throttles,
     ) -> Result<(), Refusal> {
+        let (_, now) = times;
         let others = self.context.count_accepted();
         if self.context.config.connections_max.is_some_and(|max| others >= max) {
             self.warn(
@@ -160,10 +173,28 @@ impl<D: Driver> Acceptor<D> {
             );
             return Err(Refusal::NoResources);
         }
+        self.take_place(&peer.address, token, times, throttles)?;
         if std::mem::take(&mut self.has_warned) {
             log::info!("worker {} accepts connections again", self.context.index);
         }
         Ok(())
+    }
+
+    /// Takes a place for an admitted connection, unless the address of its client is known only after
+    /// a header.
+    fn take_place(
+        &mut self,
+        peer: &Address,
+        token: Token,
+        times: (Instant, Tick),
+        throttles: &Throttles,
+    ) -> Result<(), Refusal> {
+        let WorkerContext { config, counters, .. } = &self.context;
+        if config.proxy_protocol || forwarding::is_trusted(peer, &config.trusted_proxies) {
+            return Ok(());
+        }
+        take_place(&mut self.places, token.index, peer, times, counters, throttles)
+            .map_err(|AddressRefused| Refusal::AddressLimit)
     }
 
     /// Warns of a problem with accepting, as often as `throttle` allows.
@@ -178,7 +209,7 @@ impl<D: Driver> Acceptor<D> {
         }
     }
 
-    /// Answers 503 and drops the socket. Where a PROXY header must precede everything, there is no
+    /// Answers 503 or 429, and drops the socket. Where a PROXY header must precede everything, there is no
     /// answer unless it has arrived. With TLS there is no answer either: it would cost a handshake.
     ///
     /// It does not wait for the client: bytes that cannot be read or written at once are lost. A
@@ -199,7 +230,7 @@ impl<D: Driver> Acceptor<D> {
         if let Some(request) = request.filter(|_| peer.tls.is_none()) {
             let mut reader = HeadReader::default();
             let _ = reader.read(request, self.context.config.request_bytes_max);
-            let response = Response::text(503, refusal.text());
+            let response = Response::text(refusal.status(), refusal.text());
             let mut out = Vec::new();
             if reader.is_head_request() {
                 response.write_head(dates.now(), &mut out);
@@ -213,6 +244,12 @@ impl<D: Driver> Acceptor<D> {
         let _ = stream.read(scratch);
         self.context.counters.turned_away.add(1);
         self.context.counters.handshake_failures.count(refusal.into());
+        self.context.count_ended();
+    }
+
+    /// Counts the end of an admitted connection, and returns its place.
+    pub(super) fn count_ended(&mut self, token: Token, now: Instant) {
+        self.places.release(token.index, now);
         self.context.count_ended();
     }
 
@@ -259,6 +296,15 @@ impl Refusal {
             Self::TooManyConnections => "too many connections",
             Self::ShuttingDown => "the server is shutting down",
             Self::NoResources => "no resources",
+            Self::AddressLimit => "too many connections from this address",
+        }
+    }
+
+    /// The status of the response (RFC 6585 4).
+    const fn status(self) -> u16 {
+        match self {
+            Self::AddressLimit => 429,
+            Self::TooManyConnections | Self::ShuttingDown | Self::NoResources => 503,
         }
     }
 }
@@ -269,6 +315,7 @@ impl From<Refusal> for HandshakeFailure {
             Refusal::TooManyConnections => Self::TooManyConnections,
             Refusal::ShuttingDown => Self::ShuttingDown,
             Refusal::NoResources => Self::NoResources,
+            Refusal::AddressLimit => Self::AddressLimit,
         }
     }
 }

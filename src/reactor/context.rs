@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+use crate::address_limits::AddressTable;
 use crate::config::Config;
 use crate::protocol::Workspace;
 use crate::stats::Counters;
@@ -15,6 +16,8 @@ pub struct WorkerContext {
     pub config: Arc<Config>,
     /// This worker's counters.
     pub counters: Arc<Counters>,
+    /// The connections of each address, for all workers, if they are limited.
+    pub address_table: Option<Arc<AddressTable>>,
     /// The connections of all workers. Changed only when a connection is accepted or ends.
     pub connections: Arc<AtomicUsize>,
     /// The server's number, unique within the process.

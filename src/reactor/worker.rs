@@ -346,6 +346,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
             workspace: &mut self.workspace,
             fanout: &mut self.fanout,
             deadlines: &mut self.deadlines,
+            places: self.acceptor.places(),
             config: &self.context.config,
             counters: &self.context.counters,
             throttles: &self.throttles,
@@ -396,8 +397,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         self.runnable.push(listener);
     }
 
-    /// Takes over a connection of `listener`, or hands it to a worker with fewer connections if the
-    /// kernel does not distribute them.
+    /// Takes over a connection, or hands it to a worker with fewer if the kernel distributes none.
     fn place(&mut self, listener: Token, stream: D::Stream, peer: Origin) {
         let own = self.mailbox.load();
         let kept = match self.acceptor.distributes(listener) {
@@ -413,8 +413,8 @@ impl<D: Driver, H: Handler> Worker<D, H> {
     /// Takes over a socket that the load of this worker counts, or answers it 503.
     fn admit(&mut self, mut stream: D::Stream, peer: Origin) {
         let token = self.slots.next_token();
-        let admitted = self.acceptor.admit(&mut stream, &peer, token, self.tick, &self.throttles);
-        if let Err(refusal) = admitted {
+        let at = (self.now, self.tick);
+        if let Err(refusal) = self.acceptor.admit(&mut stream, &peer, token, at, &self.throttles) {
             self.acceptor.turn_away(stream, &peer, refusal, &mut self.scratch, &mut self.dates);
             self.mailbox.load().lower();
             return;
@@ -431,7 +431,7 @@ impl<D: Driver, H: Handler> Worker<D, H> {
         let connection = self.slots.remove(token);
         debug_assert!(connection.is_some(), "a connection is removed once, after its own turn");
         self.mailbox.load().lower();
-        self.context.count_ended();
+        self.acceptor.count_ended(token, self.now);
     }
 
     /// Carries out commands of other threads.

@@ -14,6 +14,7 @@ use super::error::{StartError, WORKERS_MAX};
 use super::handle::{ServerHandle, WorkerRef, mark_worker_thread};
 use super::listening::{Balance, ListenSettings, Place, Source, listen_all};
 use super::sockets::Listener;
+use crate::address_limits::AddressTable;
 use crate::config::Config;
 use crate::connection_info::Address;
 use crate::handler::Handler;
@@ -178,6 +179,7 @@ impl ServerBuilder {
             if self.pin_cpus { cpus::allowed().map_err(StartError::Worker)? } else { Vec::new() };
         let mut cpus = cpus.into_iter().cycle();
         let connections = Arc::new(AtomicUsize::new(0));
+        let address_table = AddressTable::new(&config);
         let number = NEXT_SERVER.fetch_add(1, Ordering::Relaxed);
         let (senders, mailboxes): (Vec<_>, Vec<_>) =
             groups.iter().map(|_| mailbox(config.mailbox_bytes_max)).unzip();
@@ -187,6 +189,7 @@ impl ServerBuilder {
             let context = WorkerContext {
                 config: Arc::clone(&config),
                 counters: Arc::new(Counters::default()),
+                address_table: address_table.clone(),
                 connections: Arc::clone(&connections),
                 server: number,
                 index,

@@ -34,6 +34,9 @@ pub enum HandshakeFailure {
     Disconnected,
     /// [`connections_max`](crate::Config::connections_max) is reached: 503.
     TooManyConnections,
+    /// The client's address has too many connections or handshakes: 429. See
+    /// [`connections_per_ip_max`](crate::Config::connections_per_ip_max).
+    AddressLimit,
     /// The server is shutting down: 503.
     ShuttingDown,
     /// The socket could not be registered with epoll: 503.
@@ -41,7 +44,7 @@ pub enum HandshakeFailure {
 }
 
 /// All of them, in the order of their declaration.
-const ALL: [HandshakeFailure; 13] = [
+const ALL: [HandshakeFailure; 14] = [
     HandshakeFailure::Malformed,
     HandshakeFailure::TooLarge,
     HandshakeFailure::NoUpgrade,
@@ -53,6 +56,7 @@ const ALL: [HandshakeFailure; 13] = [
     HandshakeFailure::Tls,
     HandshakeFailure::Disconnected,
     HandshakeFailure::TooManyConnections,
+    HandshakeFailure::AddressLimit,
     HandshakeFailure::ShuttingDown,
     HandshakeFailure::NoResources,
 ];
@@ -73,6 +77,7 @@ impl HandshakeFailure {
             Self::Tls => "tls",
             Self::Disconnected => "disconnected",
             Self::TooManyConnections => "too_many_connections",
+            Self::AddressLimit => "address_limit",
             Self::ShuttingDown => "shutting_down",
             Self::NoResources => "no_resources",
         }

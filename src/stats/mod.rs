@@ -114,9 +114,13 @@ counters! {
     accepted: Counter "connections_accepted" "Connections accepted",
     /// Connections ended, for any reason.
     ended: Counter "connections_ended" "Connections ended, for any reason",
-    /// Connections turned away at once, with 503, because of `connections_max`, a shutdown, or lack
-    /// of resources.
-    turned_away: Counter "connections_turned_away" "Connections answered 503 at once",
+    /// Connections turned away at once: with 503 because of `connections_max`, a shutdown, or lack
+    /// of resources, and with 429 because of their address.
+    turned_away: Counter "connections_turned_away" "Connections answered 503 or 429 at once",
+    /// Connections admitted without the limits for each address, since the table was full: see
+    /// [`limited_ips_max`](crate::Config::limited_ips_max).
+    uncounted_ips: Counter "address_table_full"
+        "Connections admitted without limits for their address",
     /// Requests refused, by the protocol or by the handler.
     refused: Counter "requests_refused" "Requests refused, by the protocol or by the handler",
     /// Requests answered with plain HTTP.

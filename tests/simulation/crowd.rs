@@ -266,6 +266,7 @@ impl Crowd {
             let context = WorkerContext {
                 config: Arc::new(config.clone()),
                 counters: Arc::clone(&counters),
+                address_table: None,
                 connections: Arc::clone(&connections),
                 server: 0,
                 index: index as u32,

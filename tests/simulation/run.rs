@@ -121,6 +121,7 @@ impl Simulation {
             let shared = WorkerContext {
                 config: Arc::clone(&config),
                 counters: Arc::clone(&counters),
+                address_table: None,
                 connections: Arc::clone(&connections),
                 server: 0,
                 index,

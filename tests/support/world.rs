@@ -11,7 +11,8 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ws_reactor::internal::{
-    Command, Counters, Links, Readiness, Sender, Token, Worker, WorkerContext, mailbox,
+    AddressTable, Command, Counters, Links, Readiness, Sender, Token, Worker, WorkerContext,
+    mailbox,
 };
 use ws_reactor::{Config, Echo, Handler, Stats};
 
@@ -209,6 +210,7 @@ impl<H: Handler> World<H> {
 fn worker_context(index: u32, config: Config) -> WorkerContext {
     config.validate().expect("a test's settings make sense");
     WorkerContext {
+        address_table: AddressTable::new(&config),
         config: Arc::new(config),
         counters: Arc::default(),
         connections: Arc::new(AtomicUsize::new(0)),

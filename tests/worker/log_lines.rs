@@ -152,6 +152,18 @@ fn connections_without_a_proxy_header_are_logged_at_a_limited_rate() {
 }
 
 #[test]
+fn addresses_above_their_limit_are_logged_at_a_limited_rate() {
+    let config = Config { connections_per_ip_max: Some(1), ..Config::default() };
+    let mut world = World::new(Echo, config);
+    open(&mut world);
+    assert_throttled(&mut world, "WARN 192.0.2.1:", |world| {
+        let id = world.connect();
+        world.run_until_quiet();
+        assert!(world.is_dropped(id));
+    });
+}
+
+#[test]
 fn connections_above_the_limit_are_logged_at_a_limited_rate() {
     let mut world = World::new(Echo, Config { connections_max: Some(1), ..Config::default() });
     open(&mut world);

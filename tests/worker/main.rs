@@ -19,6 +19,7 @@ mod deadlines;
 mod closing;
 mod accepting;
 mod proxied;
+mod per_address;
 mod forwarded;
 mod from_outside;
 mod context;
