@@ -48,7 +48,13 @@ impl Person {
     }
 
     fn receive(&mut self) -> Value {
-        let message = self.client.read().expect("a message").into_text().expect("a text");
+        let message = loop {
+            match self.client.read().expect("a message") {
+                Message::Text(text) => break text,
+                Message::Ping(_) => {}
+                other => panic!("not a text: {other:?}"),
+            }
+        };
         serde_json::from_str(&message).unwrap_or_else(|error| panic!("{message}: {error}"))
     }
 
@@ -93,7 +99,7 @@ impl Person {
     fn closed(mut self) -> CloseCode {
         loop {
             match self.client.read().expect("a close frame") {
-                Message::Text(_) => {}
+                Message::Text(_) | Message::Ping(_) => {}
                 Message::Close(Some(frame)) => return frame.code,
                 other => panic!("not a close frame: {other:?}"),
             }
