@@ -130,7 +130,6 @@
 //!
 //! | feature | place |
 //! |---|---|
-//! | compression | the offer in `protocol/handshake`, RSV1 in `protocol/frame/header.rs`, a codec in [`Workspace`](protocol::Workspace), a third `Storage` of received messages |
 //! | another counter | a field of `counters!` in `stats/mod.rs`; [`Stats::iter`] exports it |
 //! | another timer | its time in `Worker::wait`, its action in `Worker::expire`; for a timer of a peer, see `peer_deadlines.rs` |
 #![forbid(unsafe_code)]
