@@ -139,7 +139,7 @@ impl Player {
     /// Expects this close frame. States may arrive before it.
     #[track_caller]
     fn expect_close(mut self, code: u16, reason: &str) {
-        loop {
+        for _ in 0..STATES_MAX {
             match self.client.read().expect("a close frame") {
                 Message::Text(_) | Message::Ping(_) => {}
                 Message::Close(Some(frame)) => {
@@ -149,6 +149,7 @@ impl Player {
                 other => panic!("not a close frame: {other:?}"),
             }
         }
+        panic!("no close frame");
     }
 }
 
